@@ -1,0 +1,127 @@
+//! What may be asked of a run, what a runner may answer, and how a request is refused.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Artifact, EventEmitted};
+use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunStatus, StepError};
+
+/// What [`crate::decide`] decides about.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Somebody asks, through the door.
+    Command { command: Command, actor: Actor },
+    /// This engine has just claimed the run.
+    Taken,
+    /// A runner returned.
+    Outcome { node: NodeIndex, item: Option<u32>, attempt: Attempt, outcome: Outcome },
+    /// Time has passed, or a command came in through the door: look what can move.
+    Refresh,
+    /// The engine stops: attempts still in flight are given up, then the run is released.
+    Drain,
+}
+
+/// What people and clients may ask of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Pause,
+    Resume,
+    Cancel { reason: Option<String> },
+    Approve(Verdict),
+    Reject(Verdict),
+    /// Try failed or interrupted steps again; one of them, or all when no node is named.
+    Retry { node: Option<NodeIndex> },
+    /// Go on as if this step need not run.
+    Skip { node: NodeIndex },
+    Signal { name: String, payload: Payload },
+}
+
+impl Command {
+    pub const NAMES: &[&str] =
+        &["pause", "resume", "cancel", "approve", "reject", "retry", "skip", "signal"];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel { .. } => "cancel",
+            Self::Approve(_) => "approve",
+            Self::Reject(_) => "reject",
+            Self::Retry { .. } => "retry",
+            Self::Skip { .. } => "skip",
+            Self::Signal { .. } => "signal",
+        }
+    }
+}
+
+/// A person's answer at a gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub node: NodeIndex,
+    /// The attempt that the person looked at.
+    pub attempt: Attempt,
+    /// Digest of what the person was shown, when the client kept it.
+    pub digest: Option<Digest>,
+    pub comment: Option<String>,
+    pub form: Payload,
+}
+
+/// What a runner returned. It cannot reach the store: this value is all it can do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Succeeded { output: Payload, artifacts: Vec<Artifact>, emit: Option<EventEmitted> },
+    Failed { error: StepError, artifacts: Vec<Artifact> },
+    TimedOut { error: StepError },
+    /// It stopped because its cancellation token was tripped.
+    Canceled,
+}
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    pub code: RejectionCode,
+    /// One sentence for people.
+    pub message: String,
+    /// The run's status when the request was refused.
+    pub status: RunStatus,
+}
+
+/// Stable codes that clients may act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectionCode {
+    /// The run has ended; nothing can change it.
+    RunTerminal,
+    /// The command does not fit the run's status.
+    WrongState,
+    /// The gate is not, or no longer, as the request describes it.
+    StaleApproval,
+    /// The gate was decided before, or this person has already approved it.
+    AlreadyDecided,
+    /// The actor is not among those who may decide.
+    NotAnApprover,
+    /// Form or signal payload breaks its schema.
+    InvalidPayload,
+    /// The step is not in a state that the command applies to.
+    WrongStepState,
+    /// No step of this run waits, or ever will wait, for a signal of this name.
+    UnknownSignal,
+    /// Too many signals were received that no step has taken yet.
+    SignalBufferFull,
+}
+
+impl RejectionCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RunTerminal => "run_terminal",
+            Self::WrongState => "wrong_state",
+            Self::StaleApproval => "stale_approval",
+            Self::AlreadyDecided => "already_decided",
+            Self::NotAnApprover => "not_an_approver",
+            Self::InvalidPayload => "invalid_payload",
+            Self::WrongStepState => "wrong_step_state",
+            Self::UnknownSignal => "unknown_signal",
+            Self::SignalBufferFull => "signal_buffer_full",
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a step or a run failed, as data.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A failure that retries, error rules and people can tell apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepError {
+    /// Dotted lower case: `timeout`, `http.503`, `script.exit_2`, `expression`, `limit.output`, `internal`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// One sentence for people.
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
+}
+
+impl StepError {
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into(), details: None }
+    }
+
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    /// Whether `pattern` names this error: exactly, by a prefix (`http.*`), by class (`http.5xx`), or `*`.
+    pub fn matches(&self, pattern: &str) -> bool {
+        if pattern == "*" || pattern == self.kind {
+            return true;
+        }
+        if let Some(prefix) = pattern.strip_suffix('*') {
+            return self.kind.starts_with(prefix);
+        }
+        // `http.5xx` stands for every code of that hundred.
+        match (pattern.strip_suffix("xx"), self.kind.len() == pattern.len()) {
+            (Some(prefix), true) => {
+                self.kind.starts_with(prefix)
+                    && self.kind.bytes().skip(prefix.len()).all(|b| b.is_ascii_digit())
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_name_errors_exactly_by_prefix_and_by_class() {
+        let error = StepError::new("http.503", "");
+        for pattern in ["*", "http.503", "http.*", "http.5xx"] {
+            assert!(error.matches(pattern), "{pattern}");
+        }
+        for pattern in ["http.4xx", "http.50", "timeout", "http", "", "xx"] {
+            assert!(!error.matches(pattern), "{pattern}");
+        }
+    }
+}

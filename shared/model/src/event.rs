@@ -1,0 +1,378 @@
+//! What happened: the only truth about a run.
+//!
+//! An event is stored as columns (seq, at, code, node, item, attempt, epoch, actor) and a small JSON
+//! object, the body's data. Codes and names are a promise to stored logs: never renumber, only add.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::StepError;
+use crate::payload::{BlobRef, Payload};
+use crate::state::PauseReason;
+use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, Timestamp};
+
+/// One entry of a run's log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub seq: EventSeq,
+    pub at: Timestamp,
+    /// The step this is about; none for events of the run as a whole.
+    pub node: Option<NodeIndex>,
+    /// Index of the item inside a fan-out; none outside one.
+    pub item: Option<u32>,
+    pub attempt: Option<Attempt>,
+    /// The engine that wrote it; none for what came through the door.
+    pub epoch: Option<Epoch>,
+    /// Who caused it; none for the engine itself.
+    pub actor: Option<Actor>,
+    pub body: EventBody,
+}
+
+/// Declares [`EventBody`] and its table of stored codes and published names in one place.
+macro_rules! event_bodies {
+    ($($code:literal $name:literal $variant:ident,)*) => {
+        /// What an event says, one struct per kind.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum EventBody {
+            $($variant($variant),)*
+        }
+
+        impl EventBody {
+            /// Every stored code with its published name.
+            pub const KINDS: &[(i16, &str)] = &[$(($code, $name),)*];
+
+            /// The number that rows keep.
+            pub fn code(&self) -> i16 {
+                match self { $(Self::$variant(_) => $code,)* }
+            }
+
+            /// The name that people and clients see, such as `step.started`.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// The body's data as a JSON object, `{}` when it has none.
+            pub fn data(&self) -> String {
+                match self {
+                    $(Self::$variant(body) => serde_json::to_string(body).expect("event bodies are plain data"),)*
+                }
+            }
+
+            /// The body's data as a JSON value.
+            pub fn data_value(&self) -> Value {
+                match self {
+                    $(Self::$variant(body) => serde_json::to_value(body).expect("event bodies are plain data"),)*
+                }
+            }
+
+            /// Reads back what [`Self::code`] and [`Self::data`] gave.
+            ///
+            /// # Errors
+            /// A sentence when the code is unknown or the data does not fit it: the log is damaged, or
+            /// was written by a newer Windlass.
+            pub fn from_stored(code: i16, data: &str) -> Result<Self, String> {
+                match code {
+                    $($code => serde_json::from_str(data)
+                        .map(Self::$variant)
+                        .map_err(|error| format!(concat!("data of ", $name, ": {}"), error)),)*
+                    _ => Err(format!("event code {code} is unknown to this version")),
+                }
+            }
+        }
+
+        $(impl From<$variant> for EventBody {
+            fn from(body: $variant) -> Self {
+                Self::$variant(body)
+            }
+        })*
+    };
+}
+
+event_bodies! {
+    1 "run.created" RunCreated,
+    2 "run.engine_taken" EngineTaken,
+    3 "run.paused" RunPaused,
+    4 "run.resumed" RunResumed,
+    5 "run.cancel_requested" CancelRequested,
+    6 "run.canceled" RunCanceled,
+    7 "run.completed" RunCompleted,
+    8 "run.failed" RunFailed,
+    9 "run.quarantined" RunQuarantined,
+    20 "step.started" StepStarted,
+    21 "step.succeeded" StepSucceeded,
+    22 "step.failed" StepFailed,
+    23 "step.timed_out" StepTimedOut,
+    24 "step.canceled" StepCanceled,
+    25 "step.skipped" StepSkipped,
+    26 "step.lost" StepLost,
+    27 "step.retry_scheduled" RetryScheduled,
+    28 "step.waiting" StepWaiting,
+    29 "step.paused" StepPaused,
+    30 "approval.requested" ApprovalRequested,
+    31 "approval.granted" ApprovalGranted,
+    32 "approval.rejected" ApprovalRejected,
+    33 "approval.expired" ApprovalExpired,
+    34 "signal.received" SignalReceived,
+    35 "timer.fired" TimerFired,
+    36 "event.emitted" EventEmitted,
+}
+
+impl EventBody {
+    /// Whether this ends the run for good.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::RunCompleted(_) | Self::RunFailed(_) | Self::RunCanceled(_))
+    }
+
+    /// Whether this is the outcome of a step attempt: at most one per (run, node, item, attempt).
+    pub fn is_outcome(&self) -> bool {
+        matches!(
+            self,
+            Self::StepSucceeded(_)
+                | Self::StepFailed(_)
+                | Self::StepTimedOut(_)
+                | Self::StepCanceled(_)
+                | Self::StepSkipped(_)
+                | Self::StepLost(_)
+        )
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunCreated {
+    /// The inputs after defaults were filled in.
+    pub inputs: Payload,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EngineTaken {
+    pub session: SessionId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunPaused {
+    pub reason: PauseReason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunResumed {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CancelRequested {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunCanceled {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunCompleted {
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub output: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFailed {
+    pub error: StepError,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunQuarantined {
+    /// How many engines died in a row while they held this run.
+    pub deaths: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepStarted {
+    /// The attempt whose idempotency key this one repeats, when the outcome of that one is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_attempt: Option<Attempt>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepSucceeded {
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub output: Payload,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepFailed {
+    pub error: StepError,
+    pub then: Then,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepTimedOut {
+    pub error: StepError,
+    pub then: Then,
+}
+
+/// What follows a failure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Then {
+    /// Another attempt; `step.retry_scheduled` follows and says when.
+    Retry,
+    /// The run pauses for a person.
+    Pause,
+    /// The run goes on as if the step had succeeded with this output.
+    Continue {
+        #[serde(default, skip_serializing_if = "Payload::is_null")]
+        output: Payload,
+    },
+    /// The run fails once what is in flight has ended.
+    Fail,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepCanceled {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSkipped {
+    pub reason: SkipReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// Its `if` was false.
+    Condition,
+    /// A node that it needs did not end as it must.
+    Need,
+    /// A switch took another branch.
+    Branch,
+    /// A person said so; whoever needs it goes on.
+    Command,
+}
+
+/// The engine that ran this attempt died or was stopped; whether the deed was done is unknown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepLost {
+    /// True: safe to repeat, so the next attempt follows by itself. False: a person decides.
+    pub retry: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetryScheduled {
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepWaiting {
+    #[serde(flatten)]
+    pub on: WaitingOn,
+    /// When the wait ends by itself: a timer's time, or the timeout of a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "on", rename_all = "snake_case")]
+pub enum WaitingOn {
+    Timer,
+    Signal { name: String },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepPaused {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRequested {
+    /// What the approver is shown.
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub show: Payload,
+    /// BLAKE3 of what is shown; an approval may name it to prove what was seen.
+    pub digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalGranted {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub form: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRejected {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub form: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalExpired {
+    pub action: ExpiryAction,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpiryAction {
+    #[default]
+    Reject,
+    Approve,
+    /// The gate stays open and the run pauses as `escalated`.
+    Escalate,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalReceived {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub payload: Payload,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimerFired {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventEmitted {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub data: Payload,
+}
+
+/// A file or a log that a step left behind, kept in the blob store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// A file name without folders; `log` is the step's own log.
+    pub name: String,
+    pub media_type: String,
+    #[serde(flatten)]
+    pub blob: BlobRef,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_codes_and_names_are_unique_and_read_back() {
+        let mut codes: Vec<_> = EventBody::KINDS.iter().map(|kind| kind.0).collect();
+        let mut names: Vec<_> = EventBody::KINDS.iter().map(|kind| kind.1).collect();
+        codes.dedup();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((codes.len(), names.len()), (EventBody::KINDS.len(), EventBody::KINDS.len()));
+
+        let body = EventBody::from(StepWaiting {
+            on: WaitingOn::Signal { name: "paid".into() },
+            until: Some(Timestamp(5_000_000)),
+        });
+        assert_eq!(body.data(), r#"{"on":"signal","name":"paid","until":"1970-01-01T00:00:05.000000Z"}"#);
+        assert_eq!(EventBody::from_stored(body.code(), &body.data()), Ok(body));
+        assert!(EventBody::from_stored(999, "{}").is_err());
+    }
+}

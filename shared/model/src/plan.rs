@@ -1,0 +1,154 @@
+//! A compiled, validated definition: indices instead of names, expressions ready to run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::NodeIndex;
+use crate::event::ExpiryAction;
+use crate::payload::Digest;
+use crate::retry::RetryPolicy;
+use crate::workflow::expression::{Expression, Template};
+use crate::workflow::schema::Schema;
+
+/// What the engine runs. Immutable, shared, cached by the hash of the definition it came from.
+#[derive(Debug)]
+pub struct Plan {
+    pub name: String,
+    pub kind: WorkflowKind,
+    /// BLAKE3 of the canonical definition.
+    pub hash: Digest,
+    /// In document order; [`NodeIndex`] points here.
+    pub nodes: Vec<Node>,
+    pub by_id: BTreeMap<String, NodeIndex>,
+    /// Nodes that can run side by side, layer by layer.
+    pub groups: Vec<Vec<NodeIndex>>,
+    pub inputs: Option<Schema>,
+    pub outputs: Option<Template>,
+    /// How long a run may take from its creation.
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkflowKind {
+    Steps,
+    Dag,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub index: NodeIndex,
+    pub id: String,
+    /// The name of its kind in the catalog: `http`, `script`, `approval`, …
+    pub kind: String,
+    pub role: Role,
+    pub needs: Vec<Need>,
+    /// Who needs this node.
+    pub dependents: Vec<NodeIndex>,
+    pub condition: Option<Expression>,
+    /// The keys of the kind itself, rendered just before the runner gets them.
+    pub params: Template,
+    pub timeout: Option<Duration>,
+    pub retry: RetryPolicy,
+    pub on_error: Vec<ErrorRule>,
+    /// A gate before the node runs.
+    pub gate: Option<GateSpec>,
+    /// Whether an attempt of unknown outcome may be repeated without asking.
+    pub retry_safe: bool,
+    /// Whether any expression of the definition reads this node's output.
+    pub output_is_read: bool,
+}
+
+/// Who moves a step to its end.
+#[derive(Debug)]
+pub enum Role {
+    /// A runner of the worker does the deed.
+    Run,
+    /// Waits for a time; `until` is a template that gives a duration or a timestamp.
+    Wait(WaitSpec),
+    Signal { name: String, schema: Option<Schema> },
+    /// The node itself is a gate.
+    Approval(GateSpec),
+}
+
+#[derive(Debug)]
+pub enum WaitSpec {
+    For(Template),
+    Until(Template),
+}
+
+#[derive(Debug)]
+pub struct Need {
+    pub node: NodeIndex,
+    pub accept: Accept,
+}
+
+/// Which ends of a needed node let its dependent run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Success, a failure that was continued, or a skip by a person.
+    Default,
+    /// What the definition lists.
+    Listed { succeeded: bool, skipped: bool, failed: bool },
+}
+
+/// A gate: who may open it, what they are shown, how long it stays.
+#[derive(Debug)]
+pub struct GateSpec {
+    /// Entries such as `role:editor` or `user:ada`; empty means anyone.
+    pub any_of: Vec<String>,
+    /// How many different people must approve.
+    pub min: u32,
+    pub exclude_requester: bool,
+    pub auto_approve_if: Option<Expression>,
+    pub show: Option<Template>,
+    pub form: Option<Schema>,
+    pub timeout: Option<Duration>,
+    pub on_timeout: ExpiryAction,
+}
+
+/// The first rule whose pattern matches the error decides.
+#[derive(Debug)]
+pub struct ErrorRule {
+    /// Patterns as in [`crate::StepError::matches`].
+    pub patterns: Vec<String>,
+    pub action: ErrorAction,
+}
+
+#[derive(Debug)]
+pub enum ErrorAction {
+    Pause,
+    /// Go on with this output (null when none is given).
+    Continue(Option<Template>),
+    Fail,
+}
+
+impl Plan {
+    pub fn node(&self, index: NodeIndex) -> &Node {
+        &self.nodes[index.at()]
+    }
+
+    pub fn find(&self, id: &str) -> Option<&Node> {
+        self.by_id.get(id).map(|index| self.node(*index))
+    }
+
+    /// The nodes that a switch with this output did not take.
+    ///
+    /// Only nodes that some branch names are affected: other dependents of a switch run either way.
+    pub fn is_branch_not_taken(&self, switch: &Node, output: Option<&Value>, dependent: NodeIndex) -> bool {
+        if switch.kind != "switch" {
+            return false;
+        }
+        let id = self.node(dependent).id.as_str();
+        let names = |list: Option<&Value>| {
+            list.and_then(Value::as_array).is_some_and(|ids| ids.iter().any(|it| it == id))
+        };
+        let params = switch.params.source();
+        let in_cases = params
+            .get("cases")
+            .and_then(Value::as_array)
+            .is_some_and(|cases| cases.iter().any(|case| names(case.get("then"))));
+        (in_cases || names(params.get("default"))) && !names(output.and_then(|output| output.get("taken")))
+    }
+}

@@ -1,0 +1,102 @@
+//! Points in time and spans of it, as the log stores them and as people write them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// Microseconds since 1970-01-01 UTC. Read from the database's clock; RFC 3339 in JSON.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This moment plus `span`; the far end of time instead of an overflow.
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long until `later`, zero when it has passed.
+    pub fn until(self, later: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(at) => write!(f, "{at:.6}"),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = jiff::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The longest span a definition or a request may ask for.
+pub const SPAN_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// Reads `30s`, `5m`, `48h`, `7d`, `1h30m`, or ISO 8601 (`PT30S`, `P7D`). A day is 24 hours.
+///
+/// # Errors
+/// A sentence for people when the text is no duration, is negative, or is longer than [`SPAN_MAX`].
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let span: Span =
+        text.parse().map_err(|_| format!("`{text}` is not a duration; write 30s, 5m, 48h, 7d or PT30S"))?;
+    let long =
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| {
+            format!("`{text}` has months or years, which have no fixed length; write days instead")
+        })?;
+    let span = Duration::try_from(long).map_err(|_| format!("`{text}` is negative"))?;
+    if span > SPAN_MAX { Err(format!("`{text}` is longer than ten years")) } else { Ok(span) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, seconds) in
+            [("30s", 30), ("5m", 300), ("48h", 172_800), ("7d", 604_800), ("PT30S", 30), ("1h30m", 5400)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "soon", "-5s", "1y", "99999999999d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_survives_json() {
+        let at = Timestamp(1_763_000_000_123_456);
+        let text = serde_json::to_string(&at).unwrap();
+        assert_eq!(text, "\"2025-11-13T02:13:20.123456Z\"");
+        assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), at);
+    }
+}

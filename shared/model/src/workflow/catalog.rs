@@ -1,0 +1,106 @@
+//! The kinds of node that a definition may use.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+/// What a definition may say about nodes of one kind, beside the keys that every node has.
+#[derive(Clone, Copy, Debug)]
+pub struct KindSpec {
+    /// As written in `type:`.
+    pub name: &'static str,
+    /// One line for people.
+    pub summary: &'static str,
+    /// JSON Schema of the kind's own keys. A string that holds an expression stands for any type.
+    pub params: fn() -> Value,
+    /// Whether an attempt of unknown outcome may be repeated, unless the definition says otherwise.
+    pub retry_safe: fn(&Value) -> bool,
+}
+
+/// All kinds by name: those the engine itself moves, and those of the worker's runners.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    kinds: BTreeMap<&'static str, KindSpec>,
+}
+
+impl Catalog {
+    /// The kinds that wait instead of doing, and the runners' kinds on top.
+    pub fn new(runners: impl IntoIterator<Item = KindSpec>) -> Self {
+        let kinds = WAITING_KINDS.iter().copied().chain(runners).map(|kind| (kind.name, kind)).collect();
+        Self { kinds }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&KindSpec> {
+        self.kinds.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &KindSpec> {
+        self.kinds.values()
+    }
+}
+
+/// Kinds without a runner: rules in `decide` begin and end them.
+const WAITING_KINDS: &[KindSpec] = &[
+    KindSpec {
+        name: "wait",
+        summary: "Waits for a span or until a time, at no cost",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": { "for": { "type": "string" }, "until": { "type": "string" } },
+                "oneOf": [{ "required": ["for"] }, { "required": ["until"] }],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
+        name: "signal",
+        summary: "Waits for a signal; its output is the signal's payload",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "name": { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$" },
+                    "schema": { "type": ["object", "boolean"] }
+                },
+                "required": ["name"],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
+        name: "approval",
+        summary: "Waits until people approve or reject",
+        params: gate_schema,
+        retry_safe: |_| true,
+    },
+];
+
+/// Keys of a gate: of an approval node, and of `approval:` on any other node (which adds `timeout`).
+pub fn gate_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "approvers": {
+                "type": "object",
+                "properties": {
+                    "any_of": {
+                        "type": "array",
+                        "items": { "type": "string", "pattern": "^(user|role):.+$" },
+                        "minItems": 1
+                    },
+                    "min": { "type": "integer", "minimum": 1, "maximum": 100 },
+                    "exclude_requester": { "type": "boolean" }
+                },
+                "additionalProperties": false
+            },
+            "auto_approve_if": { "type": ["string", "boolean"] },
+            "show": {},
+            "form": { "type": ["object", "boolean"] },
+            "on_timeout": { "enum": ["reject", "approve", "escalate"] }
+        },
+        "additionalProperties": false
+    })
+}

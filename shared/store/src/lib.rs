@@ -1,0 +1,200 @@
+//! The port to the database: what the engine and the door ask of a store, in their own words.
+//!
+//! Every method is one transaction. A store groups concurrent writes into one commit by itself, so
+//! callers write one thing at a time and never wait for a batch to fill. Dropping a future never
+//! leaves a write half done: it happens as a whole, or not at all.
+//!
+//! All times that decide about leases and timers are compared by the database's own clock.
+
+pub mod conformance;
+pub mod memory;
+mod plans;
+mod values;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use windlass_model::{Digest, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
+
+pub use plans::{PlanError, Plans};
+pub use values::*;
+
+/// Everything a Windlass process needs from a database.
+pub trait Store: Runs + Workflows + Sessions + Outbox + Blobs + Integrity {}
+
+impl<T: Runs + Workflows + Sessions + Outbox + Blobs + Integrity> Store for T {}
+
+#[async_trait]
+pub trait Runs: Send + Sync + 'static {
+    /// Writes a run and its first events.
+    ///
+    /// # Errors
+    /// [`WriteError::KeyTaken`] when the idempotency key was used before; nothing was written.
+    async fn create_run(&self, run: NewRun) -> Result<(), WriteError>;
+
+    /// Appends events to a run and brings its row up to date, if the guard holds.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`], [`WriteError::Fenced`] or [`WriteError::KeyTaken`]; nothing was written.
+    async fn write_run(&self, write: RunWrite) -> Result<(), WriteError>;
+
+    /// Takes a run for an engine: lease owner, epoch + 1, event `run.engine_taken`.
+    ///
+    /// None when there is nothing to take: the run has ended, waits for nothing that is due, or is
+    /// held by a living session whose run was active within `stale_after`.
+    async fn claim_run(
+        &self,
+        run_id: RunId,
+        session: SessionId,
+        stale_after: Duration,
+    ) -> Result<Option<RunRecord>, StoreError>;
+
+    /// Tells that a held run is alive although it writes nothing. False when the lease is lost.
+    async fn touch_run(&self, run_id: RunId, fence: Fence) -> Result<bool, StoreError>;
+
+    async fn get_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, StoreError>;
+
+    /// The row, the newest snapshot, and all events after it, read at one moment.
+    async fn load_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRecord>, StoreError>;
+
+    /// Newest first.
+    async fn list_runs(
+        &self,
+        tenant: TenantId,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError>;
+
+    /// Events with a seq above `after`, in order. None when there is no such run.
+    async fn read_events(
+        &self,
+        tenant: TenantId,
+        run_id: RunId,
+        after: EventSeq,
+        limit: u32,
+    ) -> Result<Option<Vec<windlass_model::Event>>, StoreError>;
+
+    /// Gates, oldest request first.
+    async fn list_approvals(
+        &self,
+        tenant: TenantId,
+        filter: &ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: u32,
+    ) -> Result<Vec<ApprovalRow>, StoreError>;
+
+    /// Runs that an engine should take, now or within `horizon`: queued, due, canceling, of a dead
+    /// session, or silent for `stale_after`. Highest priority first, then oldest.
+    async fn find_due(
+        &self,
+        horizon: Duration,
+        stale_after: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRun>, StoreError>;
+
+    /// Runs of this session that the door wrote to since their engine last did.
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError>;
+
+    /// How many runs stand where, over all tenants, and since when the oldest claimable one waits.
+    async fn count_runs(&self) -> Result<RunCounts, StoreError>;
+}
+
+#[async_trait]
+pub trait Workflows: Send + Sync + 'static {
+    /// Publishes a definition under its name.
+    ///
+    /// The same content as the latest version makes no new version; tags are replaced either way.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when the precondition does not hold; [`WriteError::KeyTaken`].
+    async fn put_workflow(&self, new: NewWorkflow) -> Result<PutWorkflow, WriteError>;
+
+    async fn get_workflow(&self, tenant: TenantId, name: &str) -> Result<Option<WorkflowRow>, StoreError>;
+
+    /// By name.
+    async fn list_workflows(
+        &self,
+        tenant: TenantId,
+        filter: &WorkflowFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<WorkflowRow>, StoreError>;
+
+    /// Hides a workflow. Its versions stay for the runs that are pinned to them.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when `revision` is given and no longer the current one.
+    async fn delete_workflow(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<bool, WriteError>;
+
+    /// Newest first.
+    async fn list_versions(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Option<Vec<VersionRow>>, StoreError>;
+
+    /// One version, or the latest.
+    async fn get_version(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Option<VersionRow>, StoreError>;
+
+    /// The definition that a run is pinned to.
+    async fn get_definition(&self, id: VersionId) -> Result<Option<VersionRow>, StoreError>;
+
+    /// Stores a definition that belongs to no workflow; the same content is stored once.
+    async fn put_inline(&self, tenant: TenantId, definition: Definition) -> Result<VersionId, StoreError>;
+}
+
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// Registers or renews a worker session for `ttl` from now. Returns the database's time.
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError>;
+
+    /// Ends a session; its runs are claimable at once.
+    async fn close_session(&self, session: SessionId) -> Result<(), StoreError>;
+
+    /// The database's time. Also the cheapest proof that it answers.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
+
+    /// What was answered to this key before, if anything.
+    async fn find_reply(&self, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Reply>, StoreError>;
+
+    /// Forgets replies older than `age`, dead sessions without runs, and delivered leftovers; at most
+    /// `limit` rows of each.
+    async fn clean_up(&self, age: Duration, limit: u32) -> Result<u64, StoreError>;
+}
+
+#[async_trait]
+pub trait Outbox: Send + Sync + 'static {
+    /// Messages that are due, oldest first. They stay until they are settled.
+    async fn read_outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// Removes delivered messages, puts failed ones off, and marks as dead what failed too often.
+    async fn settle_outbox(&self, settlements: Vec<OutboxSettlement>) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
+    async fn get_blob(&self, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// What `windlass doctor` asks, over all tenants.
+#[async_trait]
+pub trait Integrity: Send + Sync + 'static {
+    /// Runs by id, for a walk over everything.
+    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Result<Vec<RunRow>, StoreError>;
+
+    /// Damage that the database can see by itself: gaps, dangling references, orphans, a stuck outbox.
+    async fn find_damage(&self, limit: u32) -> Result<Vec<Damage>, StoreError>;
+}
