@@ -81,8 +81,11 @@ impl RingQueue {
     fn take_now(&self, limit: usize) -> Vec<RunId> {
         let mut lanes = self.lanes.lock().expect("no panic while holding it");
         let Lanes { by_priority, waiting } = &mut *lanes;
-        let taken: Vec<RunId> =
-            by_priority.iter_mut().flat_map(|lane| std::iter::from_fn(|| lane.pop_front())).take(limit).collect();
+        let taken: Vec<RunId> = by_priority
+            .iter_mut()
+            .flat_map(|lane| std::iter::from_fn(|| lane.pop_front()))
+            .take(limit)
+            .collect();
         for run_id in &taken {
             waiting.remove(run_id);
         }

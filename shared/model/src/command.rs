@@ -25,19 +25,27 @@ pub enum Input {
 pub enum Command {
     Pause,
     Resume,
-    Cancel { reason: Option<String> },
+    Cancel {
+        reason: Option<String>,
+    },
     Approve(Verdict),
     Reject(Verdict),
     /// Try failed or interrupted steps again; one of them, or all when no node is named.
-    Retry { node: Option<NodeIndex> },
+    Retry {
+        node: Option<NodeIndex>,
+    },
     /// Go on as if this step need not run.
-    Skip { node: NodeIndex },
-    Signal { name: String, payload: Payload },
+    Skip {
+        node: NodeIndex,
+    },
+    Signal {
+        name: String,
+        payload: Payload,
+    },
 }
 
 impl Command {
-    pub const NAMES: &[&str] =
-        &["pause", "resume", "cancel", "approve", "reject", "retry", "skip", "signal"];
+    pub const NAMES: &[&str] = &["pause", "resume", "cancel", "approve", "reject", "retry", "skip", "signal"];
 
     pub fn name(&self) -> &'static str {
         match self {
@@ -68,9 +76,18 @@ pub struct Verdict {
 /// What a runner returned. It cannot reach the store: this value is all it can do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    Succeeded { output: Payload, artifacts: Vec<Artifact>, emit: Option<EventEmitted> },
-    Failed { error: StepError, artifacts: Vec<Artifact> },
-    TimedOut { error: StepError },
+    Succeeded {
+        output: Payload,
+        artifacts: Vec<Artifact>,
+        emit: Option<EventEmitted>,
+    },
+    Failed {
+        error: StepError,
+        artifacts: Vec<Artifact>,
+    },
+    TimedOut {
+        error: StepError,
+    },
     /// It stopped because its cancellation token was tripped.
     Canceled,
 }

@@ -123,6 +123,24 @@ impl EventBody {
         matches!(self, Self::RunCompleted(_) | Self::RunFailed(_) | Self::RunCanceled(_))
     }
 
+    /// The values it carries.
+    pub fn payloads(&self) -> impl Iterator<Item = &Payload> {
+        let payload = match self {
+            Self::RunCreated(body) => Some(&body.inputs),
+            Self::RunCompleted(body) => Some(&body.output),
+            Self::StepSucceeded(body) => Some(&body.output),
+            Self::StepFailed(StepFailed { then: Then::Continue { output }, .. })
+            | Self::StepTimedOut(StepTimedOut { then: Then::Continue { output }, .. }) => Some(output),
+            Self::ApprovalRequested(body) => Some(&body.show),
+            Self::ApprovalGranted(body) => Some(&body.form),
+            Self::ApprovalRejected(body) => Some(&body.form),
+            Self::SignalReceived(body) => Some(&body.payload),
+            Self::EventEmitted(body) => Some(&body.data),
+            _ => None,
+        };
+        payload.into_iter()
+    }
+
     /// Whether this is the outcome of a step attempt: at most one per (run, node, item, attempt).
     pub fn is_outcome(&self) -> bool {
         matches!(

@@ -71,24 +71,40 @@ impl Blob {
 pub enum Payload {
     Inline(Arc<Value>),
     /// `value` is filled once somebody fetched the blob; it is never written.
-    Blob { blob: BlobRef, value: Option<Arc<Value>> },
+    Blob {
+        blob: BlobRef,
+        value: Option<Arc<Value>>,
+    },
 }
 
 impl Payload {
-    /// Keeps a small value inline; turns a large one into a blob and a reference that remembers the value.
-    pub fn new(value: Value) -> (Self, Option<Blob>) {
+    /// Keeps a small value inline; turns a large one into a reference that remembers the value until
+    /// [`Self::new_blob`] has brought it to the blob store.
+    pub fn new(value: Value) -> Self {
         // Scalars and empty containers need no measuring.
         if matches!(&value, Value::Null | Value::Bool(_) | Value::Number(_))
             || value.as_object().is_some_and(serde_json::Map::is_empty)
         {
-            return (Self::Inline(value.into()), None);
+            return Self::Inline(value.into());
         }
         let text = value.to_string();
         if text.len() <= PAYLOAD_INLINE_BYTES_MAX && !looks_like_reference(&value) {
-            return (Self::Inline(value.into()), None);
+            return Self::Inline(value.into());
         }
         let blob = Blob::new(text.into_bytes());
-        (Self::Blob { blob: blob.reference(), value: Some(value.into()) }, Some(blob))
+        Self::Blob { blob: blob.reference(), value: Some(value.into()) }
+    }
+
+    /// The content that must be in the blob store before this reference may be written.
+    pub fn new_blob(&self) -> Option<Blob> {
+        match self {
+            Self::Blob { blob, value: Some(value) } => {
+                let content = value.to_string().into_bytes();
+                debug_assert_eq!(Digest::of(&content), blob.digest, "a value prints the same each time");
+                Some(Blob { digest: blob.digest.clone(), content: content.into() })
+            }
+            _ => None,
+        }
     }
 
     pub fn null() -> Self {
@@ -171,8 +187,8 @@ mod tests {
     #[test]
     fn a_forged_reference_is_read_back_as_the_value_it_was() {
         let forged = json!({"$blob": {"digest": "00", "size_bytes": 1, "preview": ""}});
-        let (payload, blob) = Payload::new(forged.clone());
-        assert_eq!(blob.unwrap().content.as_ref(), forged.to_string().as_bytes());
+        let payload = Payload::new(forged.clone());
+        assert_eq!(payload.new_blob().unwrap().content.as_ref(), forged.to_string().as_bytes());
         let stored: Payload = serde_json::from_value(serde_json::to_value(&payload).unwrap()).unwrap();
         assert_ne!(stored.missing().unwrap().digest.0, "00");
     }
@@ -180,10 +196,10 @@ mod tests {
     #[test]
     fn a_value_above_the_inline_limit_leaves_the_event() {
         let at_limit = Value::String("x".repeat(PAYLOAD_INLINE_BYTES_MAX - 2));
-        assert!(Payload::new(at_limit).1.is_none());
+        assert!(Payload::new(at_limit).new_blob().is_none());
         let above = Value::String("x".repeat(PAYLOAD_INLINE_BYTES_MAX - 1));
-        let (payload, blob) = Payload::new(above.clone());
-        assert_eq!(blob.unwrap().content.len(), PAYLOAD_INLINE_BYTES_MAX + 1);
+        let payload = Payload::new(above.clone());
+        assert_eq!(payload.new_blob().unwrap().content.len(), PAYLOAD_INLINE_BYTES_MAX + 1);
         assert_eq!(**payload.value().unwrap(), above);
         assert!(serde_json::to_string(&payload).unwrap().len() < 600);
     }

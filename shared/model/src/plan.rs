@@ -67,7 +67,10 @@ pub enum Role {
     Run,
     /// Waits for a time; `until` is a template that gives a duration or a timestamp.
     Wait(WaitSpec),
-    Signal { name: String, schema: Option<Schema> },
+    Signal {
+        name: String,
+        schema: Option<Schema>,
+    },
     /// The node itself is a gate.
     Approval(GateSpec),
 }

@@ -124,10 +124,7 @@ fn step_view<'a>(node: &'a crate::plan::Node, step: &'a Step) -> StepView<'a> {
         ended_at: step.ended_at,
         output: &step.output,
         error: step.error.as_ref(),
-        waiting_on: step
-            .wait
-            .as_ref()
-            .map(|wait| WaitingOnView { on: &wait.on, until: wait.until, gate }),
+        waiting_on: step.wait.as_ref().map(|wait| WaitingOnView { on: &wait.on, until: wait.until, gate }),
         artifacts: &step.artifacts,
     }
 }

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::{
-    Artifact, ApprovalExpired, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn,
-};
+use crate::event::{ApprovalExpired, Artifact, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn};
 use crate::plan::{Accept, Plan, Role};
 use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, Timestamp};
 
@@ -185,7 +183,10 @@ pub struct RunState {
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Active,
-    Paused { reason: PauseReason, message: Option<String> },
+    Paused {
+        reason: PauseReason,
+        message: Option<String>,
+    },
     /// A step's failure ends the run as soon as nothing is in flight.
     Failing,
     Canceling,
@@ -235,7 +236,9 @@ pub struct Wait {
 #[serde(tag = "on", rename_all = "snake_case")]
 pub enum WaitReason {
     Timer,
-    Signal { name: String },
+    Signal {
+        name: String,
+    },
     Approval,
     /// Between two attempts.
     Retry,
@@ -364,7 +367,11 @@ impl RunState {
             Phase::Canceling => RunStatus::Canceling,
             Phase::Paused { .. } => RunStatus::Paused,
             Phase::Active | Phase::Failing if self.wants_engine() || !self.in_flight.is_empty() => {
-                if held { RunStatus::Running } else { RunStatus::Queued }
+                if held {
+                    RunStatus::Running
+                } else {
+                    RunStatus::Queued
+                }
             }
             Phase::Active | Phase::Failing => RunStatus::Waiting,
         }
@@ -379,6 +386,12 @@ impl RunState {
 
     pub fn is_terminal(&self) -> bool {
         matches!(self.phase, Phase::Completed | Phase::Failed | Phase::Canceled)
+    }
+
+    /// Nothing new may start: a cancel was accepted, a step's failure ends the run, or its time is over.
+    pub fn is_stopping(&self, now: Timestamp) -> bool {
+        matches!(self.phase, Phase::Canceling | Phase::Failing)
+            || (!self.is_terminal() && self.deadline_at.is_some_and(|deadline| deadline <= now))
     }
 
     /// Whether an engine would have something to do at once, timers aside.
@@ -425,7 +438,13 @@ impl RunState {
     }
 
     /// Whether the needs of `dependent` accept how `node` has settled.
-    pub(crate) fn satisfies(&self, plan: &Plan, node: NodeIndex, dependent: NodeIndex, accept: Accept) -> bool {
+    pub(crate) fn satisfies(
+        &self,
+        plan: &Plan,
+        node: NodeIndex,
+        dependent: NodeIndex,
+        accept: Accept,
+    ) -> bool {
         let step = self.step(node);
         match accept {
             Accept::Default => match step.status {
@@ -506,8 +525,7 @@ impl RunState {
         match &event.body {
             EventBody::EngineTaken(_) => {
                 // The engine before died with work in its hands, or before it wrote anything at all.
-                self.deaths =
-                    if !self.in_flight.is_empty() || self.just_taken { self.deaths + 1 } else { 0 };
+                self.deaths = if !self.in_flight.is_empty() || self.just_taken { self.deaths + 1 } else { 0 };
                 self.epoch = event.epoch.unwrap_or(Epoch(self.epoch.0 + 1));
                 self.started_at.get_or_insert(event.at);
             }
@@ -615,8 +633,15 @@ impl RunState {
                 }
             }
             EventBody::RetryScheduled(body) => {
-                self.paused_steps.remove(&node);
-                self.wait(node, WaitReason::Retry, Some(body.at));
+                if self.paused_steps.remove(&node) {
+                    self.steps[node.at()].failures = 0;
+                }
+                if body.at <= at {
+                    self.leave_wait(node);
+                    self.make_ready_again(node);
+                } else {
+                    self.wait(node, WaitReason::Retry, Some(body.at));
+                }
             }
             EventBody::StepWaiting(body) => {
                 self.begin_attempt(node, at);
@@ -718,6 +743,8 @@ impl RunState {
         let step = &mut self.steps[node.at()];
         step.ended_at = Some(event.at);
         if let Some(attempt) = event.attempt {
+            // An attempt may end without having started: its gate was refused, its condition is broken.
+            step.attempt = step.attempt.max(attempt);
             step.attempts.push(AttemptRecord {
                 attempt,
                 outcome,
@@ -728,14 +755,7 @@ impl RunState {
         }
     }
 
-    fn after_failure(
-        &mut self,
-        plan: &Plan,
-        node: NodeIndex,
-        error: &StepError,
-        then: &Then,
-        at: Timestamp,
-    ) {
+    fn after_failure(&mut self, plan: &Plan, node: NodeIndex, error: &StepError, then: &Then, at: Timestamp) {
         let step = &mut self.steps[node.at()];
         step.error = Some(error.clone());
         step.failures += 1;
@@ -749,8 +769,8 @@ impl RunState {
                 self.settle(plan, node, StepStatus::Failed, at);
             }
             Then::Fail => {
-                self.error.get_or_insert_with(|| error.clone());
                 if !matches!(self.phase, Phase::Canceling) {
+                    self.error.get_or_insert_with(|| error.clone());
                     self.phase = Phase::Failing;
                 }
                 self.settle(plan, node, StepStatus::Failed, at);
@@ -796,7 +816,7 @@ impl RunState {
         let step = &mut self.steps[node.at()];
         step.status = StepStatus::Pending;
         // A gate lets through the attempts that follow it by themselves; a person's retry asks anew.
-        if !step.outcome_unknown || step.gate.as_ref().is_some_and(|gate| gate.outcome.is_none()) {
+        if !step.outcome_unknown {
             step.gate = None;
         }
         self.ready.insert(node);

@@ -68,10 +68,9 @@ pub const SPAN_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span: Span =
         text.parse().map_err(|_| format!("`{text}` is not a duration; write 30s, 5m, 48h, 7d or PT30S"))?;
-    let long =
-        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| {
-            format!("`{text}` has months or years, which have no fixed length; write days instead")
-        })?;
+    let long = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| {
+        format!("`{text}` has months or years, which have no fixed length; write days instead")
+    })?;
     let span = Duration::try_from(long).map_err(|_| format!("`{text}` is negative"))?;
     if span > SPAN_MAX { Err(format!("`{text}` is longer than ten years")) } else { Ok(span) }
 }

@@ -9,8 +9,8 @@ use windlass_model::event::{Event, EventBody};
 use windlass_model::payload::Blob;
 use windlass_model::state::GateOutcome;
 use windlass_model::{
-    Attempt, Digest, Epoch, EventSeq, PauseReason, Plan, Priority, RunId, RunState, RunStatus, RunVersion, SessionId,
-    TenantId, Timestamp, VersionId,
+    Attempt, Digest, Epoch, EventSeq, PauseReason, Payload, Plan, Priority, RunId, RunState, RunStatus,
+    RunVersion, SessionId, TenantId, Timestamp, VersionId,
 };
 
 /// A run's whole state is stored anew after this many events.
@@ -77,6 +77,28 @@ pub struct NewRun {
     pub projection: Projection,
     pub blobs: Vec<Blob>,
     pub remember: Option<Remember>,
+}
+
+impl NewRun {
+    /// A run that begins with `event`, which made `state`.
+    pub fn new(tenant: TenantId, version_id: VersionId, state: &RunState, event: Event) -> Self {
+        Self {
+            id: state.run_id,
+            tenant,
+            version_id,
+            priority: Priority::default(),
+            labels: Labels::new(),
+            projection: Projection::of(state, false),
+            blobs: blobs_of(std::slice::from_ref(&event)),
+            event,
+            remember: None,
+        }
+    }
+}
+
+/// Values that are too large for their events and not in the blob store yet.
+fn blobs_of(events: &[Event]) -> Vec<Blob> {
+    events.iter().flat_map(|event| event.body.payloads()).filter_map(Payload::new_blob).collect()
 }
 
 /// What lists and the scheduler read of a run: a function of its fold.
@@ -149,9 +171,9 @@ impl RunWrite {
             outbox: events.iter().filter_map(OutboxMessage::from_event).collect(),
             projection: Projection::of(state, held),
             release: !held,
+            blobs: blobs_of(&events),
             events,
             snapshot,
-            blobs: Vec::new(),
             remember: None,
         }
     }
@@ -223,8 +245,18 @@ pub struct RunCounts {
 /// What becomes of the inbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApprovalChange {
-    Opened { node: String, attempt: Attempt, seq: EventSeq, expires_at: Option<Timestamp> },
-    Closed { node: String, attempt: Attempt, decision: ApprovalDecision, by: Option<String> },
+    Opened {
+        node: String,
+        attempt: Attempt,
+        seq: EventSeq,
+        expires_at: Option<Timestamp>,
+    },
+    Closed {
+        node: String,
+        attempt: Attempt,
+        decision: ApprovalDecision,
+        by: Option<String>,
+    },
     /// The run has ended: whatever is open is withdrawn.
     ClosedAll,
 }
@@ -269,8 +301,7 @@ impl ApprovalChange {
             let node = || plan.node(index).id.clone();
             let by = || event.actor.as_ref().map(ToString::to_string);
             let attempt = event.attempt.unwrap_or(gate.attempt);
-            let closed =
-                |decision, by| Self::Closed { node: node(), attempt, decision, by };
+            let closed = |decision, by| Self::Closed { node: node(), attempt, decision, by };
             match &event.body {
                 EventBody::ApprovalRequested(body) => changes.push(Self::Opened {
                     node: node(),
@@ -454,10 +485,19 @@ pub struct OutboxRow {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutboxSettlement {
-    Delivered { id: i64 },
-    Failed { id: i64, error: String, retry_after: std::time::Duration },
+    Delivered {
+        id: i64,
+    },
+    Failed {
+        id: i64,
+        error: String,
+        retry_after: std::time::Duration,
+    },
     /// Given up; stays visible.
-    Dead { id: i64, error: String },
+    Dead {
+        id: i64,
+        error: String,
+    },
 }
 
 /// Something that must not be, found in a database.

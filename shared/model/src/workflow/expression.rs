@@ -24,6 +24,10 @@ impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
         Self { _plan: plan, _state: state }
     }
+
+    pub fn with_node(self, _node: crate::NodeIndex) -> Self {
+        self
+    }
 }
 
 impl Expression {

@@ -1,0 +1,242 @@
+//! What people may do to a run, by its status.
+
+use super::Tick;
+use crate::command::{Command, Rejection, RejectionCode, Verdict};
+use crate::event::{
+    ApprovalGranted, ApprovalRejected, CancelRequested, RetryScheduled, RunPaused, RunResumed,
+    SignalReceived, SkipReason, StepSkipped,
+};
+use crate::plan::Role;
+use crate::state::{Phase, WaitReason};
+use crate::workflow::schema::Violation;
+use crate::{Actor, NodeIndex, PauseReason, RunState, RunStatus, StepStatus};
+
+/// Signals of one run that no step has taken yet.
+pub const SIGNALS_BUFFERED_MAX: usize = 1_000;
+
+impl Tick<'_> {
+    /// Every (status, command) pair is answered here; `docs/state-machine.md` is printed from it.
+    pub(super) fn command(&mut self, command: Command, actor: &Actor) -> Result<(), Rejection> {
+        use Command as C;
+        use RunStatus as S;
+        let status = self.state.status(false);
+        let failing = matches!(self.state.phase, Phase::Failing);
+        match (status, command) {
+            // A decided gate says so, whatever became of the run.
+            (_, C::Approve(verdict) | C::Reject(verdict)) if self.is_decided(&verdict) => {
+                Err(self.refuse(RejectionCode::AlreadyDecided, "this approval was decided before"))
+            }
+            (S::Completed | S::Failed | S::Canceled, command) => Err(self.refuse(
+                RejectionCode::RunTerminal,
+                format!("the run has ended as {}; {} cannot change it", status.as_str(), command.name()),
+            )),
+            (S::Canceling, command) => Err(self.wrong_state(&command, "is being canceled")),
+
+            (_, C::Cancel { reason }) => {
+                self.emit_run(CancelRequested { reason });
+                Ok(())
+            }
+            (_, command) if failing => Err(self.wrong_state(&command, "is about to fail")),
+
+            (S::Paused, command @ C::Pause) => Err(self.wrong_state(&command, "is paused already")),
+            (S::Queued | S::Running | S::Waiting, C::Pause) => {
+                self.emit_run(RunPaused { reason: PauseReason::Requested, message: None });
+                Ok(())
+            }
+            (S::Paused, C::Resume) => {
+                self.emit_run(RunResumed {});
+                Ok(())
+            }
+            (S::Queued | S::Running | S::Waiting, command @ C::Resume) => {
+                Err(self.wrong_state(&command, "is not paused"))
+            }
+
+            (S::Paused | S::Queued | S::Running | S::Waiting, C::Approve(verdict)) => {
+                let (node, attempt) = self.check_verdict(&verdict, actor, "approve")?;
+                let Verdict { comment, form, .. } = verdict;
+                self.emit_step(node, Some(attempt), ApprovalGranted { comment, form });
+                Ok(())
+            }
+            (S::Paused | S::Queued | S::Running | S::Waiting, C::Reject(verdict)) => {
+                let (node, attempt) = self.check_verdict(&verdict, actor, "reject")?;
+                let Verdict { comment, form, .. } = verdict;
+                self.emit_step(node, Some(attempt), ApprovalRejected { comment, form });
+                Ok(())
+            }
+
+            (S::Paused, C::Retry { node: None }) => self.retry_all(),
+            (S::Queued | S::Running | S::Waiting, command @ C::Retry { node: None }) => {
+                Err(self.wrong_state(&command, "is not paused"))
+            }
+            (S::Paused | S::Queued | S::Running | S::Waiting, C::Retry { node: Some(node) }) => {
+                self.retry_one(node)
+            }
+            (S::Paused | S::Queued | S::Running | S::Waiting, C::Skip { node }) => self.skip(node),
+            (S::Paused | S::Queued | S::Running | S::Waiting, C::Signal { name, payload }) => {
+                self.check_signal(&name, &payload)?;
+                self.emit_run(SignalReceived { name, payload });
+                Ok(())
+            }
+        }
+    }
+
+    fn is_decided(&self, verdict: &Verdict) -> bool {
+        self.state
+            .step(verdict.node)
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.attempt == verdict.attempt && gate.outcome.is_some())
+    }
+
+    fn check_verdict(
+        &self,
+        verdict: &Verdict,
+        actor: &Actor,
+        verb: &str,
+    ) -> Result<(NodeIndex, u16), Rejection> {
+        let node = self.plan.node(verdict.node);
+        let (Some(gate), Some(spec)) = (&self.state.step(verdict.node).gate, node.gate_spec()) else {
+            let code = match self.state.phase {
+                Phase::Paused { .. } => RejectionCode::WrongState,
+                _ => RejectionCode::StaleApproval,
+            };
+            return Err(self.refuse(code, format!("step `{}` does not wait for an approval", node.id)));
+        };
+        if gate.attempt != verdict.attempt {
+            let sentence = format!(
+                "step `{}` waits for an approval of attempt {}, not {}",
+                node.id, gate.attempt, verdict.attempt
+            );
+            return Err(self.refuse(RejectionCode::StaleApproval, sentence));
+        }
+        if verdict.digest.as_ref().is_some_and(|digest| *digest != gate.digest) {
+            let sentence = format!("what step `{}` shows is not what this approval was given for", node.id);
+            return Err(self.refuse(RejectionCode::StaleApproval, sentence));
+        }
+        if spec.exclude_requester && actor.id() == self.state.requester.id() {
+            let sentence = format!("{} created this run and may not {verb} it", actor.id());
+            return Err(self.refuse(RejectionCode::NotAnApprover, sentence));
+        }
+        if !spec.any_of.is_empty() && !spec.any_of.iter().any(|entry| actor.matches(entry)) {
+            let sentence = format!("{} is not one of {}", actor.id(), spec.any_of.join(", "));
+            return Err(self.refuse(RejectionCode::NotAnApprover, sentence));
+        }
+        if gate.grants.iter().any(|grant| grant.by.id() == actor.id()) {
+            let sentence = format!("{} has approved this already; another person must", actor.id());
+            return Err(self.refuse(RejectionCode::AlreadyDecided, sentence));
+        }
+        if let (Some(schema), Some(form)) = (&spec.form, verdict.form.value())
+            && !(verb == "reject" && form.is_null())
+        {
+            self.check_schema("form", schema.check(form))?;
+        }
+        Ok((verdict.node, gate.attempt))
+    }
+
+    fn check_signal(&self, name: &str, payload: &crate::Payload) -> Result<(), Rejection> {
+        let mut listeners = self.plan.nodes.iter().filter_map(|node| match &node.role {
+            Role::Signal { name: theirs, schema } if theirs == name => Some((node.index, schema)),
+            _ => None,
+        });
+        let Some((_, schema)) = listeners.find(|(index, _)| !self.state.step(*index).status.is_settled())
+        else {
+            let sentence = format!("no step of this run waits, or will wait, for a signal named `{name}`");
+            return Err(self.refuse(RejectionCode::UnknownSignal, sentence));
+        };
+        if self.state.signals.values().map(std::collections::VecDeque::len).sum::<usize>()
+            >= SIGNALS_BUFFERED_MAX
+        {
+            let sentence = format!("{SIGNALS_BUFFERED_MAX} signals wait already to be taken");
+            return Err(self.refuse(RejectionCode::SignalBufferFull, sentence));
+        }
+        match (schema, payload.value()) {
+            (Some(schema), Some(value)) => self.check_schema("payload", schema.check(value)),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_schema(&self, what: &str, violations: Vec<Violation>) -> Result<(), Rejection> {
+        if violations.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> =
+            violations.iter().map(|it| format!("{what}{}: {}", it.pointer, it.detail)).collect();
+        Err(self.refuse(RejectionCode::InvalidPayload, list.join("; ")))
+    }
+
+    /// Every step that a person must decide about is tried again.
+    fn retry_all(&mut self) -> Result<(), Rejection> {
+        if self.state.paused_steps.is_empty() {
+            let sentence = "no step has failed or was interrupted; resume the run instead";
+            return Err(self.refuse(RejectionCode::WrongState, sentence));
+        }
+        self.emit_run(RunResumed {});
+        Ok(())
+    }
+
+    fn retry_one(&mut self, node: NodeIndex) -> Result<(), Rejection> {
+        let step = self.state.step(node);
+        let between_attempts = step.wait.as_ref().is_some_and(|wait| matches!(wait.on, WaitReason::Retry));
+        if step.status != StepStatus::Paused && !between_attempts {
+            return Err(self.wrong_step_state(node, "can be retried when it is paused or between attempts"));
+        }
+        self.emit_step(node, None, RetryScheduled { at: self.now });
+        self.resume_if_nothing_is_left();
+        Ok(())
+    }
+
+    fn skip(&mut self, node: NodeIndex) -> Result<(), Rejection> {
+        let step = self.state.step(node);
+        if !matches!(step.status, StepStatus::Paused | StepStatus::Waiting | StepStatus::Pending) {
+            return Err(
+                self.wrong_step_state(node, "can be skipped while it has not ended and is not running")
+            );
+        }
+        let attempt = self.state.open_attempt(self.plan, node);
+        self.emit_step(node, attempt, StepSkipped { reason: SkipReason::Command });
+        self.resume_if_nothing_is_left();
+        Ok(())
+    }
+
+    /// A run that paused only because of its steps goes on once the last of them was decided about.
+    fn resume_if_nothing_is_left(&mut self) {
+        let because_of_steps = matches!(
+            self.state.pause_reason(),
+            Some(PauseReason::StepFailed | PauseReason::EngineInterrupted)
+        );
+        if because_of_steps && self.state.paused_steps.is_empty() {
+            self.emit_run(RunResumed {});
+        }
+    }
+
+    fn refuse(&self, code: RejectionCode, message: impl Into<String>) -> Rejection {
+        Rejection { code, message: message.into(), status: self.state.status(false) }
+    }
+
+    fn wrong_state(&self, command: &Command, because: &str) -> Rejection {
+        self.refuse(RejectionCode::WrongState, format!("{} is refused: the run {because}", command.name()))
+    }
+
+    fn wrong_step_state(&self, node: NodeIndex, when: &str) -> Rejection {
+        let status = self.state.step(node).status.as_str();
+        let sentence = format!("step `{}` is {status}; a step {when}", self.plan.node(node).id);
+        self.refuse(RejectionCode::WrongStepState, sentence)
+    }
+}
+
+impl RunState {
+    /// The attempt of this step that has begun and has no outcome yet.
+    pub(crate) fn open_attempt(&self, plan: &crate::Plan, node: NodeIndex) -> Option<crate::Attempt> {
+        let step = self.step(node);
+        let begun = match (&step.status, &plan.node(node).role) {
+            (StepStatus::Running, _) => true,
+            // A gate or a pause before a runner's attempt is not part of it.
+            (StepStatus::Waiting, Role::Run) => false,
+            (StepStatus::Waiting, _) => {
+                !step.wait.as_ref().is_some_and(|wait| matches!(wait.on, WaitReason::Retry))
+            }
+            _ => false,
+        };
+        begun.then_some(step.attempt)
+    }
+}

@@ -1,0 +1,117 @@
+//! The rules: what follows from a command, an outcome, a passed time.
+//!
+//! The door only records what a person did; the engine draws the conclusions when it next holds the
+//! run. So `Input::Command` never starts, ends or times out anything, and everything else does.
+
+mod advance;
+mod commands;
+mod engine;
+
+pub use advance::IN_FLIGHT_MAX;
+pub use commands::SIGNALS_BUFFERED_MAX;
+pub use engine::DEATHS_MAX;
+
+use crate::event::{Event, EventBody, RunCreated};
+use crate::{
+    Actor, Attempt, Epoch, EventSeq, Input, NodeIndex, Payload, Plan, Rejection, RunId, RunState, Timestamp,
+};
+
+/// Decides what follows from `input`, and takes it into `state` event by event.
+///
+/// The returned events are not true before they are committed: if that fails, throw `state` away.
+///
+/// # Errors
+/// A [`Rejection`] of a command; `state` is unchanged then. Other inputs are never rejected: what comes
+/// too late is ignored.
+pub fn decide(
+    plan: &Plan,
+    state: &mut RunState,
+    input: Input,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    let (epoch, actor) = match &input {
+        Input::Command { actor, .. } => (None, Some(actor.clone())),
+        _ => (Some(state.epoch), None),
+    };
+    // The log's times never run backwards, whatever a clock does.
+    let now = now.max(state.last_event_at);
+    let mut tick = Tick { plan, state, now, epoch, actor, events: Vec::new() };
+    match input {
+        Input::Command { command, actor } => tick.command(command, &actor)?,
+        _ if tick.state.is_terminal() => {}
+        Input::Taken => {
+            tick.taken();
+            tick.advance();
+        }
+        Input::Outcome { node, attempt, outcome, item: _ } => {
+            tick.outcome(node, attempt, outcome);
+            tick.advance();
+        }
+        Input::Refresh => tick.advance(),
+        Input::Drain => tick.drain(),
+    }
+    Ok(tick.events)
+}
+
+/// A run's first event, and the state it makes.
+pub fn create(
+    plan: &Plan,
+    run_id: RunId,
+    inputs: Payload,
+    deadline_at: Option<Timestamp>,
+    actor: Actor,
+    now: Timestamp,
+) -> (Event, RunState) {
+    let from_plan = plan.timeout.map(|timeout| now.plus(timeout));
+    let deadline_at = match (deadline_at, from_plan) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let event = Event {
+        seq: EventSeq(1),
+        at: now,
+        node: None,
+        item: None,
+        attempt: None,
+        epoch: None,
+        actor: Some(actor),
+        body: RunCreated { inputs, deadline_at }.into(),
+    };
+    let state = RunState::created(plan, run_id, &event).expect("the event above is run.created");
+    (event, state)
+}
+
+/// One decision in the making: every event is applied as it is emitted, so that later rules see it.
+struct Tick<'a> {
+    plan: &'a Plan,
+    state: &'a mut RunState,
+    now: Timestamp,
+    epoch: Option<Epoch>,
+    actor: Option<Actor>,
+    events: Vec<Event>,
+}
+
+impl Tick<'_> {
+    fn emit_run(&mut self, body: impl Into<EventBody>) {
+        self.emit(None, None, body.into());
+    }
+
+    fn emit_step(&mut self, node: NodeIndex, attempt: Option<Attempt>, body: impl Into<EventBody>) {
+        self.emit(Some(node), attempt, body.into());
+    }
+
+    fn emit(&mut self, node: Option<NodeIndex>, attempt: Option<Attempt>, body: EventBody) {
+        let event = Event {
+            seq: self.state.last_seq.next(),
+            at: self.now,
+            node,
+            item: None,
+            attempt,
+            epoch: self.epoch,
+            actor: self.actor.clone(),
+            body,
+        };
+        self.state.apply(self.plan, &event).expect("a rule emits only what can follow");
+        self.events.push(event);
+    }
+}
