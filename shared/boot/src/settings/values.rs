@@ -1,0 +1,188 @@
+//! Values by name with their source, and how each sort of text is read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use windlass_model::time::parse_duration;
+
+use super::table::SETTINGS;
+use super::{Effective, Setting, Source};
+
+/// What secrets look like wherever settings are shown.
+const MASK: &str = "***";
+
+/// What was given, by name. The last one to set a value wins.
+#[derive(Default)]
+pub(super) struct Values(BTreeMap<&'static str, (String, Source)>);
+
+impl Values {
+    pub(super) fn set(&mut self, name: &'static str, value: String, source: Source) {
+        self.0.insert(name, (value, source));
+    }
+
+    /// The value when somebody gave one that is not empty.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|(value, _)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The value, or the setting's default.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.given(name).unwrap_or_else(|| {
+            Setting::find(name).expect("settings are asked for by the names of the table").default
+        })
+    }
+
+    fn source(&self, name: &str) -> Source {
+        match self.given(name) {
+            Some(_) => self.0[name].1.clone(),
+            None => Source::Default,
+        }
+    }
+
+    pub(super) fn parse<T>(
+        &self,
+        name: &'static str,
+        problems: &mut Vec<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(self.text(name)) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                problems.push(format!("{}: {problem}", self.place(name)));
+                None
+            }
+        }
+    }
+
+    /// How a person would find the value: the variable, the key in the file, or the flag.
+    fn place(&self, name: &str) -> String {
+        let setting = Setting::find(name).expect("settings are asked for by the names of the table");
+        match self.source(name) {
+            Source::Environment => setting.variable(),
+            Source::File => format!("{name} in the configuration file"),
+            Source::Flag | Source::Default => name.to_owned(),
+        }
+    }
+
+    pub(super) fn effective(&self) -> Vec<Effective> {
+        let shown = |setting: &Setting| {
+            let value = self.text(setting.name);
+            if setting.secret { mask(value) } else { value.to_owned() }
+        };
+        SETTINGS
+            .iter()
+            .map(|setting| Effective {
+                name: setting.name,
+                value: shown(setting),
+                source: self.source(setting.name),
+            })
+            .collect()
+    }
+}
+
+/// A URL keeps everything but its password; any other secret keeps nothing.
+fn mask(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else {
+        return if value.is_empty() { String::new() } else { MASK.to_owned() };
+    };
+    // The password may hold an `@` that somebody forgot to encode: look for the last one.
+    match rest.rsplit_once('@') {
+        Some((login, host)) => {
+            let user = login.split_once(':').map_or(login, |(user, _)| user);
+            format!("{scheme}://{user}:{MASK}@{host}")
+        }
+        None => value.to_owned(),
+    }
+}
+
+/// Which database, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    Sqlite(PathBuf),
+}
+
+impl DatabaseUrl {
+    /// # Errors
+    /// A sentence for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("sqlite", "")) => Err("sqlite:// lacks a path; write sqlite://windlass.db".into()),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(path.into())),
+            Some(("postgres" | "postgresql", _)) => {
+                Err("PostgreSQL comes with the fleet of several processes; this version stores in SQLite, \
+                 as in sqlite://windlass.db"
+                    .into())
+            }
+            Some((scheme, _)) => {
+                Err(format!("`{scheme}://` is no database of ours; write sqlite://windlass.db"))
+            }
+            None => Err(format!("`{}` is no URL; write sqlite:// and the path of the file", mask(text))),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Sqlite(path) = self;
+        write!(f, "sqlite://{}", path.display())
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogFormat {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is neither text nor json")),
+        }
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    // The one name that everybody writes; others would need a resolver.
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric
+        .parse()
+        .map_err(|_| format!("`{text}` is no address with a port; write 127.0.0.1:7070 or [::1]:7070"))
+}
+
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a whole number above zero")),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// A span that something is done by again and again: never zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(format!("`{text}` is no time at all")),
+        span => Ok(span),
+    }
+}
+
+pub(super) fn server_url(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(format!("`{text}` is no address of a server; write http://127.0.0.1:7070")),
+    }
+}
+
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
