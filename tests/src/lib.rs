@@ -1,0 +1,76 @@
+//! The table: the real program started as its own process, and words to tell stories about it.
+//!
+//! A story opens a [`House`], speaks HTTP through its [`Client`], watches effects arrive at a [`Sink`],
+//! and closes the house. Closing reads every run's log back and holds it against the rules in [`check`],
+//! so that each story proves more than it says.
+
+#![expect(clippy::print_stderr, reason = "tests talk to the person who reads their output")]
+
+pub mod answer;
+pub mod chance;
+pub mod check;
+pub mod client;
+pub mod definition;
+pub mod house;
+pub mod log;
+pub mod recorder;
+pub mod sink;
+pub mod stream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use answer::Answer;
+pub use chance::Chance;
+pub use client::Client;
+pub use house::{House, Mode};
+pub use log::{Event, Log};
+pub use recorder::Recorder;
+pub use sink::Sink;
+
+/// How long anything in a story may take before the story is over: two busy cores and a debug build.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a story looks again.
+const GLANCE_EVERY: Duration = Duration::from_millis(20);
+
+/// Tells each story in every mode that the house can run in.
+///
+/// A story is `async fn name(mode: Mode)`; one that is not listed is dead code, which the linter refuses.
+#[macro_export]
+macro_rules! in_every_mode {
+    ($($story:ident),+ $(,)?) => {
+        mod embedded {
+            $(
+                #[test]
+                fn $story() {
+                    $crate::tell(super::$story($crate::Mode::Embedded));
+                }
+            )+
+        }
+    };
+}
+
+/// Runs a story to its end on a runtime of its own.
+pub fn tell(story: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime needs only threads and memory");
+    runtime.block_on(story);
+}
+
+/// Looks again and again until there is something to see.
+///
+/// # Panics
+/// When [`PATIENCE`] ends; `what` says what was hoped for.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        tokio::time::sleep(GLANCE_EVERY).await;
+    }
+}

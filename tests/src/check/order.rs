@@ -1,0 +1,177 @@
+//! Rules about what may follow what.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Record, Report};
+use crate::Event;
+use crate::definition::Need;
+
+pub(super) fn one_outcome_per_attempt(record: &Record, report: &mut Report) {
+    let mut outcomes: BTreeMap<(&str, u64), &Event> = BTreeMap::new();
+    for (node, event) in record.step_events().filter(|(_, event)| event.is_outcome()) {
+        let Some(attempt) = event.attempt else { continue };
+        if let Some(first) = outcomes.insert((node, attempt), event) {
+            report.unless(false, || format!("{first} at {} and {event} at {}", first.seq, event.seq));
+        }
+    }
+}
+
+pub(super) fn attempts_follow_each_other(record: &Record, report: &mut Report) {
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    for (node, event) in record.step_events() {
+        let Some(attempt) = event.attempt else { continue };
+        if event.is("step.started") {
+            let before = last.get(node).copied().unwrap_or(0);
+            // A gate that was rejected takes an attempt's number without a start.
+            let previous_ended = attempt == 1
+                || record.step_events().any(|(it, end)| {
+                    it == node && end.is_outcome() && end.attempt == Some(attempt - 1) && end.seq < event.seq
+                });
+            report.unless(attempt > before && previous_ended, || {
+                format!("{event} at {} begins before attempt {} has ended", event.seq, attempt - 1)
+            });
+            last.insert(node, attempt);
+        }
+    }
+}
+
+pub(super) fn needs_come_first(record: &Record, report: &mut Report) {
+    let Some(needs) = record.needs() else { return };
+    let begins = |event: &Event| {
+        event.is("step.started") || event.is("step.waiting") || event.is("approval.requested")
+    };
+    for (node, event) in record.step_events().filter(|(_, event)| begins(event)) {
+        for need in needs.get(node).into_iter().flatten() {
+            let last = record
+                .step_events()
+                .filter(|(it, end)| *it == need.node && end.seq < event.seq && end.is_outcome())
+                .last();
+            let satisfied = last.is_some_and(|(_, outcome)| accepts(need, outcome));
+            report.unless(satisfied, || {
+                let found = last.map_or("nothing".to_owned(), |(_, outcome)| outcome.to_string());
+                format!("{event} at {} needs {}, of which there was {found}", event.seq, need.node)
+            });
+        }
+    }
+}
+
+fn accepts(need: &Need, outcome: &Event) -> bool {
+    let listed = |end: &str| need.accept.as_ref().is_some_and(|list| list.iter().any(|it| it == end));
+    let passed_over = outcome.body["then"]["do"] == "continue" || outcome.body["reason"] == "command";
+    match outcome.kind.as_str() {
+        "step.succeeded" => need.accept.is_none() || listed("succeeded"),
+        "step.skipped" => passed_over || listed("skipped"),
+        "step.failed" | "step.timed_out" => passed_over || listed("failed"),
+        _ => false,
+    }
+}
+
+pub(super) fn nothing_starts_after_cancel(record: &Record, report: &mut Report) {
+    let Some(cancel) = record.events().iter().find(|event| event.is("run.cancel_requested")) else { return };
+    for event in record.events().iter().filter(|event| event.seq > cancel.seq) {
+        report.unless(!event.is("step.started"), || {
+            format!("{event} at {} after the cancel at {}", event.seq, cancel.seq)
+        });
+    }
+    let last = record.events().last().expect("there is at least the cancel");
+    report.unless(!matches!(last.kind.as_str(), "run.completed" | "run.failed"), || {
+        format!("a canceled run ended by {last}")
+    });
+}
+
+pub(super) fn nothing_is_early(record: &Record, report: &mut Report) {
+    let mut due: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for (node, event) in record.step_events() {
+        match event.kind.as_str() {
+            "step.waiting" => set(&mut due, node, time(&event.body["until"])),
+            "step.retry_scheduled" => set(&mut due, node, time(&event.body["at"])),
+            "timer.fired" | "step.started" => {
+                if let Some(due) = due.remove(node) {
+                    report.unless(event.at >= due, || {
+                        format!("{event} at {} happened at {}, due at {due}", event.seq, event.at)
+                    });
+                }
+            }
+            _ if event.is_outcome() => {
+                due.remove(node);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn set<'a>(due: &mut BTreeMap<&'a str, Timestamp>, node: &'a str, at: Option<Timestamp>) {
+    if let Some(at) = at {
+        due.insert(node, at);
+    }
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+pub(super) fn lost_steps_wait_for_a_person(record: &Record, report: &mut Report) {
+    let mut lost: BTreeMap<&str, &Event> = BTreeMap::new();
+    for event in record.events() {
+        let by_a_person = event.is_by_a_person();
+        match (event.kind.as_str(), event.node.as_deref()) {
+            ("step.lost", Some(node)) if event.body["retry"] == false => {
+                lost.insert(node, event);
+            }
+            ("run.resumed", _) if by_a_person => lost.clear(),
+            ("step.retry_scheduled" | "step.skipped", Some(node)) if by_a_person => {
+                lost.remove(node);
+            }
+            ("step.started", Some(node)) => report.unless(!lost.contains_key(node), || {
+                format!("{event} at {} repeats what must not be repeated unasked", event.seq)
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// The same key while the outcome before is unknown, a new one after a definite failure.
+pub(super) fn keys_tell_what_is_known(record: &Record, report: &mut Report) {
+    let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut unknown: BTreeMap<&str, bool> = BTreeMap::new();
+    for (node, event) in record.step_events() {
+        if event.is("step.started") {
+            let key = event.body["idempotency_key"].as_str().unwrap_or_default();
+            let before = keys.entry(node).or_default();
+            let repeats = unknown.get(node).copied().unwrap_or(false);
+            let right = if repeats { before.last() == Some(&key) } else { !before.contains(&key) };
+            report.unless(right && !key.is_empty(), || {
+                format!("{event} at {} has the key {key} after {before:?}", event.seq)
+            });
+            before.push(key);
+        } else if event.is_outcome() {
+            unknown.insert(node, event.is("step.lost"));
+        }
+    }
+}
+
+/// Every effect has a committed start of its key before it, and each start acts at most once.
+pub(super) fn effects_were_announced(record: &Record, report: &mut Report) {
+    let mut effects: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+    for effect in &record.effects {
+        effects.entry(&effect.key).or_default().push(effect.at);
+    }
+    for (key, mut times) in effects {
+        times.sort_unstable();
+        let starts: Vec<Timestamp> = record
+            .events()
+            .iter()
+            .filter(|event| event.is("step.started") && event.body["idempotency_key"] == key)
+            .map(|event| event.at)
+            .collect();
+        for (nth, at) in times.iter().enumerate() {
+            let announced = starts.get(nth).is_some_and(|start| start <= at);
+            report.unless(announced, || {
+                format!("effect {} of key {key} arrived at {at}, but the starts were {starts:?}", nth + 1)
+            });
+        }
+    }
+}

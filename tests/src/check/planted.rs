@@ -1,0 +1,243 @@
+//! Histories with one thing wrong each: the checker must find every one of them.
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+use super::{Record, violations};
+use crate::definition;
+use crate::sink::Effect;
+use crate::{Event, Log};
+
+const DEFINITION: &str = "
+version: 1
+name: planted
+type: dag
+nodes:
+  a: { type: http, retry: { max_attempts: 3 } }
+  b: { type: noop, needs: [a] }
+  ask: { type: approval, needs: [b], approvers: { min: 2 } }
+  pause: { type: wait, for: 5s, needs: [ask] }
+";
+
+/// One line per event: `type [node/attempt] [{…more}]`; a number before it is an epoch. One second apart.
+const HEALTHY: &str = r#"
+run.created {"actor": {"kind": "user", "id": "ada"}}
+1 run.engine_taken
+1 step.started a/1 {"idempotency_key": "r/a/1"}
+1 step.failed a/1 {"then": {"do": "retry"}}
+1 step.retry_scheduled a {"at": "1970-01-01T00:00:06Z"}
+1 step.started a/2 {"idempotency_key": "r/a/2"}
+2 run.engine_taken
+2 step.lost a/2 {"retry": true}
+2 step.started a/3 {"idempotency_key": "r/a/2"}
+2 step.succeeded a/3
+2 step.started b/1 {"idempotency_key": "r/b/1"}
+2 step.succeeded b/1
+2 approval.requested ask
+approval.granted ask {"actor": {"kind": "user", "id": "bo"}}
+approval.granted ask {"actor": {"kind": "user", "id": "cy"}}
+3 run.engine_taken
+3 step.succeeded ask/1
+3 step.waiting pause {"until": "1970-01-01T00:00:19Z"}
+3 timer.fired pause
+3 step.succeeded pause/1
+3 run.completed
+"#;
+
+fn event(index: usize, line: &str) -> Event {
+    let (line, more) = line.split_once(" {").map_or((line, json!({})), |(head, tail)| {
+        (head, serde_json::from_str(&format!("{{{tail}")).expect("the rest of a line is JSON"))
+    });
+    let mut words = line.split(' ').peekable();
+    let epoch: Option<u64> = words.peek().and_then(|word| word.parse().ok());
+    if epoch.is_some() {
+        words.next();
+    }
+    let mut body = json!({"type": words.next(), "actor": {"kind": "system", "id": "engine"}, "epoch": epoch});
+    if let Some((node, attempt)) = words.next().map(|word| word.split_once('/').unwrap_or((word, ""))) {
+        body["node"] = node.into();
+        body["attempt"] = attempt.parse::<u64>().map_or(Value::Null, Value::from);
+    }
+    for (key, value) in more.as_object().expect("it is an object") {
+        body[key] = value.clone();
+    }
+    let seq = index as u64 + 1;
+    Event::from_envelope(
+        &json!({"type": "run.event", "seq": seq, "at": second(seq).to_string(), "event": body}),
+    )
+}
+
+fn second(n: u64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::try_from(n).expect("small"))
+}
+
+fn record(lines: &str) -> Record {
+    let events: Vec<Event> =
+        lines.lines().filter(|line| !line.is_empty()).enumerate().map(|(i, line)| event(i, line)).collect();
+    let ended_at = events.last().map(|event| event.at.to_string());
+    let status = match events.last().map(|event| event.kind.as_str()) {
+        Some("run.completed") => "completed",
+        Some("run.failed") => "failed",
+        Some("run.canceled") => "canceled",
+        Some("run.cancel_requested") => "canceling",
+        _ => "running",
+    };
+    Record {
+        run: json!({"id": "r", "status": status, "ended_at": ended_at}),
+        log: Log(events),
+        definition: Some(definition::parse(DEFINITION)),
+        effects: [("r/a/1", 3), ("r/a/2", 6), ("r/a/2", 9)].map(|(key, at)| effect(key, at)).into(),
+    }
+}
+
+fn effect(key: &str, at: u64) -> Effect {
+    Effect {
+        method: "PUT".into(),
+        path: "/a".into(),
+        key: key.into(),
+        headers: HeaderMap::new(),
+        body: Value::Null,
+        at: second(at),
+    }
+}
+
+/// The healthy history with one line changed (or removed, or followed by another).
+fn spoilt(line: &str, instead: &str) -> Record {
+    assert!(HEALTHY.contains(&format!("\n{line}\n")), "no such line: {line}");
+    record(&HEALTHY.replacen(&format!("\n{line}\n"), &format!("\n{instead}\n"), 1))
+}
+
+#[track_caller]
+fn finds(record: &Record, complaint: &str) {
+    let found = violations(record);
+    assert!(found.iter().any(|it| it.contains(complaint)), "expected `{complaint}`, found {found:#?}");
+}
+
+#[test]
+fn a_healthy_history_has_no_violations() {
+    assert_eq!(violations(&record(HEALTHY)), Vec::<String>::new());
+}
+
+#[test]
+fn a_gap_in_the_log_is_found() {
+    let mut record = record(HEALTHY);
+    record.log.0.remove(4);
+    finds(&record, "event 6 stands where 5 must");
+}
+
+#[test]
+fn a_second_end_and_events_after_the_end_are_found() {
+    finds(&spoilt("3 run.completed", "3 run.completed\n3 run.failed"), "the run ended 2 times");
+    finds(&spoilt("3 run.completed", "3 run.completed\n3 timer.fired pause"), "comes after the end");
+}
+
+#[test]
+fn a_step_without_outcome_at_the_end_is_found() {
+    finds(&spoilt("2 step.succeeded b/1", ""), "step.started b/1 at 11 has no outcome");
+}
+
+#[test]
+fn a_row_that_differs_from_the_log_is_found() {
+    let mut record = record(HEALTHY);
+    record.run["status"] = "running".into();
+    finds(&record, "the row says running after run.completed");
+    record.run["status"] = "completed".into();
+    record.run["ended_at"] = Value::Null;
+    finds(&record, "the row ended at null");
+}
+
+#[test]
+fn a_pause_that_the_row_forgot_is_found() {
+    finds(&spoilt("3 run.completed", "3 run.paused"), "the log says paused");
+}
+
+#[test]
+fn a_write_under_an_old_epoch_is_found() {
+    finds(&spoilt("2 step.succeeded a/3", "1 step.succeeded a/3"), "was written in epoch 1, but 2 holds");
+    finds(&spoilt("2 run.engine_taken", "1 run.engine_taken"), "epoch 1 at 7 follows 1");
+}
+
+#[test]
+fn an_event_without_author_is_found() {
+    finds(&spoilt("2 step.succeeded b/1", r#"2 step.succeeded b/1 {"actor": null}"#), "was caused by null");
+}
+
+#[test]
+fn a_second_outcome_of_one_attempt_is_found() {
+    finds(
+        &spoilt("2 step.succeeded b/1", "2 step.succeeded b/1\n2 step.failed b/1"),
+        "step.failed b/1 at 13",
+    );
+}
+
+#[test]
+fn an_attempt_that_begins_before_the_last_one_ended_is_found() {
+    finds(&spoilt(r#"2 step.lost a/2 {"retry": true}"#, ""), "begins before attempt 2 has ended");
+}
+
+#[test]
+fn a_step_before_its_need_is_found() {
+    finds(&spoilt("2 step.succeeded a/3", ""), "needs a, of which there was step.lost a/2");
+}
+
+#[test]
+fn a_start_after_the_cancel_and_a_cancel_that_completes_are_found() {
+    let record = spoilt("2 step.succeeded a/3", "2 step.succeeded a/3\nrun.cancel_requested");
+    finds(&record, "step.started b/1 at 12 after the cancel at 11");
+    finds(&record, "a canceled run ended by run.completed");
+}
+
+#[test]
+fn a_timer_and_a_retry_before_their_time_are_found() {
+    let early_timer = r#"3 step.waiting pause {"until": "1970-01-01T00:00:20Z"}"#;
+    finds(
+        &spoilt(r#"3 step.waiting pause {"until": "1970-01-01T00:00:19Z"}"#, early_timer),
+        "timer.fired pause",
+    );
+    let early_retry = r#"1 step.retry_scheduled a {"at": "1970-01-01T00:00:07Z"}"#;
+    finds(&spoilt(r#"1 step.retry_scheduled a {"at": "1970-01-01T00:00:06Z"}"#, early_retry), "due at");
+}
+
+#[test]
+fn an_unasked_repetition_of_a_lost_step_is_found() {
+    let record = spoilt(r#"2 step.lost a/2 {"retry": true}"#, r#"2 step.lost a/2 {"retry": false}"#);
+    finds(&record, "repeats what must not be repeated");
+}
+
+#[test]
+fn a_wrong_idempotency_key_is_found() {
+    let third = r#"2 step.started a/3 {"idempotency_key": "r/a/2"}"#;
+    finds(&spoilt(third, r#"2 step.started a/3 {"idempotency_key": "r/a/3"}"#), "has the key r/a/3");
+    let second = r#"1 step.started a/2 {"idempotency_key": "r/a/2"}"#;
+    finds(&spoilt(second, r#"1 step.started a/2 {"idempotency_key": "r/a/1"}"#), "has the key r/a/1");
+}
+
+#[test]
+fn an_effect_too_many_and_one_too_early_are_found() {
+    let mut record = record(HEALTHY);
+    record.effects.push(effect("r/a/1", 9));
+    finds(&record, "effect 2 of key r/a/1");
+    record.effects = vec![effect("r/a/1", 2)];
+    finds(&record, "effect 1 of key r/a/1");
+    record.effects = vec![effect("r/b/9", 20)];
+    finds(&record, "effect 1 of key r/b/9");
+}
+
+#[test]
+fn a_gate_that_opens_without_enough_people_is_found() {
+    let second = r#"approval.granted ask {"actor": {"kind": "user", "id": "cy"}}"#;
+    finds(&spoilt(second, ""), "went through its gate without consent");
+    finds(
+        &spoilt(second, r#"approval.granted ask {"actor": {"kind": "user", "id": "bo"}}"#),
+        "bo answers twice",
+    );
+    finds(&spoilt("2 approval.requested ask", ""), "went through its gate without consent");
+}
+
+#[test]
+fn an_answer_to_a_decided_gate_is_found() {
+    let late =
+        "3 step.succeeded ask/1\napproval.granted ask {\"actor\": {\"kind\": \"user\", \"id\": \"di\"}}";
+    finds(&spoilt("3 step.succeeded ask/1", late), "came to a closed gate");
+}

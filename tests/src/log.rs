@@ -1,0 +1,132 @@
+//! A run's log, as clients read it.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub seq: u64,
+    pub at: Timestamp,
+    /// `step.started`
+    pub kind: String,
+    pub node: Option<String>,
+    pub attempt: Option<u64>,
+    pub epoch: Option<u64>,
+    /// The whole of `event` in the envelope.
+    pub body: Value,
+}
+
+impl Event {
+    /// Reads the envelope that pages and streams carry.
+    ///
+    /// # Panics
+    /// When it is not one.
+    pub fn from_envelope(envelope: &Value) -> Self {
+        assert_eq!(envelope["type"], "run.event", "not an event: {envelope}");
+        let body = envelope["event"].clone();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Self {
+            seq: envelope["seq"].as_u64().expect("an event has a seq"),
+            at: text(&envelope["at"]).and_then(|at| at.parse().ok()).expect("an event has a time"),
+            kind: text(&body["type"]).expect("an event has a type"),
+            node: text(&body["node"]),
+            attempt: body["attempt"].as_u64(),
+            epoch: body["epoch"].as_u64(),
+            body,
+        }
+    }
+
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
+    pub fn is_about(&self, node: &str) -> bool {
+        self.node.as_deref() == Some(node)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.kind.as_str(), "run.completed" | "run.failed" | "run.canceled")
+    }
+
+    /// Whether this is the outcome of a step attempt.
+    pub fn is_outcome(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "step.succeeded"
+                | "step.failed"
+                | "step.timed_out"
+                | "step.canceled"
+                | "step.skipped"
+                | "step.lost"
+        )
+    }
+
+    pub fn is_by_a_person(&self) -> bool {
+        self.body["actor"]["kind"] == "user"
+    }
+}
+
+/// `step.started pay/1`
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind)?;
+        match (&self.node, self.attempt) {
+            (Some(node), Some(attempt)) => write!(f, " {node}/{attempt}"),
+            (Some(node), None) => write!(f, " {node}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// All of a run's events, in order.
+#[derive(Clone, Debug)]
+pub struct Log(pub Vec<Event>);
+
+impl Log {
+    /// The log without who held the run when: what would be the same had nobody died.
+    pub fn story(&self) -> Vec<String> {
+        self.0.iter().filter(|event| !event.is("run.engine_taken")).map(ToString::to_string).collect()
+    }
+
+    pub fn count(&self, kind: &str) -> usize {
+        self.0.iter().filter(|event| event.is(kind)).count()
+    }
+
+    /// Every event of this kind about this node.
+    pub fn of(&self, kind: &str, node: &str) -> Vec<&Event> {
+        self.0.iter().filter(|event| event.is(kind) && event.is_about(node)).collect()
+    }
+
+    pub fn has(&self, kind: &str, node: &str) -> bool {
+        !self.of(kind, node).is_empty()
+    }
+
+    /// The first event of this kind.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn first(&self, kind: &str) -> &Event {
+        self.0.iter().find(|event| event.is(kind)).unwrap_or_else(|| panic!("no {kind} in\n{self}"))
+    }
+
+    /// The first event of this kind about this node.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn step(&self, kind: &str, node: &str) -> &Event {
+        let found = self.0.iter().find(|event| event.is(kind) && event.is_about(node));
+        found.unwrap_or_else(|| panic!("no {kind} of {node} in\n{self}"))
+    }
+}
+
+impl std::fmt::Display for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for event in &self.0 {
+            writeln!(f, "{:>5} {} {event} {}", event.seq, event.at, event.body)?;
+        }
+        Ok(())
+    }
+}

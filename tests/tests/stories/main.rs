@@ -1,0 +1,3 @@
+//! Stories about the whole house, one file per subject. Each is told in every mode.
+
+mod serial;
