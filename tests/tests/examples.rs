@@ -1,0 +1,365 @@
+//! Every workflow under `examples/` runs, and does what its header says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use scenarios::program;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// All of them; a test below finds one that is missing here.
+const EXAMPLES: &[&str] = &[
+    "continue.yaml",
+    "fail-fast.yaml",
+    "fan-out-fan-in.yaml",
+    "flaky-http.yaml",
+    "long-wait.yaml",
+    "release-notes/workflow.yaml",
+    "serial-approval.yaml",
+    "switch-branches.yaml",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this package lies inside the workspace")
+        .join("examples")
+}
+
+/// What a run of an example came to.
+struct Ran {
+    exit_code: Option<i32>,
+    run: Value,
+    artifacts: BTreeMap<String, String>,
+}
+
+impl Ran {
+    fn status(&self) -> &str {
+        self.run["status"].as_str().unwrap_or_default()
+    }
+
+    fn step(&self, node: &str) -> &Value {
+        let steps = self.run["steps"].as_array().expect("a run has steps");
+        steps
+            .iter()
+            .find(|step| step["node"] == node)
+            .unwrap_or_else(|| panic!("no step {node} in {}", self.run))
+    }
+
+    /// Statuses of all steps by node.
+    fn steps(&self) -> BTreeMap<&str, &str> {
+        let steps = self.run["steps"].as_array().expect("a run has steps");
+        steps
+            .iter()
+            .map(|step| (step["node"].as_str().unwrap_or(""), step["status"].as_str().unwrap_or("")))
+            .collect()
+    }
+}
+
+/// `windlass run examples/NAME ARGUMENT…`, with the run as JSON and its artifacts in a folder.
+fn run(name: &str, arguments: &[&str]) -> Ran {
+    run_in(&folder(), name, arguments)
+}
+
+fn run_in(place: &Path, name: &str, arguments: &[&str]) -> Ran {
+    let artifacts = TempDir::new().expect("a temporary folder can be made");
+    let mut command = program();
+    command.arg("run").arg(folder().join(name)).args(arguments);
+    command.args(["--output", "json", "--artifacts"]).arg(artifacts.path());
+    let output =
+        command.current_dir(place).stdin(Stdio::null()).output().expect("the program can be started");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let run = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{name} printed no run ({error}): {}\n{told}", String::from_utf8_lossy(&output.stdout))
+    });
+    Ran { exit_code: output.status.code(), run, artifacts: texts(artifacts.path()) }
+}
+
+/// Files under a folder, by name.
+fn texts(folder: &Path) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("the folder can be read").flatten() {
+        if entry.path().is_dir() {
+            texts.extend(self::texts(&entry.path()));
+        } else {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            texts.insert(entry.file_name().to_string_lossy().into_owned(), text);
+        }
+    }
+    texts
+}
+
+// ---- release notes ---------------------------------------------------------------------------------
+
+/// A repository whose log has what makes logs difficult.
+fn repository() -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    git(folder.path(), &["init", "--quiet", "--initial-branch=main"]);
+    for subject in [
+        "engine: Renew the session while a node runs",
+        "No area here",
+        r#"api: Say "no" to C:\paths, 100% of them"#,
+        "engine: Zeitzonen für Ägypten, 日本",
+        "docs: $(touch /tmp/never) `id` ${HOME} ${{ secrets.KEY }}",
+    ] {
+        git(folder.path(), &["commit", "--quiet", "--allow-empty", "--message", subject]);
+    }
+    folder
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false"];
+    let status = Command::new("git").args(who).args(arguments).current_dir(folder).status();
+    assert!(status.expect("git can be started").success(), "git {arguments:?}");
+}
+
+/// Lines of the notes without the hashes, which differ each time.
+fn without_hashes(notes: &str) -> Vec<&str> {
+    notes.lines().map(|line| line.rsplit_once(" (").map_or(line, |(text, _)| text)).collect()
+}
+
+const NOTES: &[&str] = &[
+    "# Release notes",
+    "",
+    "## api",
+    "",
+    r#"- Say "no" to C:\paths, 100% of them"#,
+    "",
+    "## docs",
+    "",
+    "- $(touch /tmp/never) `id` ${HOME} ${{ secrets.KEY }}",
+    "",
+    "## engine",
+    "",
+    "- Zeitzonen für Ägypten, 日本",
+    "- Renew the session while a node runs",
+    "",
+    "## other",
+    "",
+    "- No area here",
+];
+
+#[test]
+fn release_notes_are_grouped_approved_and_written_as_an_artifact() {
+    let repository = repository();
+    let path = format!("repository={}", repository.path().display());
+    let ran = run("release-notes/workflow.yaml", &["--yes", "-i", &path]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "commits": 5, "areas": ["api", "docs", "engine", "other"] }));
+    assert_eq!(without_hashes(&ran.artifacts["release-notes.md"]), NOTES);
+}
+
+#[test]
+fn release_notes_are_about_the_folder_one_stands_in() {
+    let repository = repository();
+    let ran =
+        run_in(repository.path(), "release-notes/workflow.yaml", &["--yes", "-i", "range=HEAD~2..HEAD"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "commits": 2, "areas": ["docs", "engine"] }));
+}
+
+#[test]
+fn release_notes_of_a_range_that_git_does_not_know_pause_for_a_person() {
+    let repository = repository();
+    let ran = run_in(repository.path(), "release-notes/workflow.yaml", &["--yes", "-i", "range=v9..HEAD~99"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(1), "paused"), "{}", ran.run);
+    assert_eq!(ran.step("collect")["error"]["type"], "script.exit_1");
+    assert!(!ran.artifacts.contains_key("release-notes.md"));
+}
+
+// ---- graphs ----------------------------------------------------------------------------------------
+
+#[test]
+fn fan_out_fan_in_adds_up_what_three_branches_found_side_by_side() {
+    let ran = run("fan-out-fan-in.yaml", &["-i", "numbers=[1, 2, 3, 4, 5, 6, 7]"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "count": 7, "sum": 28 }));
+    let last_start = ["first", "second", "third"].map(|node| ran.step(node)["started_at"].as_str().unwrap());
+    let first_end = ["first", "second", "third"].map(|node| ran.step(node)["ended_at"].as_str().unwrap());
+    assert!(last_start.iter().max() < first_end.iter().min(), "they ran one after another: {}", ran.run);
+}
+
+#[test]
+fn switch_branches_takes_one_way_and_skips_the_others() {
+    for (amount, taken) in [("amount=40", "automatic"), ("amount=400", "clerk"), ("amount=4000", "board")] {
+        let ran = run("switch-branches.yaml", &["-i", amount]);
+        assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+        assert_eq!(ran.run["output"], json!({ "decided_by": taken }));
+        for way in ["automatic", "clerk", "board"] {
+            let expected = if way == taken { "succeeded" } else { "skipped" };
+            assert_eq!(ran.step(way)["status"], expected, "{amount}: {way}");
+        }
+    }
+}
+
+#[test]
+fn fail_fast_stops_what_runs_beside_the_failure() {
+    let ran = run("fail-fast.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(1), "failed"), "{}", ran.run);
+    assert_eq!(ran.run["error"]["type"], "script.exit_3");
+    assert_eq!(
+        (&ran.step("check")["status"], &ran.step("slow")["status"]),
+        (&json!("failed"), &json!("canceled"))
+    );
+    assert_ne!(ran.step("publish")["status"], "succeeded");
+}
+
+// ---- serial runs -----------------------------------------------------------------------------------
+
+#[test]
+fn continue_goes_on_with_an_output_in_place_of_the_failed_step() {
+    let ran = run("continue.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    let expected = BTreeMap::from([("weather", "failed"), ("umbrella", "skipped"), ("greet", "succeeded")]);
+    assert_eq!(ran.steps(), expected);
+    assert_eq!(ran.run["output"], json!({ "text": "Good morning. The sky: unknown." }));
+}
+
+#[test]
+fn long_wait_sleeps_and_goes_on_when_no_signal_comes() {
+    let ran = run("long-wait.yaml", &["-i", "pause=1s"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"]["result"], "reminder");
+    assert_eq!(ran.step("payment")["error"]["type"], "timeout");
+}
+
+#[test]
+fn serial_approval_publishes_what_was_approved() {
+    let ran = run("serial-approval.yaml", &["--yes", "-i", "title=Hello"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "published": "HELLO: it can be read from today." }));
+}
+
+#[test]
+fn serial_approval_publishes_nothing_when_nobody_is_there_to_ask() {
+    let ran = program()
+        .arg("run")
+        .arg(folder().join("serial-approval.yaml"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program can be started");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{told}");
+    assert!(told.contains("--yes"), "it does not say how to go on: {told}");
+    assert!(!String::from_utf8_lossy(&ran.stdout).contains("published"));
+}
+
+// ---- http ------------------------------------------------------------------------------------------
+
+/// A server on loopback that says 503 `failures` times, then 200; with the number of requests it got.
+fn flaky_server(failures: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}/", listener.local_addr().expect("it listens"));
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = BufReader::new(stream.try_clone().expect("sockets can be cloned")).lines();
+            // An empty line ends the head of a request; a connection that sends none is not one.
+            if !head.by_ref().any(|line| line.is_ok_and(|line| line.is_empty())) {
+                continue;
+            }
+            let (status, body) = match counter.fetch_add(1, Ordering::SeqCst) < failures {
+                true => ("503 Service Unavailable", "later"),
+                false => ("200 OK", "here you are"),
+            };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    (url, requests)
+}
+
+#[test]
+fn flaky_http_is_tried_again_until_it_answers() {
+    let (url, requests) = flaky_server(2);
+    let ran = run("flaky-http.yaml", &["-i", &format!("url={url}"), "--egress-allow", "127.0.0.1/32"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "status": 200 }));
+    let outcomes: Vec<&Value> =
+        ran.step("fetch")["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
+    assert_eq!(outcomes, ["failed", "failed", "succeeded"]);
+    assert_eq!(requests.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn flaky_http_pauses_red_when_all_attempts_are_used_up() {
+    let (url, requests) = flaky_server(usize::MAX);
+    let ran = run("flaky-http.yaml", &["-i", &format!("url={url}"), "--egress-allow", "127.0.0.1/32"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(1), "paused"), "{}", ran.run);
+    assert_eq!((&ran.run["paused_reason"], requests.load(Ordering::SeqCst)), (&json!("step_failed"), 4));
+    assert_eq!(ran.step("fetch")["error"]["type"], "http.503");
+}
+
+#[test]
+fn flaky_http_does_not_call_this_machine_unless_it_is_allowed() {
+    let (url, requests) = flaky_server(0);
+    let ran = run("flaky-http.yaml", &["-i", &format!("url={url}")]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(1), "paused"), "{}", ran.run);
+    assert_eq!(
+        (&ran.step("fetch")["error"]["type"], requests.load(Ordering::SeqCst)),
+        (&json!("egress_blocked"), 0)
+    );
+}
+
+// ---- the collection --------------------------------------------------------------------------------
+
+#[test]
+fn every_example_is_run_here_and_listed_in_their_readme() {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder()];
+    while let Some(place) = folders.pop() {
+        for entry in std::fs::read_dir(place).expect("examples can be read").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "yaml") {
+                found.insert(
+                    path.strip_prefix(folder()).expect("it lies there").to_string_lossy().into_owned(),
+                );
+            }
+        }
+    }
+    assert_eq!(found, EXAMPLES.iter().map(|name| (*name).to_owned()).collect());
+    let readme = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    let this = include_str!("examples.rs");
+    for name in EXAMPLES {
+        assert!(readme.contains(&format!("({name})")), "examples/README.md does not list {name}");
+        assert!(this.contains(&format!("\"{name}\", &[")), "no test runs {name}");
+    }
+}
+
+#[test]
+fn every_example_says_what_it_shows_and_how_to_run_it() {
+    for name in EXAMPLES {
+        let text = std::fs::read_to_string(folder().join(name)).unwrap();
+        let header: String =
+            text.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n");
+        assert!(header.contains("It shows:"), "{name} does not say what it shows");
+        assert!(
+            header.contains(&format!("windlass run examples/{name}")),
+            "{name} does not say how to run it"
+        );
+    }
+}
+
+#[test]
+fn every_example_is_valid_and_can_be_drawn() {
+    let files: Vec<PathBuf> = EXAMPLES.iter().map(|name| folder().join(name)).collect();
+    let checked = program().arg("validate").args(&files).output().expect("the program can be started");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    for file in files {
+        let drawn = program().arg("graph").arg(&file).output().expect("the program can be started");
+        let picture = String::from_utf8_lossy(&drawn.stdout).into_owned();
+        assert!(drawn.status.success() && picture.contains("flowchart"), "{}: {picture}", file.display());
+    }
+}
