@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use scenarios::program;
+use scenarios::house::program;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,6 +1,6 @@
 //! Documents: every link leads somewhere, every name exists, every decision is listed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::{TextFile, nothing, read, root, text_files};
@@ -176,6 +176,27 @@ fn every_decision_is_listed_and_says_what_it_must() {
     }
     assert!(!numbers.is_empty(), "there are decisions");
     nothing(&found, "A decision that cannot be found, or undone, is none:");
+}
+
+#[test]
+fn the_example_configuration_shows_every_setting_with_its_default() {
+    // As printed from the settings themselves: | `listen` | `127.0.0.1:7070` | … |
+    let documented: BTreeMap<String, String> = read("docs/configuration.md")
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+            let (name, default) = (cells.next()?, cells.next()?);
+            Some((name.to_owned(), if default == "none" { String::new() } else { default.to_owned() }))
+        })
+        .filter(|(name, _)| name != "config")
+        .collect();
+    assert!(documented.len() > 5, "docs/configuration.md is read: {documented:?}");
+    let shown: BTreeMap<String, String> = read("deploy/config.example.toml")
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ")?.split_once(" = "))
+        .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+        .collect();
+    assert_eq!(shown, documented);
 }
 
 #[test]
