@@ -1,0 +1,159 @@
+//! The hands: takes doorbells, holds runs, does their nodes, keeps house.
+
+mod doorbell;
+pub mod nodes;
+mod relay;
+mod session;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use uuid::Uuid;
+use windlass_boot::Health;
+use windlass_bus::{Bus, Pokes, Rings};
+use windlass_engine::{Clock, Engine, EngineOptions, EngineParts, Lease, Runners, Secrets};
+use windlass_model::SessionId;
+use windlass_store::{Plans, Store};
+
+/// How often the relay looks into the outbox.
+const RELAY_EVERY: Duration = Duration::from_millis(500);
+/// What a drain may take beyond its timeout, to write what it ended with.
+const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+
+/// How a worker behaves. The defaults are those of the documented settings.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    pub session_ttl: Duration,
+    pub session_renew: Duration,
+    pub sweep_interval: Duration,
+    pub stale_after: Duration,
+    /// Runs held at the same time.
+    pub max_runs: usize,
+    /// How long a stop waits for attempts in flight.
+    pub drain_timeout: Duration,
+    /// Where emitted events are posted.
+    pub emit_url: Option<String>,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            session_ttl: Duration::from_secs(5),
+            session_renew: Duration::from_secs(1),
+            sweep_interval: Duration::from_secs(1),
+            stale_after: Duration::from_secs(60),
+            max_runs: 512,
+            drain_timeout: Duration::from_secs(30),
+            emit_url: None,
+        }
+    }
+}
+
+/// What a worker works with.
+pub struct WorkerParts {
+    pub store: Arc<dyn Store>,
+    pub plans: Arc<Plans>,
+    pub bus: Arc<dyn Bus>,
+    pub rings: Rings,
+    pub pokes: Pokes,
+    pub runners: Runners,
+    pub secrets: Secrets,
+    pub health: Health,
+}
+
+/// Works until `shutdown`, then drains: what is in flight ends or is given up, and every run is released.
+///
+/// # Errors
+/// When the first session cannot be registered. Afterwards nothing but `shutdown` ends it.
+pub async fn run(
+    parts: WorkerParts,
+    options: WorkerOptions,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let WorkerParts { store, plans, bus, rings, mut pokes, runners, secrets, health } = parts;
+    let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
+    let asked_at = Instant::now();
+    let now = store
+        .renew_session(lease.session(), options.session_ttl)
+        .await
+        .context("cannot register this worker's session")?;
+    lease.renewed(asked_at, options.session_ttl);
+    let clock = Arc::new(Clock::new(now));
+    info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
+
+    let engine = Engine::new(EngineParts {
+        store: store.clone(),
+        plans,
+        bus,
+        runners,
+        secrets,
+        lease: lease.clone(),
+        clock: clock.clone(),
+        options: EngineOptions {
+            stale_after: options.stale_after,
+            near_timer_horizon: options.sweep_interval * 2,
+            drain_timeout: options.drain_timeout,
+        },
+    });
+
+    // Two circles: what brings new work ends with `shutdown`, what keeps held runs safe ends after the drain.
+    let drained = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (to_worker, from_doorbell) = mpsc::channel(options.max_runs * 2);
+    tasks.spawn(doorbell::in_process::carry(rings, to_worker, shutdown.clone()));
+    let sweep = sweep::Sweep {
+        store: store.clone(),
+        every: options.sweep_interval,
+        stale_after: options.stale_after,
+        session_ttl: options.session_ttl,
+    };
+    let sweep_beat = health.register("sweep", options.sweep_interval.max(Duration::from_secs(1)));
+    tasks.spawn(sweep.run(engine.clone(), sweep_beat, shutdown.clone()));
+    let sink: Option<Arc<dyn relay::Sink>> = match options.emit_url {
+        Some(url) => Some(Arc::new(relay::HttpSink::new(url)?)),
+        None => None,
+    };
+    let relay = relay::Relay { store: store.clone(), sink, every: RELAY_EVERY };
+    tasks.spawn(relay.run(health.register("relay", relay::DELIVERY_TIMEOUT), drained.clone()));
+    let session = session::Session {
+        store: store.clone(),
+        lease: lease.clone(),
+        clock,
+        ttl: options.session_ttl,
+        renew_every: options.session_renew,
+    };
+    tasks.spawn(session.run(engine.clone(), health.register("session", options.session_renew), drained.clone()));
+    let timers = engine.clone();
+    let timers_stop = shutdown.clone();
+    tasks.spawn(async move { timers.run_timers(&timers_stop).await });
+    let poked = engine.clone();
+    let pokes_stop = drained.clone();
+    tasks.spawn(async move {
+        while let Some(Some(run_id)) = pokes_stop.run_until_cancelled(pokes.recv()).await {
+            poked.poke(run_id);
+        }
+    });
+    let answering =
+        tokio::spawn(doorbell::answer(from_doorbell, engine.clone(), options.max_runs, shutdown.clone()));
+
+    shutdown.cancelled().await;
+    info!(held = engine.held_count(), "Draining");
+    engine.drain();
+    if tokio::time::timeout(options.drain_timeout + DRAIN_MARGIN, answering).await.is_err() {
+        warn!(held = engine.held_count(), "The drain took too long; the runs left will be taken over");
+    }
+    drained.cancel();
+    tasks.close();
+    tasks.wait().await;
+    if let Err(error) = store.close_session(lease.session()).await {
+        warn!(error = %error, "The session could not be closed; it will expire");
+    }
+    info!("Worker stopped");
+    Ok(())
+}

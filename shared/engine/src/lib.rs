@@ -1,5 +1,18 @@
 //! One tick, written once for every mode: hold a run, start work, decide, commit, let go.
+//!
+//! [`Engine::drive`] is the story: claim a run, fold it, then tick until it parks.
 
+mod attempt;
+mod clock;
+mod engine;
+mod held;
+mod lease;
 pub mod runner;
+pub mod secrets;
+mod timers;
 
+pub use clock::Clock;
+pub use engine::{Engine, EngineOptions, EngineParts};
+pub use lease::Lease;
 pub use runner::{Done, Emit, Failure, File, Progress, Runner, Runners, StepContext};
+pub use secrets::Secrets;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -9,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use windlass_bus::Bus;
 use windlass_model::workflow::{Catalog, KindSpec};
 use windlass_model::{Attempt, RunId, StepError};
+
+use crate::Secrets;
 
 /// Does the deed of one kind of node.
 #[async_trait]
@@ -32,6 +35,8 @@ pub struct StepContext {
     pub attempt: Attempt,
     /// Send it along with an effect: it repeats when an earlier attempt's outcome is unknown.
     pub idempotency_key: String,
+    /// How long the engine waits before it drops the future; none when the definition says nothing.
+    pub timeout: Option<Duration>,
     /// The kind's own keys, with every expression evaluated. May hold secrets: don't log it.
     pub params: Value,
     pub cancel: CancellationToken,
@@ -44,15 +49,24 @@ pub struct Progress {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) run_id: RunId,
     pub(crate) node: String,
+    pub(crate) secrets: Secrets,
 }
 
 impl Progress {
     pub fn new(bus: Arc<dyn Bus>, run_id: RunId, node: String) -> Self {
-        Self { bus, run_id, node }
+        Self { bus, run_id, node, secrets: Secrets::default() }
+    }
+
+    /// Hides these in whatever is reported.
+    #[must_use]
+    pub fn masking(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     /// `progress`: any small JSON, such as `{"line": "…"}` or `{"done": 3, "of": 10}`.
-    pub fn report(&self, progress: Value) {
+    pub fn report(&self, mut progress: Value) {
+        self.secrets.mask_value(&mut progress);
         let news = serde_json::json!({"type": "run.progress", "run_id": self.run_id, "node": self.node, "progress": progress});
         self.bus.publish_progress(self.run_id, news);
     }

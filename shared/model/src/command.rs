@@ -10,13 +10,13 @@ use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunStatus, StepError};
 pub enum Input {
     /// Somebody asks, through the door.
     Command { command: Command, actor: Actor },
-    /// This engine has just claimed the run.
+    /// This engine has just claimed the run: what was in flight is lost.
     Taken,
     /// A runner returned.
     Outcome { node: NodeIndex, item: Option<u32>, attempt: Attempt, outcome: Outcome },
-    /// Time has passed, or a command came in through the door: look what can move.
-    Refresh,
-    /// The engine stops: attempts still in flight are given up, then the run is released.
+    /// Move whatever can move now: the end of every tick, unless the engine drains.
+    Advance,
+    /// The engine stops: attempts still in flight are given up.
     Drain,
 }
 

@@ -1,7 +1,7 @@
 //! The rules: what follows from a command, an outcome, a passed time.
 //!
-//! The door only records what a person did; the engine draws the conclusions when it next holds the
-//! run. So `Input::Command` never starts, ends or times out anything, and everything else does.
+//! The door only records what a person did, and a runner's return only records an outcome. What begins,
+//! ends or times out because of it follows from `Input::Advance`, which only an engine asks for.
 
 mod advance;
 mod commands;
@@ -39,15 +39,9 @@ pub fn decide(
     match input {
         Input::Command { command, actor } => tick.command(command, &actor)?,
         _ if tick.state.is_terminal() => {}
-        Input::Taken => {
-            tick.taken();
-            tick.advance();
-        }
-        Input::Outcome { node, attempt, outcome, item: _ } => {
-            tick.outcome(node, attempt, outcome);
-            tick.advance();
-        }
-        Input::Refresh => tick.advance(),
+        Input::Taken => tick.taken(),
+        Input::Outcome { node, attempt, outcome, item: _ } => tick.outcome(node, attempt, outcome),
+        Input::Advance => tick.advance(),
         Input::Drain => tick.drain(),
     }
     Ok(tick.events)

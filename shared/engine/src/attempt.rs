@@ -1,0 +1,168 @@
+//! One attempt of one step: from the plan's words to a runner, and from its answer to an outcome.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use windlass_model::event::{Artifact, EventEmitted};
+use windlass_model::open_work::Work;
+use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
+use windlass_model::workflow::expression::Context;
+use windlass_model::{Outcome, Payload, Plan, RunState, StepError};
+
+use crate::engine::EngineParts;
+use crate::runner::{Done, Failure, File};
+use crate::{Progress, Runner, StepContext};
+
+/// After a cancel, a runner that has not returned by then is dropped.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+/// An attempt that is ready to go: rendered, and with its runner.
+pub(crate) struct Attempt {
+    work: Work,
+    runner: Arc<dyn Runner>,
+    step: StepContext,
+    timeout: Option<Duration>,
+}
+
+/// What an attempt came to, and the content that its artifacts refer to.
+pub(crate) struct Ended {
+    pub(crate) work: Work,
+    pub(crate) outcome: Outcome,
+    pub(crate) blobs: Vec<Blob>,
+}
+
+impl Attempt {
+    /// Renders the node's keys against the state as it stands.
+    pub(crate) fn prepare(
+        parts: &EngineParts,
+        plan: &Plan,
+        state: &RunState,
+        work: Work,
+        cancel: CancellationToken,
+    ) -> Result<Self, Ended> {
+        let node = plan.node(work.node);
+        let fail = |error: StepError| Ended {
+            work,
+            outcome: Outcome::Failed { error, artifacts: Vec::new() },
+            blobs: Vec::new(),
+        };
+        let runner = parts.runners.get(&node.kind).cloned().ok_or_else(|| {
+            fail(StepError::new("internal", format!("this worker has no runner for `{}`", node.kind)))
+        })?;
+        let context = Context::new(plan, state).with_node(work.node).with_secrets(parts.secrets.as_map());
+        let params = node.params.render(&context).map_err(|mut error| {
+            error.message = parts.secrets.mask_text(&error.message);
+            fail(error)
+        })?;
+        let step = StepContext {
+            run_id: state.run_id,
+            node: node.id.clone(),
+            attempt: work.attempt,
+            idempotency_key: state.idempotency_key(plan, work.node),
+            timeout: node.timeout,
+            params,
+            cancel,
+            progress: Progress::new(parts.bus.clone(), state.run_id, node.id.clone())
+                .masking(parts.secrets.clone()),
+        };
+        Ok(Self { work, runner, step, timeout: node.timeout })
+    }
+
+    /// Lets the runner do it, within the step's time.
+    pub(crate) async fn run(self, parts: &EngineParts) -> Ended {
+        let Self { work, runner, step, timeout } = self;
+        let started_at = Instant::now();
+        let kind = runner.spec().name;
+        let cancel = step.cancel.clone();
+        let given_up = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(CANCEL_GRACE).await;
+        };
+        let too_long = async {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        let returned = tokio::select! {
+            returned = runner.run(step) => Some(returned),
+            () = given_up => None,
+            () = too_long => {
+                let error = StepError::new("timeout", format!("the step took longer than {:?}", timeout.unwrap_or_default()));
+                metrics::counter!("windlass_step_timeouts_total", "kind" => kind).increment(1);
+                return Ended { work, outcome: Outcome::TimedOut { error }, blobs: Vec::new() };
+            }
+        };
+        let mut blobs = Vec::new();
+        let outcome = match returned {
+            None => Outcome::Canceled,
+            Some(Err(failure)) if cancel.is_cancelled() && failure.error.kind == "canceled" => Outcome::Canceled,
+            Some(Err(Failure { error, files })) => failed(parts, error, files, &mut blobs),
+            Some(Ok(done)) => succeeded(parts, done, &mut blobs),
+        };
+        record(kind, &outcome, started_at.elapsed());
+        Ended { work, outcome, blobs }
+    }
+}
+
+fn succeeded(parts: &EngineParts, done: Done, blobs: &mut Vec<Blob>) -> Outcome {
+    let Done { mut output, files, emit } = done;
+    let artifacts = keep(parts, files, blobs);
+    parts.secrets.mask_value(&mut output);
+    let output = Payload::new(output);
+    if let Payload::Blob { blob, .. } = &output
+        && blob.size_bytes > PAYLOAD_BYTES_MAX as u64
+    {
+        let sentence = format!("the output has {} bytes; {PAYLOAD_BYTES_MAX} are allowed", blob.size_bytes);
+        return Outcome::Failed { error: StepError::new("limit.output", sentence), artifacts };
+    }
+    let emit = emit.map(|mut emit| {
+        parts.secrets.mask_value(&mut emit.data);
+        EventEmitted { kind: emit.kind, data: Payload::new(emit.data) }
+    });
+    Outcome::Succeeded { output, artifacts, emit }
+}
+
+fn failed(parts: &EngineParts, mut error: StepError, files: Vec<File>, blobs: &mut Vec<Blob>) -> Outcome {
+    error.message = parts.secrets.mask_text(&error.message);
+    if let Some(details) = &mut error.details {
+        parts.secrets.mask_value(details);
+    }
+    Outcome::Failed { error, artifacts: keep(parts, files, blobs) }
+}
+
+/// Turns files into artifacts; what they hold goes with the commit.
+fn keep(parts: &EngineParts, files: Vec<File>, blobs: &mut Vec<Blob>) -> Vec<Artifact> {
+    files
+        .into_iter()
+        .map(|file| {
+            let content = match std::str::from_utf8(&file.content) {
+                Ok(text) if !parts.secrets.as_map().is_empty() => parts.secrets.mask_text(text).into_bytes(),
+                _ => file.content,
+            };
+            let blob = Blob::new(content);
+            let artifact = Artifact { name: file.name, media_type: file.media_type, blob: blob.reference() };
+            blobs.push(blob);
+            artifact
+        })
+        .collect()
+}
+
+fn record(kind: &'static str, outcome: &Outcome, took: Duration) {
+    let word = match outcome {
+        Outcome::Succeeded { .. } => "succeeded",
+        Outcome::Failed { .. } => "failed",
+        Outcome::TimedOut { .. } => "timed_out",
+        Outcome::Canceled => "canceled",
+    };
+    metrics::histogram!("windlass_step_duration_seconds", "kind" => kind, "outcome" => word)
+        .record(took.as_secs_f64());
+}
+
+/// What a runner that panicked is taken to have answered.
+pub(crate) fn panicked(work: Work) -> Ended {
+    let error = StepError::new("internal", "the runner broke down").with_details(json!({ "panic": true }));
+    Ended { work, outcome: Outcome::Failed { error, artifacts: Vec::new() }, blobs: Vec::new() }
+}

@@ -1,0 +1,145 @@
+//! The engine of a worker process: which runs it holds, and how news reaches them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+use windlass_bus::Bus;
+use windlass_model::{Priority, RunId};
+use windlass_store::{Plans, Store};
+
+use crate::held::{HeldRun, Message};
+use crate::timers::NearTimers;
+use crate::{Clock, Lease, Runners, Secrets};
+
+/// Everything an engine works with.
+pub struct EngineParts {
+    pub store: Arc<dyn Store>,
+    pub plans: Arc<Plans>,
+    pub bus: Arc<dyn Bus>,
+    pub runners: Runners,
+    pub secrets: Secrets,
+    pub lease: Arc<Lease>,
+    pub clock: Arc<Clock>,
+    pub options: EngineOptions,
+}
+
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// A held run that was silent for this long may be taken by another engine.
+    pub stale_after: Duration,
+    /// Timers due within this time are kept in memory when their run parks.
+    pub near_timer_horizon: Duration,
+    /// How long a drain waits for attempts in flight before it gives them up.
+    pub drain_timeout: Duration,
+}
+
+pub struct Engine {
+    pub(crate) parts: EngineParts,
+    /// Runs in the hands of this process, and the way to each.
+    held: Mutex<HashMap<RunId, Hold>>,
+    timers: NearTimers,
+    pub(crate) draining: CancellationToken,
+}
+
+struct Hold {
+    inbox: mpsc::UnboundedSender<Message>,
+    /// Somebody rang while the run was held; it may have been just too late to be seen.
+    rung: bool,
+}
+
+impl Engine {
+    pub fn new(parts: EngineParts) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            held: Mutex::default(),
+            timers: NearTimers::default(),
+            draining: CancellationToken::new(),
+        })
+    }
+
+    /// Takes a run, moves it as far as it goes, and lets it go again.
+    ///
+    /// Returns at once when the run is held already, or when there is nothing to take.
+    pub async fn drive(self: &Arc<Self>, run_id: RunId) {
+        if self.draining.is_cancelled() {
+            return;
+        }
+        let Some((_place, inbox)) = Place::take(self.clone(), run_id) else { return };
+        self.parts.lease.until_safe().await;
+        match HeldRun::claim(self.clone(), run_id, inbox).await {
+            Ok(Some(run)) => run.run().await,
+            Ok(None) => debug!(run.id = %run_id, "Nothing to take"),
+            Err(error) => error!(run.id = %run_id, error = %error, "Run could not be taken; the sweep will try again"),
+        }
+    }
+
+    /// The door wrote to a run that this process holds.
+    pub fn poke(&self, run_id: RunId) {
+        let held = self.held.lock().expect("no panic while holding it");
+        match held.get(&run_id) {
+            // A run that just ended no longer listens.
+            Some(hold) => drop(hold.inbox.send(Message::Moved)),
+            None => {
+                drop(held);
+                self.parts.bus.ring(run_id, Priority::Normal);
+            }
+        }
+    }
+
+    /// Rings for a parked run when its time has come, if that is soon.
+    pub fn wake(&self, run_id: RunId, priority: Priority, after: Duration) {
+        if after.is_zero() {
+            self.parts.bus.ring(run_id, priority);
+        } else if after <= self.parts.options.near_timer_horizon {
+            self.timers.add(run_id, priority, after);
+        }
+    }
+
+    /// Wakes runs whose near timers are due, until `stop`.
+    pub async fn run_timers(&self, stop: &CancellationToken) {
+        self.timers.run(&*self.parts.bus, stop).await;
+    }
+
+    /// Starts nothing new; held runs finish what is in flight, within the drain timeout, and are released.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    pub fn held_count(&self) -> usize {
+        self.held.lock().expect("no panic while holding it").len()
+    }
+}
+
+/// A place among the held runs, given back when dropped: also by a panic.
+struct Place {
+    engine: Arc<Engine>,
+    run_id: RunId,
+}
+
+impl Place {
+    fn take(engine: Arc<Engine>, run_id: RunId) -> Option<(Self, mpsc::UnboundedReceiver<Message>)> {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        match engine.held.lock().expect("no panic while holding it").entry(run_id) {
+            Entry::Occupied(mut hold) => {
+                hold.get_mut().rung = true;
+                return None;
+            }
+            Entry::Vacant(place) => place.insert(Hold { inbox: sender, rung: false }),
+        };
+        Some((Self { engine, run_id }, inbox))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let hold = self.engine.held.lock().expect("no panic while holding it").remove(&self.run_id);
+        if hold.is_some_and(|hold| hold.rung) {
+            self.engine.parts.bus.ring(self.run_id, Priority::Normal);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! A run in the hands of this engine: tick, wait for news, tick again, until it parks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use windlass_model::open_work::Work;
+use windlass_model::payload::Blob;
+use windlass_model::state::FoldError;
+use windlass_model::{
+    Event, EventSeq, Input, Payload, Plan, Priority, RunId, RunState, RunVersion, TenantId, Timestamp, decide,
+    open_work,
+};
+use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
+
+use crate::attempt::{Attempt, Ended, panicked};
+use crate::engine::Engine;
+
+/// A run that will wake by itself this soon is held instead of parked and claimed again.
+const HOLD_NEAR: Duration = Duration::from_millis(250);
+/// Outcomes that one tick takes in at the most.
+const OUTCOMES_PER_TICK_MAX: usize = 128;
+/// A held run says this often, within the stale time, that it is alive.
+const PULSES_PER_STALE_TIME: u32 = 4;
+/// Pauses between tries while the database is away.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// News for a held run.
+pub(crate) enum Message {
+    /// The door wrote to it.
+    Moved,
+}
+
+/// Why a run could not be taken or moved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HoldError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error("a payload lies in no blob: {0}")]
+    MissingBlob(String),
+}
+
+/// What became of a tick.
+enum Ticked {
+    /// Committed; the run is still ours.
+    Goes,
+    /// Committed, and the run was let go.
+    Parked,
+    /// The run is no longer ours.
+    Lost,
+}
+
+pub(crate) struct HeldRun {
+    engine: Arc<Engine>,
+    tenant: TenantId,
+    priority: Priority,
+    fence: Fence,
+    version: RunVersion,
+    plan: Arc<Plan>,
+    state: RunState,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    /// Attempts in flight, and how to stop them.
+    running: BTreeMap<Work, CancellationToken>,
+    tasks: JoinSet<Ended>,
+    task_work: BTreeMap<Id, Work>,
+    /// What could not even be started.
+    ended: Vec<Ended>,
+}
+
+/// What a wait brought.
+#[derive(Default)]
+struct News {
+    inputs: Vec<Input>,
+    blobs: Vec<Blob>,
+    moved: bool,
+    drain_is_over: bool,
+}
+
+impl HeldRun {
+    /// Takes the lease and folds the run. None when there is nothing to take.
+    pub(crate) async fn claim(
+        engine: Arc<Engine>,
+        run_id: RunId,
+        inbox: mpsc::UnboundedReceiver<Message>,
+    ) -> Result<Option<Self>, HoldError> {
+        let parts = &engine.parts;
+        let session = parts.lease.session();
+        let Some(record) = parts.store.claim_run(run_id, session, parts.options.stale_after).await? else {
+            return Ok(None);
+        };
+        let fence = Fence { session, epoch: record.row.epoch };
+        let (tenant, priority, version) = (record.row.tenant, record.row.priority, record.row.version);
+        let plan = parts.plans.get(record.row.version_id).await?;
+        if let Some(taken) = record.events.last() {
+            parts.bus.publish(run_id, std::slice::from_ref(taken));
+        }
+        let state = fold(&engine, &plan, record).await?;
+        Ok(Some(Self {
+            engine,
+            tenant,
+            priority,
+            fence,
+            version,
+            plan,
+            state,
+            inbox,
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            task_work: BTreeMap::new(),
+            ended: Vec::new(),
+        }))
+    }
+
+    /// Tick until the run parks, ends, or is lost.
+    pub(crate) async fn run(mut self) {
+        let mut news = News { inputs: vec![Input::Taken], ..News::default() };
+        loop {
+            match self.tick(news).await {
+                Ok(Ticked::Goes) => {}
+                Ok(Ticked::Parked) => return self.parked(),
+                Ok(Ticked::Lost) => {
+                    metrics::counter!("windlass_leases_lost_total").increment(1);
+                    info!(run.id = %self.state.run_id, epoch = %self.fence.epoch, "Lease lost; dropping the run");
+                    return;
+                }
+                Err(error) => {
+                    error!(run.id = %self.state.run_id, error = %error, "Run cannot be moved; leaving it to the stale sweep");
+                    return;
+                }
+            }
+            news = match self.wait().await {
+                Some(news) => news,
+                None => return,
+            };
+        }
+    }
+
+    fn parked(&self) {
+        if let Some(at) = self.state.wake_at() {
+            let after = self.engine.parts.clock.now().until(at);
+            self.engine.wake(self.state.run_id, self.priority, after);
+        }
+        if self.state.is_terminal() {
+            let status = self.state.status(false).as_str();
+            let took = self.state.created_at.until(self.state.ended_at.unwrap_or_default());
+            metrics::counter!("windlass_runs_ended_total", "status" => status).increment(1);
+            metrics::histogram!("windlass_run_duration_seconds", "status" => status).record(took.as_secs_f64());
+            debug!(run.id = %self.state.run_id, status, "Run ended");
+        }
+    }
+}
+
+// ---- the tick ----------------------------------------------------------------------------------
+
+impl HeldRun {
+    /// Decides about `news` and commits what follows, together with whatever starts next.
+    async fn tick(&mut self, news: News) -> Result<Ticked, HoldError> {
+        let News { mut inputs, blobs, moved, drain_is_over } = news;
+        let drains = self.engine.draining.is_cancelled();
+        match (drains, drain_is_over) {
+            (_, true) => inputs.push(Input::Drain),
+            // A draining engine records what its runners bring, and begins nothing.
+            (true, false) => {}
+            (false, false) => inputs.push(Input::Advance),
+        }
+        let mut must_reload = moved;
+        loop {
+            if must_reload && !self.reload().await? {
+                return Ok(Ticked::Lost);
+            }
+            let now = self.engine.parts.clock.now();
+            let next_seq = self.state.last_seq.next();
+            let events = self.decide(&inputs, now);
+            let parks = self.parks(now, drains);
+            if events.is_empty() && !parks {
+                return self.start_open_work(now).await;
+            }
+            match self.commit(events, &blobs, parks).await {
+                Ok(()) if parks => return Ok(Ticked::Parked),
+                Ok(()) => return self.start_open_work(now).await,
+                Err(WriteError::Fenced) => return Ok(Ticked::Lost),
+                // The state has run ahead of the log: read it again before deciding again.
+                Err(WriteError::Moved | WriteError::KeyTaken) => must_reload = true,
+                Err(WriteError::Store(error)) => {
+                    warn!(run.id = %self.state.run_id, error = %error, "Commit unknown; reading back");
+                    must_reload = true;
+                    if self.was_written(next_seq).await {
+                        inputs = vec![Input::Advance];
+                    }
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, inputs: &[Input], now: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
+        for input in inputs {
+            match decide(&self.plan, &mut self.state, input.clone(), now) {
+                Ok(more) => events.extend(more),
+                Err(rejection) => error!(run.id = %self.state.run_id, %rejection, "An engine's input was rejected"),
+            }
+        }
+        events
+    }
+
+    /// Whether the run is to be let go with this tick.
+    fn parks(&self, now: Timestamp, drains: bool) -> bool {
+        let wakes_soon = || {
+            !self.state.is_terminal()
+                && self.state.pause_reason().is_none()
+                && self.state.wake_at().is_some_and(|at| now.until(at) <= HOLD_NEAR)
+        };
+        self.state.in_flight.is_empty() && (drains || !wakes_soon())
+    }
+
+    async fn commit(&mut self, events: Vec<Event>, blobs: &[Blob], parks: bool) -> Result<(), WriteError> {
+        let guard = Guard::Engine(self.fence);
+        let mut write =
+            RunWrite::new(self.tenant, guard, self.version, &self.plan, &self.state, events.clone(), !parks);
+        write.blobs.extend_from_slice(blobs);
+        self.engine.parts.store.write_run(write).await?;
+        self.version.0 += 1;
+        metrics::counter!("windlass_ticks_total").increment(1);
+        self.engine.parts.bus.publish(self.state.run_id, &events);
+        Ok(())
+    }
+
+    /// After a commit of unknown outcome: only this engine writes under this epoch, so an event of this
+    /// epoch at that place is what was sent. Asks until the database answers.
+    async fn was_written(&self, first: EventSeq) -> bool {
+        let store = &self.engine.parts.store;
+        loop {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            match store.read_events(self.tenant, self.state.run_id, EventSeq(first.0 - 1), 1).await {
+                Ok(events) => {
+                    let epoch = events.and_then(|events| events.first().and_then(|event| event.epoch));
+                    return epoch == Some(self.fence.epoch);
+                }
+                Err(error) => debug!(run.id = %self.state.run_id, error = %error, "Still no answer"),
+            }
+        }
+    }
+
+    /// Reads the run again. False when it is no longer ours.
+    async fn reload(&mut self) -> Result<bool, HoldError> {
+        let store = &self.engine.parts.store;
+        let record = loop {
+            match store.load_run(self.tenant, self.state.run_id).await {
+                Ok(record) => break record,
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let Some(record) = record else { return Ok(false) };
+        let ours = record.row.lease_owner == Some(self.fence.session) && record.row.epoch == self.fence.epoch;
+        if !ours {
+            return Ok(false);
+        }
+        self.version = record.row.version;
+        self.state = fold(&self.engine, &self.plan, record).await?;
+        Ok(true)
+    }
+
+    /// Starts whatever should be in flight and is not; stops everything when the run is stopping.
+    async fn start_open_work(&mut self, now: Timestamp) -> Result<Ticked, HoldError> {
+        if self.state.is_stopping(now) {
+            self.running.values().for_each(CancellationToken::cancel);
+        }
+        if self.state.in_flight.len() <= self.running.len() {
+            return Ok(Ticked::Goes);
+        }
+        let parts = &self.engine.parts;
+        if !parts.lease.is_safe() {
+            parts.lease.until_safe().await;
+            if !parts.store.touch_run(self.state.run_id, self.fence).await? {
+                return Ok(Ticked::Lost);
+            }
+        }
+        let new: Vec<Work> = open_work(&self.state).filter(|work| !self.running.contains_key(work)).collect();
+        for work in new {
+            let cancel = CancellationToken::new();
+            self.running.insert(work, cancel.clone());
+            match Attempt::prepare(parts, &self.plan, &self.state, work, cancel) {
+                Err(ended) => self.ended.push(ended),
+                Ok(attempt) => {
+                    let engine = self.engine.clone();
+                    let task = self.tasks.spawn(async move { attempt.run(&engine.parts).await });
+                    self.task_work.insert(task.id(), work);
+                }
+            }
+        }
+        Ok(Ticked::Goes)
+    }
+}
+
+// ---- the wait ----------------------------------------------------------------------------------
+
+impl HeldRun {
+    /// Waits for something that can move the run. None when the lease turned out to be lost.
+    async fn wait(&mut self) -> Option<News> {
+        let mut news = News::default();
+        let drain_deadline = tokio::time::Instant::now() + self.engine.parts.options.drain_timeout;
+        loop {
+            self.take_ended(&mut news);
+            let draining = self.engine.draining.is_cancelled();
+            if !news.inputs.is_empty() || (draining && self.state.in_flight.is_empty()) {
+                return Some(news);
+            }
+            let engine = self.engine.clone();
+            let wake_at = self.next_wake(draining);
+            tokio::select! {
+                Some(joined) = self.tasks.join_next_with_id() => self.ended_with(joined),
+                Some(Message::Moved) = self.inbox.recv() => {
+                    news.moved = true;
+                    return Some(news);
+                }
+                () = sleep_until(wake_at) => return Some(news),
+                () = tokio::time::sleep(engine.parts.options.stale_after / PULSES_PER_STALE_TIME) => {
+                    if !self.is_still_ours().await {
+                        return None;
+                    }
+                }
+                () = engine.draining.cancelled(), if !draining => {}
+                () = tokio::time::sleep_until(drain_deadline), if draining => {
+                    self.tasks.abort_all();
+                    self.running.clear();
+                    news.drain_is_over = true;
+                    return Some(news);
+                }
+            }
+        }
+    }
+
+    /// When time alone moves the run. A run that is stopping waits for its runners only.
+    fn next_wake(&self, draining: bool) -> Option<Instant> {
+        let now = self.engine.parts.clock.now();
+        if draining || self.state.is_stopping(now) {
+            return None;
+        }
+        self.state.wake_at().map(|at| Instant::now() + now.until(at))
+    }
+
+    /// Tells the database that the run is alive although it writes nothing.
+    async fn is_still_ours(&self) -> bool {
+        match self.engine.parts.store.touch_run(self.state.run_id, self.fence).await {
+            Ok(ours) => ours,
+            // Not an answer: the fence will tell when there is something to commit.
+            Err(_) => true,
+        }
+    }
+
+    fn ended_with(&mut self, joined: Result<(Id, Ended), JoinError>) {
+        let ended = match joined {
+            Ok((id, ended)) => {
+                self.task_work.remove(&id);
+                ended
+            }
+            Err(error) => match self.task_work.remove(&error.id()) {
+                Some(work) => panicked(work),
+                None => return,
+            },
+        };
+        self.ended.push(ended);
+    }
+
+    fn take_ended(&mut self, news: &mut News) {
+        while news.inputs.len() < OUTCOMES_PER_TICK_MAX {
+            let ended = match self.ended.pop() {
+                Some(ended) => ended,
+                None => match self.tasks.try_join_next_with_id() {
+                    Some(joined) => {
+                        self.ended_with(joined);
+                        continue;
+                    }
+                    None => return,
+                },
+            };
+            let Ended { work, outcome, blobs } = ended;
+            self.running.remove(&work);
+            news.blobs.extend(blobs);
+            news.inputs.push(Input::Outcome {
+                node: work.node,
+                item: work.item,
+                attempt: work.attempt,
+                outcome,
+            });
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Folds a record, and fetches the large values that expressions may read.
+async fn fold(engine: &Engine, plan: &Plan, record: RunRecord) -> Result<RunState, HoldError> {
+    let RunRecord { row, snapshot, events } = record;
+    let mut state = RunState::fold(plan, row.id, snapshot, &events)?;
+    for payload in state.missing_payloads(plan) {
+        let Payload::Blob { blob, value } = payload else { continue };
+        let missing = || HoldError::MissingBlob(blob.digest.to_string());
+        let content = engine.parts.store.get_blob(row.tenant, &blob.digest).await?.ok_or_else(missing)?;
+        let parsed: Value = serde_json::from_slice(&content).map_err(|_| missing())?;
+        *value = Some(Arc::new(parsed));
+    }
+    Ok(state)
+}

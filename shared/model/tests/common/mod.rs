@@ -1,0 +1,146 @@
+//! A run in a test: a plan, a state, a clock, and the log so far.
+
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+use windlass_model::workflow::{Catalog, Document, Format, KindSpec, compile};
+use windlass_model::{
+    Actor, Command, Event, Input, NodeIndex, Outcome, Payload, Plan, Rejection, RunId, RunState, StepError,
+    Timestamp, decide, open_work,
+};
+
+/// Kinds whose deeds the test itself does. `work` is not safe to repeat, `noop` is.
+pub fn catalog() -> Catalog {
+    let kind = |name, retry_safe| KindSpec {
+        name,
+        summary: "a kind for tests",
+        params: || json!({"type": "object", "additionalProperties": true}),
+        retry_safe,
+    };
+    Catalog::new([kind("noop", |_| true), kind("work", |_| false), kind("switch", |_| true)])
+}
+
+pub fn plan(yaml: &str) -> Plan {
+    let document = Document::parse(yaml, Format::Yaml).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    compile(&document, &catalog()).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+pub struct Run<'a> {
+    pub plan: &'a Plan,
+    pub state: RunState,
+    pub log: Vec<Event>,
+    pub now: Timestamp,
+    epoch: u32,
+}
+
+#[allow(dead_code, reason = "every test file uses another part")]
+impl<'a> Run<'a> {
+    pub fn new(plan: &'a Plan) -> Self {
+        let now = Timestamp(1_000_000);
+        let run_id = RunId(Uuid::from_u128(7));
+        let (event, state) =
+            windlass_model::decide::create(plan, run_id, Payload::null(), None, Actor::user("rita"), now);
+        Self { plan, state, log: vec![event], now, epoch: 0 }
+    }
+
+    pub fn node(&self, id: &str) -> NodeIndex {
+        self.plan.by_id[id]
+    }
+
+    /// What the store does at a claim.
+    pub fn take(&mut self) {
+        self.epoch += 1;
+        let event = Event {
+            seq: self.state.last_seq.next(),
+            at: self.now,
+            node: None,
+            item: None,
+            attempt: None,
+            epoch: Some(windlass_model::Epoch(self.epoch)),
+            actor: None,
+            body: windlass_model::event::EngineTaken { session: windlass_model::SessionId(Uuid::nil()) }.into(),
+        };
+        self.state.apply(self.plan, &event).unwrap();
+        self.log.push(event);
+        self.tick(Input::Taken);
+        self.tick(Input::Advance);
+    }
+
+    pub fn tick(&mut self, input: Input) {
+        let events = decide(self.plan, &mut self.state, input, self.now).expect("engines are not rejected");
+        self.log.extend(events);
+    }
+
+    pub fn command(&mut self, command: Command) -> Result<(), Rejection> {
+        self.command_by(command, Actor::user("ada"))
+    }
+
+    pub fn command_by(&mut self, command: Command, actor: Actor) -> Result<(), Rejection> {
+        let before = self.state.clone();
+        match decide(self.plan, &mut self.state, Input::Command { command, actor }, self.now) {
+            Ok(events) => {
+                assert!(!events.is_empty(), "an accepted command leaves a trace");
+                self.log.extend(events);
+                Ok(())
+            }
+            Err(rejection) => {
+                assert_eq!(before, self.state, "a refused command changes nothing");
+                Err(rejection)
+            }
+        }
+    }
+
+    pub fn outcome(&mut self, id: &str, outcome: Outcome) {
+        let node = self.node(id);
+        let attempt = self.state.step(node).attempt;
+        self.tick(Input::Outcome { node, item: None, attempt, outcome });
+        self.tick(Input::Advance);
+    }
+
+    pub fn succeed(&mut self, id: &str) {
+        let output = Payload::from(json!({ "by": id }));
+        self.outcome(id, Outcome::Succeeded { output, artifacts: Vec::new(), emit: None });
+    }
+
+    pub fn fail(&mut self, id: &str, kind: &str) {
+        let error = StepError::new(kind, "it broke");
+        self.outcome(id, Outcome::Failed { error, artifacts: Vec::new() });
+    }
+
+    pub fn pass(&mut self, span: Duration) {
+        self.now = self.now.plus(span);
+        self.tick(Input::Advance);
+    }
+
+    pub fn in_flight(&self) -> Vec<String> {
+        open_work(&self.state).map(|work| self.plan.node(work.node).id.clone()).collect()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.log
+            .iter()
+            .map(|event| match event.node {
+                Some(node) => format!("{} {}", event.body.name(), self.plan.node(node).id),
+                None => event.body.name().to_owned(),
+            })
+            .collect()
+    }
+
+    /// The state is the fold of the log, however it is stored and read back.
+    pub fn check_fold(&self) {
+        let stored: Vec<Event> = self
+            .log
+            .iter()
+            .map(|event| Event {
+                body: windlass_model::EventBody::from_stored(event.body.code(), &event.body.data()).unwrap(),
+                ..event.clone()
+            })
+            .collect();
+        let folded = RunState::fold(self.plan, self.state.run_id, None, &stored).unwrap();
+        assert_eq!(folded, self.state);
+        let snapshot: RunState =
+            serde_json::from_str(&serde_json::to_string(&self.state).unwrap()).unwrap();
+        assert_eq!(snapshot, self.state);
+    }
+}

@@ -1,0 +1,120 @@
+//! The relay: brings what `emit` wrote out of the database, at least once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use windlass_boot::Beat;
+use windlass_store::{OutboxRow, OutboxSettlement, Store, StoreError};
+
+/// Messages that one turn carries.
+const RELAY_PAGE: u32 = 100;
+/// A message that failed this often is set aside, visibly.
+const ATTEMPTS_MAX: u32 = 12;
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// How long one delivery may take; the relay promises a sign of life as often.
+pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where emitted events go.
+#[async_trait]
+pub(crate) trait Sink: Send + Sync {
+    /// # Errors
+    /// A sentence; the message is tried again later.
+    async fn deliver(&self, message: &OutboxRow) -> Result<(), String>;
+}
+
+/// Posts each event as JSON to one address that the operator chose.
+pub(crate) struct HttpSink {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl HttpSink {
+    pub(crate) fn new(url: String) -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder().timeout(DELIVERY_TIMEOUT).build()?;
+        Ok(Self { client, url })
+    }
+}
+
+#[async_trait]
+impl Sink for HttpSink {
+    async fn deliver(&self, row: &OutboxRow) -> Result<(), String> {
+        // Receivers drop repeats by this id.
+        let id = format!("{}/{}", row.run_id, row.message.seq);
+        let body = json!({
+            "id": id,
+            "type": row.message.topic,
+            "run_id": row.run_id,
+            "at": row.created_at,
+            "data": row.message.body,
+        });
+        let sent = self.client.post(&self.url).header("Idempotency-Key", &id).json(&body).send().await;
+        match sent {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(format!("the receiver answered {}", answer.status())),
+            Err(error) => Err(error.without_url().to_string()),
+        }
+    }
+}
+
+pub(crate) struct Relay {
+    pub(crate) store: Arc<dyn Store>,
+    /// None: emitted events are seen on the run's own stream only.
+    pub(crate) sink: Option<Arc<dyn Sink>>,
+    pub(crate) every: Duration,
+}
+
+impl Relay {
+    pub(crate) async fn run(self, beat: Beat, stop: CancellationToken) {
+        let mut turns = tokio::time::interval(self.every);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = turns.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            match self.carry(&beat).await {
+                Ok(()) => beat.beat(),
+                Err(error) => warn!(error = %error, "The outbox could not be read; the next turn will try again"),
+            }
+        }
+    }
+
+    /// Empties the outbox, page by page.
+    async fn carry(&self, beat: &Beat) -> Result<(), StoreError> {
+        loop {
+            let page = self.store.read_outbox(RELAY_PAGE).await?;
+            let is_last = page.len() < RELAY_PAGE as usize;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let mut settlements = Vec::with_capacity(page.len());
+            for row in page {
+                settlements.push(self.settle(row).await);
+                beat.beat();
+            }
+            self.store.settle_outbox(settlements).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn settle(&self, row: OutboxRow) -> OutboxSettlement {
+        let Some(sink) = &self.sink else { return OutboxSettlement::Delivered { id: row.id } };
+        match sink.deliver(&row).await {
+            Ok(()) => OutboxSettlement::Delivered { id: row.id },
+            Err(error) if row.attempts + 1 >= ATTEMPTS_MAX => {
+                error!(run.id = %row.run_id, error, "Giving up an emitted event; it stays in the outbox as dead");
+                OutboxSettlement::Dead { id: row.id, error }
+            }
+            Err(error) => {
+                let pause = Duration::from_secs(1 << row.attempts.min(16)).min(RETRY_PAUSE_MAX);
+                OutboxSettlement::Failed { id: row.id, error, retry_after: pause }
+            }
+        }
+    }
+}
