@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
@@ -55,7 +55,8 @@ impl Secrets {
             return Self(None);
         }
         let spellings: BTreeSet<String> = by_name.values().flat_map(|value| spellings(value)).collect();
-        let any_is_numeric = spellings.iter().any(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+        let any_is_numeric =
+            spellings.iter().any(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
         let finder = AhoCorasick::new(&spellings)
             .expect("the automaton holds more patterns than an environment can carry");
         Self(Some(Arc::new(Known { by_name, finder, any_is_numeric })))
@@ -101,7 +102,9 @@ impl Known {
             return Cow::Borrowed(text);
         }
         let masked = replace(text.as_bytes(), &hidden);
-        Cow::Owned(String::from_utf8(masked).expect("secrets are whole characters, and so is what they leave"))
+        Cow::Owned(
+            String::from_utf8(masked).expect("secrets are whole characters, and so is what they leave"),
+        )
     }
 
     fn mask_value(&self, value: &mut Value) {
@@ -178,7 +181,8 @@ fn spellings(secret: &str) -> Vec<String> {
 
 /// A secret in base64, alone and in the middle of something longer, such as `user:password`.
 fn in_base64(secret: &str) -> Vec<String> {
-    let mut spellings = vec![STANDARD.encode(secret)];
+    let mut spellings: Vec<_> =
+        [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].map(|engine| engine.encode(secret)).into();
     for before in 0..3 {
         let mut bytes = vec![0; before];
         bytes.extend_from_slice(secret.as_bytes());
@@ -199,7 +203,9 @@ mod tests {
     use super::*;
 
     fn secrets(values: &[&str]) -> Secrets {
-        Secrets::new(values.iter().enumerate().map(|(n, value)| (format!("S{n}"), (*value).to_owned())).collect())
+        Secrets::new(
+            values.iter().enumerate().map(|(n, value)| (format!("S{n}"), (*value).to_owned())).collect(),
+        )
     }
 
     #[test]

@@ -1,0 +1,57 @@
+//! What nodes do: one file per kind, and one line for it here.
+
+mod artifact;
+mod egress;
+mod emit;
+mod http;
+mod noop;
+mod script;
+mod switch;
+mod transform;
+
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use windlass_engine::{Runner, Runners, StepContext};
+use windlass_model::StepError;
+
+pub use egress::EgressPolicy;
+
+/// What whoever operates the worker decides about nodes.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Where `http` nodes may connect to.
+    pub egress: EgressPolicy,
+}
+
+/// Every kind that this worker can do.
+pub fn all(options: &NodeOptions) -> Runners {
+    let kinds: [Arc<dyn Runner>; 6] = [
+        Arc::new(noop::Noop),
+        Arc::new(transform::Transform),
+        Arc::new(switch::Switch),
+        Arc::new(emit::EmitEvent),
+        Arc::new(http::Http::new(options.egress.clone())),
+        Arc::new(script::Script),
+    ];
+    Runners::new(kinds)
+}
+
+/// Reads a node's keys after their expressions were evaluated.
+///
+/// # Errors
+/// `schema.input`: a literal was checked when the definition was, what an expression gave was not.
+pub fn params<T: DeserializeOwned>(step: &mut StepContext) -> Result<T, StepError> {
+    serde_json::from_value(step.params.take()).map_err(|error| invalid(error.to_string()))
+}
+
+fn invalid(sentence: impl Into<String>) -> StepError {
+    StepError::new("schema.input", sentence)
+}
+
+fn canceled() -> StepError {
+    StepError::new("canceled", "the run was canceled meanwhile")
+}
