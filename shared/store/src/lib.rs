@@ -6,9 +6,11 @@
 //!
 //! All times that decide about leases and timers are compared by the database's own clock.
 
+mod clock;
 pub mod conformance;
 pub mod memory;
 mod plans;
+pub mod stored;
 mod values;
 
 use std::time::Duration;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_model::{Digest, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
 
+pub use clock::Clock;
 pub use plans::{PlanError, Plans};
 pub use values::*;
 
@@ -85,7 +88,8 @@ pub trait Runs: Send + Sync + 'static {
     ) -> Result<Vec<ApprovalRow>, StoreError>;
 
     /// Runs that an engine should take, now or within `horizon`: queued, due, canceling, of a dead
-    /// session, or silent for `stale_after`. Highest priority first, then oldest.
+    /// session, or silent for `stale_after`. What is due comes first, by priority, then age; what is not
+    /// yet due follows by its time.
     async fn find_due(
         &self,
         horizon: Duration,

@@ -1,0 +1,20 @@
+-- Takes a run for an engine, if there is anything to take.
+-- The unary + keeps the planner from any index but the primary key.
+update workflow_runs
+   set lease_owner = :session,
+       epoch = epoch + 1,
+       version = version + 1,
+       next_seq = next_seq + 1,
+       last_activity_at = :now,
+       started_at = coalesce(started_at, :now),
+       status = case when status in ('queued', 'waiting') then 'running' else status end,
+       attention = 0
+ where id = :run_id
+   and +status not in ('completed', 'failed', 'canceled')
+   and case when lease_owner is null
+            then status in ('queued', 'running', 'canceling') or coalesce(wake_at <= :now, false)
+            else last_activity_at < :stale_before
+                 or not exists (select 1 from worker_sessions s
+                                 where s.id = workflow_runs.lease_owner and s.expires_at > :now)
+       end
+returning epoch, next_seq - 1

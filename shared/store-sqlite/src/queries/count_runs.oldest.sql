@@ -1,0 +1,15 @@
+-- Since when the longest claimable run waits: for an engine, for its time, or for somebody to take it from a
+-- session that is gone. Null when there is none.
+select min(since) from (
+    select min(last_activity_at) as since
+      from workflow_runs
+     where lease_owner is null and status in ('queued', 'running', 'canceling')
+    union all
+    select min(wake_at)
+      from workflow_runs
+     where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null and wake_at <= :now
+    union all
+    select min(coalesce(s.expires_at, r.last_activity_at))
+      from workflow_runs r indexed by workflow_runs_held
+      left join worker_sessions s on s.id = r.lease_owner
+     where r.lease_owner is not null and coalesce(s.expires_at <= :now, true))

@@ -1,0 +1,1 @@
+select id from workflow_runs where lease_owner = :session and attention = 1

@@ -1,0 +1,3 @@
+select request, status, body, location
+  from idempotency_keys
+ where tenant = :tenant and principal = :principal and route = :route and key = :key

@@ -1,0 +1,1 @@
+select content from blobs where tenant = :tenant and digest = :digest

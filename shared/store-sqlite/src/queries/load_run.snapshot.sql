@@ -1,0 +1,1 @@
+select seq, format, state from run_snapshots where run_id = :run_id

@@ -1,0 +1,252 @@
+//! Runs: created, written, claimed, read.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, named_params};
+use windlass_model::{Event, EventSeq, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_store::stored::StoredEvent;
+use windlass_store::{
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, RunCounts, RunFilter, RunRecord,
+    RunRow, RunWrite, Runs, StoreError, WriteError,
+};
+
+use crate::claim::{self, before};
+use crate::fault::Fault;
+use crate::list_runs;
+use crate::rows::{self, Id};
+use crate::write_run::Append;
+use crate::{SqliteStore, blobs, query, replies};
+
+#[async_trait]
+impl Runs for SqliteStore {
+    async fn create_run(&self, run: NewRun) -> Result<(), WriteError> {
+        let event = StoredEvent::from(&run.event);
+        self.write(move |db, now| create(db, &run, &event, now)).await
+    }
+
+    async fn write_run(&self, write: RunWrite) -> Result<(), WriteError> {
+        let append = Append::from(write);
+        self.write(move |db, now| append.run(db, now)).await
+    }
+
+    async fn claim_run(
+        &self,
+        run_id: RunId,
+        session: SessionId,
+        stale_after: Duration,
+    ) -> Result<Option<RunRecord>, StoreError> {
+        self.write_always(move |db, now| claim::claim(db, run_id, session, stale_after, now)).await
+    }
+
+    async fn touch_run(&self, run_id: RunId, fence: Fence) -> Result<bool, StoreError> {
+        self.write_always(move |db, now| {
+            let touched = db.prepare_cached(query!("touch_run"))?.execute(named_params! {
+                ":run_id": Id::from(run_id),
+                ":session": Id::from(fence.session),
+                ":epoch": fence.epoch.0,
+                ":now": now.0,
+            })?;
+            Ok(touched == 1)
+        })
+        .await
+    }
+
+    async fn get_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.read(move |db, _| row(db, tenant, run_id)).await
+    }
+
+    async fn load_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.read(move |db, _| {
+            let moment = db.unchecked_transaction()?;
+            let record = match row(&moment, tenant, run_id)? {
+                Some(row) => Some(claim::record(&moment, row)?),
+                None => None,
+            };
+            Ok(record)
+        })
+        .await
+    }
+
+    async fn list_runs(
+        &self,
+        tenant: TenantId,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |db, _| list_runs::list(db, tenant, &filter, before, limit)).await
+    }
+
+    async fn read_events(
+        &self,
+        tenant: TenantId,
+        run_id: RunId,
+        after: EventSeq,
+        limit: u32,
+    ) -> Result<Option<Vec<Event>>, StoreError> {
+        self.read(move |db, _| {
+            let exists = db
+                .prepare_cached(query!("read_events.exists"))?
+                .exists(named_params! { ":run_id": Id::from(run_id), ":tenant": tenant.0 })?;
+            if !exists {
+                return Ok(None);
+            }
+            let mut statement = db.prepare_cached(query!("read_events"))?;
+            let mut found = statement
+                .query(named_params! { ":run_id": Id::from(run_id), ":after": after.0, ":limit": limit })?;
+            let mut events = Vec::new();
+            while let Some(row) = found.next()? {
+                events.push(rows::event(row)?.read()?);
+            }
+            Ok(Some(events))
+        })
+        .await
+    }
+
+    async fn list_approvals(
+        &self,
+        tenant: TenantId,
+        filter: &ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: u32,
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |db, _| approvals(db, tenant, &filter, after, limit)).await
+    }
+
+    async fn find_due(
+        &self,
+        horizon: Duration,
+        stale_after: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRun>, StoreError> {
+        self.read(move |db, now| {
+            let mut statement = db.prepare_cached(query!("find_due"))?;
+            let due = statement.query_map(
+                named_params! {
+                    ":now": now.0,
+                    ":horizon": now.plus(horizon).0,
+                    ":stale_before": before(now, stale_after),
+                    ":limit": limit,
+                },
+                |row| {
+                    Ok(DueRun {
+                        run_id: row.get::<_, Id>(0)?.into(),
+                        priority: Priority::from_rank(row.get(1)?),
+                        after: Timestamp(0).until(Timestamp(row.get(2)?)),
+                    })
+                },
+            )?;
+            Ok(due.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError> {
+        self.read(move |db, _| {
+            let mut statement = db.prepare_cached(query!("find_moved"))?;
+            let moved = statement.query_map(named_params! { ":session": Id::from(session) }, |row| {
+                row.get::<_, Id>(0).map(RunId::from)
+            })?;
+            Ok(moved.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn count_runs(&self) -> Result<RunCounts, StoreError> {
+        self.read(count).await
+    }
+}
+
+fn create(db: &Connection, run: &NewRun, event: &StoredEvent, now: Timestamp) -> Result<(), Fault> {
+    if event.seq != EventSeq(1) {
+        return Err(Fault::refused(format!("a run's first event has seq 1, not {}", event.seq)));
+    }
+    replies::remember(db, run.tenant, run.remember.as_ref(), now)?;
+    let projection = &run.projection;
+    let written = db.prepare_cached(query!("create_run"))?.execute(named_params! {
+        ":run_id": Id::from(run.id),
+        ":tenant": run.tenant.0,
+        ":version_id": run.version_id.0,
+        ":status": projection.status.as_str(),
+        ":paused_reason": projection.paused_reason.map(|reason| reason.as_str()),
+        ":priority": run.priority.rank(),
+        ":wake_at": projection.wake_at.map(|at| at.0),
+        ":now": now.0,
+        ":created_at": event.at.0,
+        ":started_at": projection.started_at.map(|at| at.0),
+        ":ended_at": projection.ended_at.map(|at| at.0),
+        ":error": projection.error,
+    })?;
+    if written == 0 {
+        return Err(Fault::refused(format!("there is no definition {}", run.version_id)));
+    }
+    let mut statement = db.prepare_cached(query!("append_event"))?;
+    rows::append_event(&mut statement, run.id.into(), event)?;
+    for (key, value) in &run.labels {
+        db.prepare_cached(query!("create_run.label"))?.execute(named_params! {
+            ":run_id": Id::from(run.id),
+            ":tenant": run.tenant.0,
+            ":key": key,
+            ":value": value,
+        })?;
+    }
+    Ok(blobs::keep(db, run.tenant, &run.blobs)?)
+}
+
+fn row(db: &Connection, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, Fault> {
+    let mut statement = db.prepare_cached(query!("get_run"))?;
+    let parameters = named_params! { ":run_id": Id::from(run_id), ":tenant": tenant.0 };
+    Ok(statement.query_row(parameters, rows::run).optional()?)
+}
+
+fn approvals(
+    db: &Connection,
+    tenant: TenantId,
+    filter: &ApprovalFilter,
+    after: Option<ApprovalCursor>,
+    limit: u32,
+) -> Result<Vec<ApprovalRow>, Fault> {
+    let sql = match filter {
+        ApprovalFilter { run_id: Some(_), .. } => query!("list_approvals.run"),
+        ApprovalFilter { decided: Some(false), .. } => query!("list_approvals.open"),
+        _ => query!("list_approvals"),
+    };
+    let after = after.unwrap_or(ApprovalCursor {
+        requested_at: Timestamp(i64::MIN),
+        run_id: RunId(uuid::Uuid::nil()),
+        seq: EventSeq(0),
+    });
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(
+        named_params! {
+            ":tenant": tenant.0,
+            ":run_id": filter.run_id.map(Id::from),
+            ":decided": filter.decided,
+            ":after_at": after.requested_at.0,
+            ":after_run": Id::from(after.run_id),
+            ":after_seq": after.seq.0,
+            ":limit": limit,
+        },
+        rows::approval,
+    )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn count(db: &Connection, now: Timestamp) -> Result<RunCounts, Fault> {
+    let mut counts = RunCounts::default();
+    let mut statement = db.prepare_cached(query!("count_runs"))?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let status: String = row.get(0)?;
+        let status = RunStatus::parse(&status)
+            .ok_or_else(|| Fault::damaged(format!("`{status}` is no status of a run")))?;
+        counts.by_status.insert(status, row.get::<_, i64>(1)?.unsigned_abs());
+    }
+    let mut statement = db.prepare_cached(query!("count_runs.oldest"))?;
+    let since: Option<i64> = statement.query_row(named_params! { ":now": now.0 }, |row| row.get(0))?;
+    counts.oldest_claimable = since.map(|since| Timestamp(since).until(now));
+    Ok(counts)
+}

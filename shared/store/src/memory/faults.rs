@@ -1,0 +1,64 @@
+//! What tests let go wrong.
+
+use std::sync::Mutex;
+
+use crate::StoreError;
+
+/// Faults to come. Each is used up by the call that it hits.
+#[derive(Default)]
+pub struct Faults(Mutex<Planned>);
+
+#[derive(Default)]
+struct Planned {
+    calls_to_fail: u32,
+    /// The answer of the next write gets lost; the flag says whether the write itself happens.
+    lost_answer: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextWrite {
+    Works,
+    LostBeforeCommit,
+    LostAfterCommit,
+}
+
+impl Faults {
+    /// The next `calls` calls of any kind find the database away. Nothing is written by them.
+    pub fn fail_next(&self, calls: u32) {
+        self.planned().calls_to_fail = calls;
+    }
+
+    /// The next write's answer is lost, as if the connection was cut at COMMIT: the caller is told that the
+    /// database is away, and the write has happened, or not, as `applied` says.
+    pub fn commit_unknown(&self, applied: bool) {
+        self.planned().lost_answer = Some(applied);
+    }
+
+    pub(super) fn before_read(&self) -> Result<(), StoreError> {
+        let mut planned = self.planned();
+        match planned.calls_to_fail {
+            0 => Ok(()),
+            _ => {
+                planned.calls_to_fail -= 1;
+                Err(StoreError::Unavailable("a test took the database away".into()))
+            }
+        }
+    }
+
+    pub(super) fn before_write(&self) -> Result<NextWrite, StoreError> {
+        self.before_read()?;
+        Ok(match self.planned().lost_answer.take() {
+            None => NextWrite::Works,
+            Some(false) => NextWrite::LostBeforeCommit,
+            Some(true) => NextWrite::LostAfterCommit,
+        })
+    }
+
+    fn planned(&self) -> std::sync::MutexGuard<'_, Planned> {
+        self.0.lock().expect("no panic while holding it")
+    }
+}
+
+pub(super) fn lost_answer() -> StoreError {
+    StoreError::Unavailable("the connection was cut while the commit was on its way".into())
+}

@@ -1,0 +1,218 @@
+//! The tables, and the guards that a database would hold over them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use windlass_model::event::EventBody;
+use windlass_model::payload::Blob;
+use windlass_model::{
+    Attempt, Digest, Event, NodeIndex, RunId, RunStatus, SessionId, TenantId, Timestamp, VersionId,
+};
+
+use crate::stored::{StoredEvent, StoredSnapshot};
+use crate::{
+    ApprovalChange, ApprovalDecision, ApprovalRow, IdempotencyKey, OutboxRow, Remember, Reply, RunRow,
+    StoreError, VersionRow, WorkflowRow, WriteError,
+};
+
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) runs: BTreeMap<RunId, Run>,
+    pub(super) workflows: BTreeMap<(TenantId, String), Workflow>,
+    pub(super) versions: BTreeMap<VersionId, Version>,
+    /// When each session ends.
+    pub(super) sessions: HashMap<SessionId, Timestamp>,
+    pub(super) replies: BTreeMap<ReplyKey, (Reply, Timestamp)>,
+    pub(super) outbox: BTreeMap<i64, OutboxEntry>,
+    pub(super) blobs: BTreeMap<(TenantId, Digest), Arc<[u8]>>,
+    pub(super) last_outbox_id: i64,
+}
+
+/// Tenant, principal, route, key.
+pub(super) type ReplyKey = (TenantId, String, String, String);
+
+pub(super) struct Run {
+    pub(super) row: RunRow,
+    /// The door has written since the engine that holds the run last did.
+    pub(super) attention: bool,
+    pub(super) log: Log,
+    pub(super) snapshot: Option<StoredSnapshot>,
+    pub(super) approvals: Vec<ApprovalRow>,
+}
+
+/// Events as they would be stored, with the indexes that keep impossible ones out.
+#[derive(Clone, Default)]
+pub(super) struct Log {
+    pub(super) events: Vec<StoredEvent>,
+    outcomes: HashSet<(Option<NodeIndex>, Option<u32>, Attempt)>,
+    has_ended: bool,
+}
+
+pub(super) struct Workflow {
+    pub(super) row: WorkflowRow,
+    pub(super) is_hidden: bool,
+}
+
+pub(super) struct Version {
+    pub(super) tenant: TenantId,
+    pub(super) row: VersionRow,
+}
+
+pub(super) struct OutboxEntry {
+    pub(super) row: OutboxRow,
+    pub(super) due_at: Timestamp,
+    /// The last error of a message that was given up.
+    pub(super) dead: Option<String>,
+}
+
+impl Log {
+    /// Checks that events may follow, before anything is written.
+    pub(super) fn check(&self, events: &[Event]) -> Result<(), StoreError> {
+        let (mut outcomes, mut has_ended) = (HashSet::new(), self.has_ended);
+        let mut next = self.events.last().map_or(1, |event| event.seq.0 + 1);
+        for event in events {
+            if event.seq.0 != next {
+                return Err(refused(format!("event {} where {next} must follow", event.seq)));
+            }
+            next += 1;
+            if event.body.is_terminal() && std::mem::replace(&mut has_ended, true) {
+                return Err(refused("a second end of one run"));
+            }
+            if let Some(outcome) = outcome_of(event)
+                && (self.outcomes.contains(&outcome) || !outcomes.insert(outcome))
+            {
+                return Err(refused(format!("a second outcome of one attempt: event {}", event.seq)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, events: &[Event]) {
+        for event in events {
+            self.has_ended |= event.body.is_terminal();
+            self.outcomes.extend(outcome_of(event));
+            self.events.push(event.into());
+        }
+    }
+
+    pub(super) fn read(&self, after: u32) -> Result<Vec<Event>, StoreError> {
+        self.events.iter().filter(|event| event.seq.0 > after).map(|event| event.clone().read()).collect()
+    }
+}
+
+fn outcome_of(event: &Event) -> Option<(Option<NodeIndex>, Option<u32>, Attempt)> {
+    let attempt = event.attempt.filter(|_| EventBody::is_outcome(&event.body))?;
+    Some((event.node, event.item, attempt))
+}
+
+impl Run {
+    /// Changes the inbox as a write asks.
+    pub(super) fn change_approvals(
+        &mut self,
+        changes: Vec<ApprovalChange>,
+        events: &[Event],
+        now: Timestamp,
+    ) {
+        for change in changes {
+            match change {
+                ApprovalChange::Opened { node, attempt, seq, expires_at } => {
+                    self.close_approvals(now, ApprovalDecision::Withdrawn, None, |row| row.node == node);
+                    let requested = events.iter().find(|event| event.seq == seq);
+                    self.approvals.push(ApprovalRow {
+                        run_id: self.row.id,
+                        workflow: self.row.workflow.clone(),
+                        node,
+                        attempt,
+                        seq,
+                        requested_at: requested.map_or(now, |event| event.at),
+                        expires_at,
+                        decided_at: None,
+                        decision: None,
+                        decided_by: None,
+                    });
+                }
+                ApprovalChange::Closed { node, attempt, decision, by } => {
+                    self.close_approvals(now, decision, by, |row| row.node == node && row.attempt == attempt);
+                }
+                ApprovalChange::ClosedAll => {
+                    self.close_approvals(now, ApprovalDecision::Withdrawn, None, |_| true);
+                }
+            }
+        }
+    }
+
+    fn close_approvals(
+        &mut self,
+        now: Timestamp,
+        decision: ApprovalDecision,
+        by: Option<String>,
+        which: impl Fn(&ApprovalRow) -> bool,
+    ) {
+        for row in self.approvals.iter_mut().filter(|row| row.decided_at.is_none() && which(row)) {
+            row.decided_at = Some(now);
+            row.decision = Some(decision);
+            row.decided_by = by.clone();
+        }
+    }
+}
+
+impl Tables {
+    pub(super) fn run(&self, tenant: TenantId, run_id: RunId) -> Option<&Run> {
+        self.runs.get(&run_id).filter(|run| run.row.tenant == tenant)
+    }
+
+    pub(super) fn is_alive(&self, session: SessionId, now: Timestamp) -> bool {
+        self.sessions.get(&session).is_some_and(|expires_at| *expires_at > now)
+    }
+
+    /// How long until an engine may take this run; none when nothing but a person or a signal moves it.
+    pub(super) fn claimable_after(
+        &self,
+        run: &RunRow,
+        now: Timestamp,
+        stale_after: Duration,
+    ) -> Option<Duration> {
+        let is_free = match run.lease_owner {
+            _ if run.status.is_terminal() => return None,
+            Some(owner) => !self.is_alive(owner, now) || run.last_activity_at.plus(stale_after) < now,
+            None if wants_engine(run.status) => true,
+            None => return run.wake_at.map(|wake_at| now.until(wake_at)),
+        };
+        is_free.then_some(Duration::ZERO)
+    }
+
+    pub(super) fn check_key(&self, tenant: TenantId, remember: Option<&Remember>) -> Result<(), WriteError> {
+        match remember {
+            Some(remember) if self.replies.contains_key(&reply_key(tenant, &remember.key)) => {
+                Err(WriteError::KeyTaken)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn remember(&mut self, tenant: TenantId, remember: Option<Remember>, now: Timestamp) {
+        if let Some(Remember { key, reply }) = remember {
+            self.replies.insert(reply_key(tenant, &key), (reply, now));
+        }
+    }
+
+    pub(super) fn keep_blobs(&mut self, tenant: TenantId, blobs: Vec<Blob>) {
+        for blob in blobs {
+            self.blobs.entry((tenant, blob.digest)).or_insert(blob.content);
+        }
+    }
+}
+
+/// Whether a run in this status waits for an engine and for nothing else.
+pub(super) fn wants_engine(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Queued | RunStatus::Running | RunStatus::Canceling)
+}
+
+pub(super) fn reply_key(tenant: TenantId, key: &IdempotencyKey) -> ReplyKey {
+    (tenant, key.principal.clone(), key.route.clone(), key.key.clone())
+}
+
+pub(super) fn refused(problem: impl Into<String>) -> StoreError {
+    StoreError::Refused(problem.into().into())
+}
