@@ -80,6 +80,23 @@ fn run_in(place: &Path, name: &str, arguments: &[&str]) -> Ran {
     Ran { exit_code: output.status.code(), run, artifacts: texts(artifacts.path()) }
 }
 
+/// The events of a run that nobody is there to bring to its end, and the exit code.
+fn events(place: &Path, name: &str, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let mut command = program();
+    command.arg("run").arg(folder().join(name)).args(arguments).args(["--output", "jsonl"]);
+    let output =
+        command.current_dir(place).stdin(Stdio::null()).output().expect("the program can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("one event per line"));
+    let events = events.map(|line| if line["event"].is_object() { line["event"].clone() } else { line });
+    (output.status.code(), events.collect())
+}
+
+/// The events of one type.
+fn of_type<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["type"] == kind).collect()
+}
+
 /// Files under a folder, by name.
 fn texts(folder: &Path) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
@@ -166,10 +183,12 @@ fn release_notes_are_about_the_folder_one_stands_in() {
 #[test]
 fn release_notes_of_a_range_that_git_does_not_know_pause_for_a_person() {
     let repository = repository();
-    let ran = run_in(repository.path(), "release-notes/workflow.yaml", &["--yes", "-i", "range=v9..HEAD~99"]);
-    assert_eq!((ran.exit_code, ran.status()), (Some(1), "paused"), "{}", ran.run);
-    assert_eq!(ran.step("collect")["error"]["type"], "script.exit_1");
-    assert!(!ran.artifacts.contains_key("release-notes.md"));
+    let arguments = ["--yes", "-i", "range=v8..v9"];
+    let (exit_code, events) = events(repository.path(), "release-notes/workflow.yaml", &arguments);
+    assert_eq!(exit_code, Some(1));
+    assert_eq!(of_type(&events, "step.failed")[0]["error"]["type"], "script.exit_1", "{events:?}");
+    assert_eq!(of_type(&events, "run.paused")[0]["reason"], "step_failed");
+    assert!(of_type(&events, "approval.requested").is_empty());
 }
 
 // ---- graphs ----------------------------------------------------------------------------------------
@@ -294,21 +313,22 @@ fn flaky_http_is_tried_again_until_it_answers() {
 #[test]
 fn flaky_http_pauses_red_when_all_attempts_are_used_up() {
     let (url, requests) = flaky_server(usize::MAX);
-    let ran = run("flaky-http.yaml", &["-i", &format!("url={url}"), "--egress-allow", "127.0.0.1/32"]);
-    assert_eq!((ran.exit_code, ran.status()), (Some(1), "paused"), "{}", ran.run);
-    assert_eq!((&ran.run["paused_reason"], requests.load(Ordering::SeqCst)), (&json!("step_failed"), 4));
-    assert_eq!(ran.step("fetch")["error"]["type"], "http.503");
+    let arguments = ["-i", &format!("url={url}"), "--egress-allow", "127.0.0.1/32"];
+    let (exit_code, events) = events(&folder(), "flaky-http.yaml", &arguments);
+    assert_eq!((exit_code, requests.load(Ordering::SeqCst)), (Some(1), 4));
+    let failures = of_type(&events, "step.failed");
+    assert!(failures.len() == 4 && failures.iter().all(|it| it["error"]["type"] == "http.503"), "{events:?}");
+    assert_eq!(of_type(&events, "step.retry_scheduled").len(), 3);
+    assert_eq!(of_type(&events, "run.paused")[0]["reason"], "step_failed");
 }
 
 #[test]
 fn flaky_http_does_not_call_this_machine_unless_it_is_allowed() {
     let (url, requests) = flaky_server(0);
-    let ran = run("flaky-http.yaml", &["-i", &format!("url={url}")]);
-    assert_eq!((ran.exit_code, ran.status()), (Some(1), "paused"), "{}", ran.run);
-    assert_eq!(
-        (&ran.step("fetch")["error"]["type"], requests.load(Ordering::SeqCst)),
-        (&json!("egress_blocked"), 0)
-    );
+    let (exit_code, events) = events(&folder(), "flaky-http.yaml", &["-i", &format!("url={url}")]);
+    assert_eq!((exit_code, requests.load(Ordering::SeqCst)), (Some(1), 0));
+    let failures = of_type(&events, "step.failed");
+    assert!(failures.len() == 1 && failures[0]["error"]["type"] == "egress_blocked", "{events:?}");
 }
 
 // ---- the collection --------------------------------------------------------------------------------
