@@ -104,10 +104,11 @@ fn job(params: Params, step: &StepContext, room: &Room) -> Result<Job, StepError
         (None, Some(text)) => ("/bin/sh".to_owned(), vec!["-ec".to_owned(), text]),
         _ => return Err(invalid("a script has either `command` or `run`")),
     };
-    let folder = params.cwd.unwrap_or_else(|| room.work());
-    if !folder.is_absolute() {
-        return Err(invalid("`cwd` must be an absolute path"));
-    }
+    // A relative path is meant from where Windlass was started, as on any command line.
+    let folder = match params.cwd {
+        Some(cwd) => std::path::absolute(cwd).map_err(|error| invalid(format!("`cwd`: {error}")))?,
+        None => room.work(),
+    };
     let mut environment: BTreeMap<OsString, OsString> = BTreeMap::from([
         ("PATH".into(), std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into())),
         ("HOME".into(), room.work().into()),
@@ -153,7 +154,7 @@ fn schema() -> Value {
             "with": { "description": "JSON for the program's standard input; {} when absent" },
             "env": { "description": "Variables on top of an otherwise empty environment",
                      "type": "object", "additionalProperties": scalar },
-            "cwd": { "description": "An absolute path; a fresh folder, removed afterwards, when absent",
+            "cwd": { "description": "A path, from where Windlass was started; a fresh folder when absent",
                      "type": "string" },
             "limits": limits::schema()
         },
