@@ -33,7 +33,10 @@ impl Health {
     /// Every loop, and whether it keeps its promise.
     pub fn loops(&self) -> Vec<(&'static str, bool)> {
         let loops = self.0.lock().expect("no panic while holding it");
-        loops.iter().map(|(name, it)| (*name, it.last_beat.elapsed() <= it.period * PERIODS_MISSED_MAX)).collect()
+        loops
+            .iter()
+            .map(|(name, it)| (*name, it.last_beat.elapsed() <= it.period * PERIODS_MISSED_MAX))
+            .collect()
     }
 }
 

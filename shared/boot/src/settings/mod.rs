@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use table::{SETTINGS, Setting, UsedBy};
-pub use values::{DatabaseUrl, LogFormat};
+pub use values::{DatabaseUrl, LogFormat, Secret};
 
 use values::Values;
 
@@ -21,6 +21,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub database_url: DatabaseUrl,
     pub egress_allow: String,
+    pub emit_url: Option<Secret>,
+    pub cors_origins: Vec<String>,
+    pub cursor_key: Option<Secret>,
     pub worker_max_runs: usize,
     pub session_ttl: Duration,
     pub session_renew: Duration,
@@ -125,6 +128,8 @@ impl Settings {
         let drain_timeout = values.parse("drain_timeout", problems, windlass_model::time::parse_duration);
         let log_format = values.parse("log_format", problems, LogFormat::parse);
         let server = values.parse("server", problems, values::server_url);
+        let emit_url =
+            values.given("emit_url").and_then(|_| values.parse("emit_url", problems, values::secret_url));
         if let (Some(ttl), Some(renew)) = (session_ttl, session_renew)
             && renew * 2 > ttl
         {
@@ -137,6 +142,9 @@ impl Settings {
             listen: listen?,
             database_url: database_url?,
             egress_allow: values.text("egress_allow").to_owned(),
+            emit_url,
+            cors_origins: values::list(values.text("cors_origins")),
+            cursor_key: values.given("cursor_key").map(|key| Secret(key.to_owned())),
             worker_max_runs: worker_max_runs?,
             session_ttl: session_ttl?,
             session_renew: session_renew?,

@@ -88,7 +88,26 @@ pub const SETTINGS: &[Setting] = &[
         "CIDRs or hosts, comma separated",
         "Private and loopback targets that http nodes may call; all others of that sort are refused.",
     ),
-    server("worker_max_runs", "1000", "runs", "How many runs one worker holds in memory at the same time."),
+    Setting {
+        secret: true,
+        ..server(
+            "emit_url",
+            "",
+            "URL",
+            "Where the events of emit nodes are posted; without it they are kept and not sent.",
+        )
+    },
+    server(
+        "cors_origins",
+        "",
+        "origins, comma separated",
+        "Web pages of these origins may use the API, such as https://console.example; none otherwise.",
+    ),
+    Setting {
+        secret: true,
+        ..server("cursor_key", "", "text", "Signs the cursors of lists; the same at every process of one database.")
+    },
+    server("worker_max_runs", "512", "runs", "How many runs one worker holds in memory at the same time."),
     server("session_ttl", "5s", "duration", "How long a worker counts as alive after its last sign of life."),
     server(
         "session_renew",
@@ -105,7 +124,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     server(
         "drain_timeout",
-        "20s",
+        "30s",
         "duration",
         "How long a stopping worker lets steps in flight finish before it gives them up.",
     ),

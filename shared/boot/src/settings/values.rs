@@ -131,6 +131,16 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
+/// A value that nobody shall read in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -179,7 +189,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn server_url(text: &str) -> Result<String, String> {
     match text.split_once("://") {
         Some(("http" | "https", rest)) if !rest.is_empty() => Ok(text.trim_end_matches('/').to_owned()),
-        _ => Err(format!("`{text}` is no address of a server; write http://127.0.0.1:7070")),
+        _ => Err(format!("`{text}` is no address; write it like http://127.0.0.1:7070")),
+    }
+}
+
+/// A URL that may hold a password or a token: it is not repeated when it is wrong.
+pub(super) fn secret_url(text: &str) -> Result<Secret, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(Secret(text.to_owned())),
+        _ => Err("this is no address; write it like https://hooks.example/windlass".into()),
     }
 }
 
