@@ -98,7 +98,9 @@ impl Attempt {
         let mut blobs = Vec::new();
         let outcome = match returned {
             None => Outcome::Canceled,
-            Some(Err(failure)) if cancel.is_cancelled() && failure.error.kind == "canceled" => Outcome::Canceled,
+            Some(Err(failure)) if cancel.is_cancelled() && failure.error.kind == "canceled" => {
+                Outcome::Canceled
+            }
             Some(Err(Failure { error, files })) => failed(parts, error, files, &mut blobs),
             Some(Ok(done)) => succeeded(parts, done, &mut blobs),
         };

@@ -74,7 +74,9 @@ impl Engine {
         match HeldRun::claim(self.clone(), run_id, inbox).await {
             Ok(Some(run)) => run.run().await,
             Ok(None) => debug!(run.id = %run_id, "Nothing to take"),
-            Err(error) => error!(run.id = %run_id, error = %error, "Run could not be taken; the sweep will try again"),
+            Err(error) => {
+                error!(run.id = %run_id, error = %error, "Run could not be taken; the sweep will try again")
+            }
         }
     }
 

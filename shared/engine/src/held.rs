@@ -13,8 +13,8 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
-    Event, EventSeq, Input, Payload, Plan, Priority, RunId, RunState, RunVersion, TenantId, Timestamp, decide,
-    open_work,
+    Event, EventSeq, Input, Payload, Plan, Priority, RunId, RunState, RunVersion, TenantId, Timestamp,
+    decide, open_work,
 };
 use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
 
@@ -153,7 +153,8 @@ impl HeldRun {
             let status = self.state.status(false).as_str();
             let took = self.state.created_at.until(self.state.ended_at.unwrap_or_default());
             metrics::counter!("windlass_runs_ended_total", "status" => status).increment(1);
-            metrics::histogram!("windlass_run_duration_seconds", "status" => status).record(took.as_secs_f64());
+            metrics::histogram!("windlass_run_duration_seconds", "status" => status)
+                .record(took.as_secs_f64());
             debug!(run.id = %self.state.run_id, status, "Run ended");
         }
     }
@@ -206,7 +207,9 @@ impl HeldRun {
         for input in inputs {
             match decide(&self.plan, &mut self.state, input.clone(), now) {
                 Ok(more) => events.extend(more),
-                Err(rejection) => error!(run.id = %self.state.run_id, %rejection, "An engine's input was rejected"),
+                Err(rejection) => {
+                    error!(run.id = %self.state.run_id, %rejection, "An engine's input was rejected")
+                }
             }
         }
         events

@@ -16,7 +16,7 @@ fn verdict(node: NodeIndex, attempt: u16) -> Verdict {
 }
 
 #[test]
-fn a_serial_run_of_n_steps_needs_n_plus_two_commits() {
+fn an_outcome_is_recorded_together_with_the_next_start() {
     let plan = plan("{version: 1, name: s, type: steps, steps: [{id: a, type: noop}, {id: b, type: noop}]}");
     let mut run = Run::new(&plan);
     run.take();
@@ -303,9 +303,8 @@ fn a_run_past_its_deadline_fails_once_nothing_is_in_flight() {
 
 #[test]
 fn a_skip_by_a_person_lets_dependents_go_on_and_resumes_the_run() {
-    let plan = plan(
-        "{version: 1, name: d, type: dag, nodes: {a: {type: work}, b: {type: noop, needs: [a]}}}",
-    );
+    let plan =
+        plan("{version: 1, name: d, type: dag, nodes: {a: {type: work}, b: {type: noop, needs: [a]}}}");
     let mut run = Run::new(&plan);
     run.take();
     run.fail("a", "http.500");

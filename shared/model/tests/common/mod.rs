@@ -59,7 +59,8 @@ impl<'a> Run<'a> {
             attempt: None,
             epoch: Some(windlass_model::Epoch(self.epoch)),
             actor: None,
-            body: windlass_model::event::EngineTaken { session: windlass_model::SessionId(Uuid::nil()) }.into(),
+            body: windlass_model::event::EngineTaken { session: windlass_model::SessionId(Uuid::nil()) }
+                .into(),
         };
         self.state.apply(self.plan, &event).unwrap();
         self.log.push(event);
@@ -139,8 +140,7 @@ impl<'a> Run<'a> {
             .collect();
         let folded = RunState::fold(self.plan, self.state.run_id, None, &stored).unwrap();
         assert_eq!(folded, self.state);
-        let snapshot: RunState =
-            serde_json::from_str(&serde_json::to_string(&self.state).unwrap()).unwrap();
+        let snapshot: RunState = serde_json::from_str(&serde_json::to_string(&self.state).unwrap()).unwrap();
         assert_eq!(snapshot, self.state);
     }
 }

@@ -1,0 +1,260 @@
+//! Random graphs under random lives: whatever happens, the rules hold and the run can be brought to an end.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use common::{Run, plan};
+use proptest::prelude::*;
+use windlass_model::command::Verdict;
+use windlass_model::plan::Accept;
+use windlass_model::{
+    Actor, Command, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan, RunStatus, StepStatus,
+    open_work,
+};
+
+/// One node of a random graph: its kind, its needs (as bits over earlier nodes), its manners.
+#[derive(Clone, Debug)]
+struct NodeSpec {
+    kind: u8,
+    needs: u8,
+    on_error: u8,
+    retries: u8,
+    gated: bool,
+    accepts_all: bool,
+}
+
+fn node_spec() -> impl Strategy<Value = NodeSpec> {
+    (0..6u8, any::<u8>(), 0..3u8, 0..3u8, prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
+        |(kind, needs, on_error, retries, gated, accepts_all)| NodeSpec {
+            kind,
+            needs,
+            on_error,
+            retries,
+            gated,
+            accepts_all,
+        },
+    )
+}
+
+fn definition(nodes: &[NodeSpec]) -> String {
+    let mut text = String::from("version: 1\nname: random\ntype: dag\nnodes:\n");
+    for (index, node) in nodes.iter().enumerate() {
+        let kind = match node.kind {
+            0 | 1 => "type: noop",
+            2 => "type: work",
+            3 => "type: approval, timeout: 60s",
+            4 => "type: signal, name: go, timeout: 90s",
+            _ => "type: wait, for: 30s",
+        };
+        let needs: Vec<String> = (0..index.min(8))
+            .filter(|earlier| node.needs & (1 << earlier) != 0)
+            .map(|earlier| match node.accepts_all {
+                true => format!("{{node: n{earlier}, accept: [succeeded, skipped, failed]}}"),
+                false => format!("n{earlier}"),
+            })
+            .collect();
+        let on_error = ["pause", "continue", "fail"][usize::from(node.on_error)];
+        text += &format!("  n{index}: {{ {kind}, needs: [{}], on_error: {on_error}", needs.join(", "));
+        if node.kind <= 2 {
+            text += &format!(
+                ", retry: {{ max_attempts: {}, backoff: {{ type: fixed, initial: 5s }} }}",
+                node.retries + 1
+            );
+            if node.gated {
+                text += ", approval: { timeout: 60s, on_timeout: approve }";
+            }
+        }
+        text += " }\n";
+    }
+    text
+}
+
+/// One thing that happens to the run. Numbers choose among what is possible then.
+#[derive(Clone, Debug)]
+enum Happening {
+    Succeed(usize),
+    Fail(usize),
+    Late(usize),
+    EngineDies,
+    Pass(u8),
+    Pause,
+    Resume,
+    Cancel,
+    Approve(usize),
+    Reject(usize),
+    Retry(usize),
+    Skip(usize),
+    Signal,
+    Drain,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => any::<usize>().prop_map(Happening::Succeed),
+        3 => any::<usize>().prop_map(Happening::Fail),
+        1 => any::<usize>().prop_map(Happening::Late),
+        2 => Just(Happening::EngineDies),
+        3 => (0..100u8).prop_map(Happening::Pass),
+        1 => Just(Happening::Pause),
+        3 => Just(Happening::Resume),
+        1 => prop::bool::weighted(0.2).prop_map(|yes| if yes { Happening::Cancel } else { Happening::Resume }),
+        3 => any::<usize>().prop_map(Happening::Approve),
+        1 => any::<usize>().prop_map(Happening::Reject),
+        2 => any::<usize>().prop_map(Happening::Retry),
+        1 => any::<usize>().prop_map(Happening::Skip),
+        2 => Just(Happening::Signal),
+        1 => Just(Happening::Drain),
+    ]
+}
+
+fn verdict(run: &Run<'_>, node: NodeIndex) -> Verdict {
+    let attempt = run.state.step(node).gate.as_ref().map_or(1, |gate| gate.attempt);
+    Verdict { node, attempt, digest: None, comment: None, form: Payload::null() }
+}
+
+fn pick(run: &Run<'_>, number: usize) -> NodeIndex {
+    NodeIndex((number % run.plan.nodes.len()) as u16)
+}
+
+fn happen(run: &mut Run<'_>, happening: &Happening) {
+    let open: Vec<String> = run.in_flight();
+    let chosen = |number: usize| open.get(number % open.len().max(1)).cloned();
+    // A refusal is a fine answer to a random command; `Run` checks that it changed nothing.
+    match *happening {
+        Happening::Succeed(number) => drop(chosen(number).map(|id| run.succeed(&id))),
+        Happening::Fail(number) => drop(chosen(number).map(|id| run.fail(&id, "http.500"))),
+        Happening::Late(number) => {
+            let node = pick(run, number);
+            let attempt = run.state.step(node).attempt.saturating_sub(1);
+            let before = run.log.len();
+            run.tick(Input::Outcome { node, item: None, attempt, outcome: Outcome::Canceled });
+            assert_eq!(run.log.len(), before, "what comes too late is ignored");
+        }
+        Happening::EngineDies => {
+            if !run.state.is_terminal() {
+                run.take();
+            }
+        }
+        Happening::Pass(seconds) => run.pass(Duration::from_secs(seconds.into())),
+        Happening::Pause => drop(run.command(Command::Pause)),
+        Happening::Resume => drop(run.command(Command::Resume)),
+        Happening::Cancel => drop(run.command(Command::Cancel { reason: None })),
+        Happening::Approve(number) => {
+            let verdict = verdict(run, pick(run, number));
+            drop(run.command(Command::Approve(verdict)));
+        }
+        Happening::Reject(number) => {
+            let verdict = verdict(run, pick(run, number));
+            drop(run.command(Command::Reject(verdict)));
+        }
+        Happening::Retry(number) => drop(run.command(Command::Retry { node: Some(pick(run, number)) })),
+        Happening::Skip(number) => drop(run.command(Command::Skip { node: pick(run, number) })),
+        Happening::Signal => {
+            drop(run.command(Command::Signal { name: "go".into(), payload: Payload::null() }));
+        }
+        Happening::Drain => run.tick(Input::Drain),
+    }
+    run.tick(Input::Advance);
+}
+
+/// A patient operator and a healthy engine bring any run to its end.
+fn heal(run: &mut Run<'_>) {
+    for _ in 0..400 {
+        if run.state.is_terminal() {
+            return;
+        }
+        if run.state.pause_reason().is_some() {
+            run.command(Command::Resume).unwrap();
+        }
+        run.tick(Input::Advance);
+        for id in run.in_flight() {
+            if run.state.is_stopping(run.now) {
+                run.outcome(&id, Outcome::Canceled);
+            } else {
+                run.succeed(&id);
+            }
+        }
+        for node in run.plan.nodes.iter().map(|node| node.index) {
+            let verdict = verdict(run, node);
+            drop(run.command_by(Command::Approve(verdict), Actor::user("zoe")));
+        }
+        drop(run.command(Command::Signal { name: "go".into(), payload: Payload::null() }));
+        run.pass(Duration::from_secs(30));
+    }
+    panic!("the run never ended: {:?}\n{:#?}", run.state.phase, run.names());
+}
+
+fn check_log(plan: &Plan, run: &Run<'_>) {
+    let mut settled: BTreeMap<NodeIndex, &EventBody> = BTreeMap::new();
+    let mut outcomes = BTreeSet::new();
+    let mut canceling = false;
+    for (index, event) in run.log.iter().enumerate() {
+        assert_eq!(event.seq.0 as usize, index + 1, "the log has no gaps");
+        assert_eq!(event.body.is_terminal(), index + 1 == run.log.len(), "terminal is final, and last");
+        canceling |= matches!(event.body, EventBody::CancelRequested(_));
+        let Some(node) = event.node else { continue };
+        if event.body.is_outcome()
+            && let Some(attempt) = event.attempt
+        {
+            assert!(outcomes.insert((node, attempt)), "one outcome per attempt: {:?}", run.names());
+        }
+        match &event.body {
+            EventBody::StepStarted(_) => {
+                assert!(!canceling, "nothing starts after a cancel");
+                for need in &plan.node(node).needs {
+                    let end = settled.get(&need.node).expect("no step before its needs");
+                    if need.accept == Accept::Default {
+                        assert!(
+                            !matches!(end, EventBody::StepSkipped(body) if body.reason != windlass_model::event::SkipReason::Command),
+                            "a skipped need lets nobody start"
+                        );
+                    }
+                }
+                let attempt = event.attempt.unwrap();
+                let before =
+                    run.log[..index].iter().filter(|it| it.node == Some(node) && it.body.is_outcome());
+                assert_eq!(
+                    before.filter(|it| it.attempt == Some(attempt - 1)).count(),
+                    usize::from(attempt > 1),
+                    "attempt {attempt} starts after the outcome of the one before"
+                );
+            }
+            EventBody::StepSucceeded(_) | EventBody::StepSkipped(_) | EventBody::StepFailed(_) => {
+                settled.insert(node, &event.body);
+            }
+            EventBody::StepTimedOut(_) => drop(settled.insert(node, &event.body)),
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_run_can_be_brought_to_its_end_and_its_log_makes_sense(
+        nodes in prop::collection::vec(node_spec(), 1..9),
+        life in prop::collection::vec(happening(), 0..60),
+    ) {
+        let plan = plan(&definition(&nodes));
+        let mut run = Run::new(&plan);
+        run.take();
+        for event in &life {
+            happen(&mut run, event);
+            assert_eq!(open_work(&run.state).count(), run.state.in_flight.len());
+        }
+        run.check_fold();
+        heal(&mut run);
+        run.check_fold();
+        check_log(&plan, &run);
+        let status = run.state.status(false);
+        assert!(matches!(status, RunStatus::Completed | RunStatus::Failed | RunStatus::Canceled));
+        if status == RunStatus::Completed {
+            assert!(run.state.steps.iter().all(|step| step.status.is_settled()));
+        }
+        assert!(run.state.steps.iter().all(|step| !matches!(step.status, StepStatus::Running | StepStatus::Paused)));
+        assert_ne!(run.state.pause_reason(), Some(PauseReason::Requested));
+    }
+}
