@@ -1,0 +1,137 @@
+//! A whole Windlass inside this process: store, worker and HTTP API, as `dev` and `run` need it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use windlass_api::{CursorKey, Door, DoorOptions};
+use windlass_boot::{DatabaseUrl, Health, Settings};
+use windlass_bus::InProcessBus;
+use windlass_engine::Secrets;
+use windlass_model::workflow::Catalog;
+use windlass_store::{Plans, Store};
+use windlass_worker::nodes::{self, EgressPolicy, NodeOptions};
+use windlass_worker::{WorkerOptions, WorkerParts};
+
+use crate::failure::Failure;
+
+/// The parts of a running Windlass. Dropping it stops nothing: call [`House::stop`].
+pub struct House {
+    /// `http://127.0.0.1:7070`
+    pub server: String,
+    shutdown: CancellationToken,
+    worker: JoinHandle<Result<()>>,
+    door: JoinHandle<std::io::Result<()>>,
+}
+
+/// Every kind of node that this binary can run.
+pub fn catalog() -> Catalog {
+    nodes::all(&NodeOptions::default()).catalog()
+}
+
+/// The file of a SQLite database, as settings name it.
+pub fn database_path(settings: &Settings) -> PathBuf {
+    let DatabaseUrl::Sqlite(path) = &settings.database_url;
+    path.clone()
+}
+
+impl House {
+    /// Starts the worker and answers HTTP on `listener`, until `shutdown` is tripped.
+    pub async fn start(
+        settings: &Settings,
+        options: DoorOptions,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<Self> {
+        let egress = EgressPolicy::parse(&settings.egress_allow)
+            .map_err(|problem| Failure::usage(format!("egress_allow: {problem}")))?;
+        let runners = nodes::all(&NodeOptions { egress });
+        let store: Arc<dyn Store> = windlass_boot::open_store(settings)?;
+        let plans = Arc::new(Plans::new(store.clone(), Arc::new(runners.catalog())));
+        let (bus, rings, pokes) = InProcessBus::new();
+        let health = Health::default();
+        let parts = WorkerParts {
+            store: store.clone(),
+            plans: plans.clone(),
+            bus: bus.clone(),
+            rings,
+            pokes,
+            runners,
+            secrets: Secrets::from_env(),
+            health: health.clone(),
+        };
+        let server = format!("http://{}", listener.local_addr()?);
+        let door = Arc::new(Door { store, plans, bus, health, options });
+        // When one half ends, for whatever reason, the other must not go on alone.
+        let worker = tokio::spawn({
+            let (shutdown, options) = (shutdown.clone(), worker_options(settings));
+            async move {
+                let _guard = shutdown.clone().drop_guard();
+                windlass_worker::run(parts, options, shutdown).await
+            }
+        });
+        let door = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                let _guard = shutdown.clone().drop_guard();
+                windlass_api::serve(listener, door, shutdown).await
+            }
+        });
+        Ok(Self { server, shutdown, worker, door })
+    }
+
+    /// Asks both halves to stop and waits until what was in flight has ended or was given up.
+    pub async fn stop(self) -> Result<()> {
+        self.shutdown.cancel();
+        self.wait().await
+    }
+
+    /// Waits until both halves have stopped.
+    pub async fn wait(self) -> Result<()> {
+        let (worker, door) = tokio::join!(self.worker, self.door);
+        worker.context("the worker panicked")?.context("the worker stopped")?;
+        door.context("the HTTP server panicked")?.context("the HTTP server stopped")
+    }
+}
+
+/// How the API behaves by these settings.
+pub fn door_options(settings: &Settings) -> DoorOptions {
+    let cursor_key = settings.cursor_key.as_ref().map(|key| CursorKey::from_secret(&key.0));
+    DoorOptions {
+        cors_origins: settings.cors_origins.clone(),
+        cursor_key: cursor_key.unwrap_or_default(),
+        ..DoorOptions::default()
+    }
+}
+
+fn worker_options(settings: &Settings) -> WorkerOptions {
+    WorkerOptions {
+        session_ttl: settings.session_ttl,
+        session_renew: settings.session_renew,
+        sweep_interval: settings.sweep_interval,
+        stale_after: settings.stale_after,
+        max_runs: settings.worker_max_runs,
+        drain_timeout: settings.drain_timeout,
+        emit_url: settings.emit_url.as_ref().map(|url| url.0.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_the_settings_are_those_of_the_worker() {
+        let settings = Settings::read([], Vec::new()).unwrap();
+        let (ours, theirs) = (worker_options(&settings), WorkerOptions::default());
+        assert_eq!(ours.session_ttl, theirs.session_ttl);
+        assert_eq!(ours.session_renew, theirs.session_renew);
+        assert_eq!(ours.sweep_interval, theirs.sweep_interval);
+        assert_eq!(ours.stale_after, theirs.stale_after);
+        assert_eq!(ours.max_runs, theirs.max_runs);
+        assert_eq!(ours.drain_timeout, theirs.drain_timeout);
+    }
+}

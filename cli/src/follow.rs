@@ -1,0 +1,104 @@
+//! Stays with a run until it ends: shows its news, passes on what is asked, and heeds Ctrl-C.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use windlass_boot::shutdown::{Signals, exit_code};
+
+use crate::answers::Answers;
+use crate::client::{Client, Refusal};
+use crate::failure::Exit;
+use crate::live::{Live, REDRAW_INTERVAL};
+use crate::output::{self, text};
+use crate::watch::News;
+
+/// What Ctrl-C means while a run is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ctrl {
+    /// The run is canceled; pressed again, this process leaves.
+    CancelsRun,
+    /// This process stops watching; the run goes on.
+    Leaves,
+}
+
+pub struct Follow {
+    client: Client,
+    run_id: String,
+    live: Live,
+    signals: Signals,
+    pub ctrl_c: Ctrl,
+    /// Events also go to standard output, one JSON object per line.
+    pub prints_events: bool,
+    /// Who answers when the run asks; nobody when it is only watched.
+    pub answers: Option<Answers>,
+    pub after: u32,
+    presses: u32,
+}
+
+impl Follow {
+    pub fn new(client: Client, run: &Value, server_flag: String, signals: Signals) -> Self {
+        Self {
+            client,
+            run_id: text(run, "/id"),
+            live: Live::new(run, server_flag),
+            signals,
+            ctrl_c: Ctrl::Leaves,
+            prints_events: false,
+            answers: None,
+            after: 0,
+            presses: 0,
+        }
+    }
+
+    /// Returns when the run has ended, or with an exit code when nobody here can bring it to its end.
+    pub async fn to_the_end(&mut self) -> Result<Option<Exit>> {
+        let mut news = self.client.watch_run(&self.run_id, self.after);
+        let mut clock = tokio::time::interval(REDRAW_INTERVAL);
+        loop {
+            tokio::select! {
+                next = news.recv() => match next {
+                    None => return Ok(None),
+                    Some(next) => {
+                        if let Some(exit) = self.take(next?).await? {
+                            return Ok(Some(exit));
+                        }
+                    }
+                },
+                _ = clock.tick() => self.live.tick(),
+                signal = self.signals.next() => self.interrupted(signal).await?,
+            }
+        }
+    }
+
+    async fn take(&mut self, news: News) -> Result<Option<Exit>> {
+        self.live.take(&news);
+        let News::Event(envelope) = news else { return Ok(None) };
+        if self.prints_events {
+            output::data(&envelope.to_string())?;
+        }
+        let asks = matches!(News::kind(&envelope), "approval.requested" | "run.paused" | "run.quarantined");
+        match &mut self.answers {
+            Some(answers) if asks && self.presses == 0 => {
+                self.live.hide();
+                answers.answer(&mut self.signals).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn interrupted(&mut self, signal: i32) -> Result<()> {
+        self.presses += 1;
+        if self.ctrl_c == Ctrl::Leaves || self.presses > 1 {
+            self.live.hide();
+            std::process::exit(exit_code(signal));
+        }
+        self.live.say("■ canceling the run; press Ctrl-C again to leave at once");
+        match self.client.command(&self.run_id, "cancel", &json!({})).await {
+            Ok(_) => Ok(()),
+            // It ended, or was canceled, in the same moment.
+            Err(error) if error.downcast_ref::<Refusal>().is_some_and(|it| it.exit() == Exit::Conflict) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A run, its steps and its events as text for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+use windlass_model::{RunStatus, Timestamp};
+
+use crate::live::seconds;
+use crate::output::{Column, Style, clean, table, text, time, yaml};
+
+/// One run: what it is, where it stands, and each step.
+pub fn summary(run: &Value) -> String {
+    let style = Style::stdout();
+    let mut lines = String::new();
+    let mut line = |title: &str, value: String| {
+        if !value.is_empty() {
+            // Writing into a String cannot fail.
+            let _ = writeln!(lines, "{} {value}", style.dim(&format!("{title:<10}")));
+        }
+    };
+    line("run", text(run, "/id"));
+    line("workflow", workflow_name(run));
+    let reason = reason(run);
+    let reason = if reason.is_empty() { reason } else { format!(" ({})", clean(&reason)) };
+    line("status", format!("{}{reason}", style.status(&text(run, "/status"))));
+    line("created", time(run, "/created_at"));
+    line("started", time(run, "/started_at"));
+    line("ended", time(run, "/ended_at"));
+    line("labels", labels(run));
+    line("error", clean(&error(run, "/error")).into_owned());
+    if let Some(output) = run.get("output").filter(|output| !output.is_null()) {
+        line("output", indented(output));
+    }
+    if let Some(steps) = run.get("steps").and_then(Value::as_array).filter(|steps| !steps.is_empty()) {
+        let _ = write!(lines, "\n{}", table(steps, STEP_COLUMNS));
+    }
+    lines
+}
+
+const STEP_COLUMNS: &[Column] = &[
+    Column { title: "STEP", cell: |step| text(step, "/node") },
+    Column { title: "KIND", cell: |step| text(step, "/kind") },
+    Column { title: "STATUS", cell: |step| text(step, "/status") },
+    Column { title: "ATTEMPT", cell: |step| text(step, "/attempt") },
+    Column { title: "TOOK", cell: took },
+    Column { title: "DETAILS", cell: step_details },
+];
+
+pub fn workflow_name(run: &Value) -> String {
+    let (name, version) = (text(run, "/workflow"), text(run, "/version"));
+    if version.is_empty() { name } else { format!("{name}@{version}") }
+}
+
+/// Why a run is paused, or by which error it ended.
+pub fn reason(run: &Value) -> String {
+    match (text(run, "/paused_reason"), run.get("error")) {
+        (reason, _) if !reason.is_empty() => reason,
+        (_, Some(error)) => text(error, "/type"),
+        // Lists are narrow: they carry the type alone.
+        (_, None) => text(run, "/error_type"),
+    }
+}
+
+pub fn has_ended(run: &Value) -> bool {
+    RunStatus::parse(&text(run, "/status")).is_some_and(RunStatus::is_terminal)
+}
+
+fn labels(run: &Value) -> String {
+    let labels = run.get("labels").and_then(Value::as_object).into_iter().flatten();
+    let pairs: Vec<String> =
+        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    clean(&pairs.join(" ")).into_owned()
+}
+
+fn error(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        Some(Value::Object(_)) => {
+            format!(
+                "{}: {}",
+                text(value, &format!("{pointer}/type")),
+                text(value, &format!("{pointer}/message"))
+            )
+        }
+        _ => text(value, pointer),
+    }
+}
+
+/// Scalars on the same line; anything else below, a little to the right.
+fn indented(value: &Value) -> String {
+    let written = yaml(value).unwrap_or_else(|_| value.to_string());
+    let lines: Vec<String> = written.trim_end().lines().map(|line| clean(line).into_owned()).collect();
+    match lines.as_slice() {
+        [line] => line.clone(),
+        lines => lines.iter().map(|line| format!("\n  {line}")).collect(),
+    }
+}
+
+fn took(step: &Value) -> String {
+    let at = |pointer| text(step, pointer).parse::<Timestamp>().ok();
+    let span: Option<Duration> = at("/started_at").zip(at("/ended_at")).map(|(from, to)| from.until(to));
+    span.map(seconds).unwrap_or_default()
+}
+
+fn step_details(step: &Value) -> String {
+    let error = error(step, "/error");
+    if !error.is_empty() {
+        return error;
+    }
+    let on = text(step, "/waiting_on/on");
+    if on.is_empty() {
+        return text(step, "/skip_reason");
+    }
+    let name = text(step, "/waiting_on/name");
+    let name = if name.is_empty() { name } else { format!(" `{name}`") };
+    let until = time(step, "/waiting_on/until");
+    let until = if until.is_empty() { until } else { format!(" until {until}") };
+    format!("waits for {on}{name}{until}")
+}
+
+// ---- events ------------------------------------------------------------------------------------
+
+/// `2026-11-20 14:52:03.123`
+pub fn precise_time(value: &Value, pointer: &str) -> String {
+    let text = text(value, pointer);
+    text.get(..23).map_or_else(|| text.clone(), |it| it.replace('T', " "))
+}
+
+/// What an event says beside its columns.
+pub fn event_details(envelope: &Value) -> String {
+    const SHOWN_ELSEWHERE: &[&str] =
+        &["type", "node", "attempt", "actor", "epoch", "idempotency_key", "item"];
+    let event = envelope.get("event").and_then(Value::as_object).into_iter().flatten();
+    let parts: Vec<String> = event
+        .filter(|(key, _)| !SHOWN_ELSEWHERE.contains(&key.as_str()))
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        })
+        .collect();
+    parts.join(" ")
+}
+
+/// An event as one line, for those who follow.
+pub fn event_line(envelope: &Value) -> String {
+    let node = text(envelope, "/event/node");
+    let attempt = text(envelope, "/event/attempt");
+    let whose = match (node.is_empty(), attempt.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) => format!("  {node}"),
+        (false, false) => format!("  {node}#{attempt}"),
+    };
+    let line = format!(
+        "{:>5}  {}  {}{whose}  {}",
+        text(envelope, "/seq"),
+        precise_time(envelope, "/at"),
+        text(envelope, "/event/type"),
+        event_details(envelope)
+    );
+    clean(line.trim_end()).into_owned()
+}
+
+/// What a run waits for, as the server explains it.
+pub fn explanation(found: &Value) -> String {
+    yaml(found)
+        .unwrap_or_else(|_| found.to_string())
+        .lines()
+        .map(|line| format!("{}\n", clean(line)))
+        .collect()
+}
