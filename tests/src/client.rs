@@ -147,6 +147,19 @@ impl Client {
         self.get(&format!("/v1/workflow-runs/{run}")).await.ok()
     }
 
+    /// The same, whatever happens to the house meanwhile.
+    pub async fn get_run_patiently(&self, run: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let request = self.request(Method::GET, &format!("/v1/workflow-runs/{run}"));
+            match self.send(request).await {
+                Ok(answer) if answer.status < 500 => return answer.ok(),
+                other => assert!(began.elapsed() < PATIENCE, "nobody answered about {run}: {other:?}"),
+            }
+            tokio::time::sleep(GLANCE_EVERY).await;
+        }
+    }
+
     /// A step of a run, as the run shows it.
     pub async fn get_step(&self, run: &str, node: &str) -> Value {
         step_of(&self.get_run(run).await, node)

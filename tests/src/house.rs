@@ -29,7 +29,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// What the program prints on its output when it is there.
 const READY_LINE: &str = "listening on ";
 /// Runs that are read back and checked when a house closes; the newest ones.
-const CHECKED_RUNS_MAX: usize = 300;
+const CHECKED_RUNS_MAX: usize = 1_000;
 /// Lines of the server's own log that a failed story shows.
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -78,6 +78,11 @@ impl House {
         self.client.clone()
     }
 
+    /// Where the database and the server's own log lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("windlass.db")
     }
@@ -97,6 +102,22 @@ impl House {
     }
 
     async fn rise_embedded(&mut self) {
+        let mut child = self.spawn();
+        let stdout = child.stdout.take().expect("it was asked for");
+        self.process = Some(child);
+        let address = tokio::time::timeout(PATIENCE, read_address(stdout)).await.ok().flatten();
+        let Some(address) = address else { panic!("the house does not come up:\n{}", self.server_log()) };
+        self.client.moved_to(address);
+    }
+
+    /// Starts the house and kills it after a moment, wherever its start has come to by then.
+    pub async fn rise_and_die(&mut self, after: Duration) {
+        self.process = Some(self.spawn());
+        tokio::time::sleep(after).await;
+        self.kill().await;
+    }
+
+    fn spawn(&self) -> Child {
         let mut command = program();
         command.arg("dev").args(["--port", "0", "--egress-allow", "127.0.0.1/32"]);
         command.arg("--db").arg(self.database());
@@ -106,15 +127,8 @@ impl House {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(self.log_file());
-        let mut child = tokio::process::Command::from(command)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program can be started");
-        let stdout = child.stdout.take().expect("it was asked for");
-        self.process = Some(child);
-        let address = tokio::time::timeout(PATIENCE, read_address(stdout)).await.ok().flatten();
-        let Some(address) = address else { panic!("the house does not come up:\n{}", self.server_log()) };
-        self.client.moved_to(address);
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true).spawn().expect("the program can be started")
     }
 
     fn log_file(&self) -> File {

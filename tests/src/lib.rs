@@ -13,6 +13,7 @@ pub mod client;
 pub mod definition;
 pub mod house;
 pub mod log;
+pub mod raw;
 pub mod recorder;
 pub mod sink;
 pub mod stream;

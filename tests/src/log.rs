@@ -37,6 +37,11 @@ impl Event {
         }
     }
 
+    /// The time as the API writes it.
+    pub fn at_text(&self) -> String {
+        format!("{:.6}", self.at)
+    }
+
     pub fn is(&self, kind: &str) -> bool {
         self.kind == kind
     }

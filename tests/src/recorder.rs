@@ -23,7 +23,8 @@ impl Recorder {
         Self { folder: tempfile::tempdir().expect("a temporary folder can be made") }
     }
 
-    fn path(&self) -> PathBuf {
+    /// Where the lines go; not there before the first.
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("lines")
     }
 

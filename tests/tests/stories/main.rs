@@ -1,3 +1,23 @@
 //! Stories about the whole house, one file per subject. Each is told in every mode.
 
+mod approvals;
+mod bad_inputs;
+mod cancel;
+mod commands;
+mod creating;
+mod dag;
+mod drain;
+mod errors;
+mod hang_ups;
+mod interruptions;
+mod kills;
+mod parked;
+mod payloads;
+mod retries;
+mod secrets;
 mod serial;
+mod signals;
+mod streams;
+mod timeouts;
+mod waits;
+mod workflows;

@@ -1,0 +1,104 @@
+//! What must not be seen.
+
+use scenarios::{House, Mode, Sink, in_every_mode};
+use serde_json::json;
+
+in_every_mode!(
+    a_secret_reaches_its_step_and_nothing_else,
+    a_secret_is_masked_wherever_a_step_repeats_it,
+    a_script_sees_nothing_of_the_servers_environment,
+);
+
+const SECRET: &str = "s3cr3t-tok3n-canary";
+
+async fn a_secret_reaches_its_step_and_nothing_else(mode: Mode) {
+    let house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET)]).await;
+    let sink = Sink::open().await;
+    let yaml = r#"
+        version: 1
+        name: auth
+        type: steps
+        steps:
+          - { id: call, type: http, with: { url: "${{ inputs.sink }}/call", headers: { Authorization: "Bearer ${{ secrets.TOKEN }}" } } }
+    "#;
+    let run = house.run(yaml, json!({"sink": sink.url()})).await;
+    house.wait_for(&run, "completed").await;
+    let header = sink.at("/call")[0].headers["authorization"].clone();
+    assert_eq!(header, format!("Bearer {SECRET}"));
+    nobody_tells(&house, &run).await;
+    house.close_with(&[&sink]).await;
+}
+
+async fn a_secret_is_masked_wherever_a_step_repeats_it(mode: Mode) {
+    let house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET)]).await;
+    let sink = Sink::open().await;
+    sink.answers("/echo", json!({"you_said": SECRET, "list": [format!("Bearer {SECRET}!")]}));
+    let yaml = r#"
+        version: 1
+        name: leaky
+        type: steps
+        on_error: continue
+        steps:
+          - { id: http, type: http, with: { url: "${{ inputs.sink }}/echo", headers: { X-Token: "${{ secrets.TOKEN }}" } } }
+          - id: output
+            type: script
+            env: { TOKEN: "${{ secrets.TOKEN }}" }
+            command: [/bin/sh, -c, 'echo "{\"mine\": \"$TOKEN\"}"; echo "log $TOKEN" >&2']
+          - id: error
+            type: script
+            env: { TOKEN: "${{ secrets.TOKEN }}" }
+            command: [/bin/sh, -c, 'echo "failed with $TOKEN" >&2; exit 3']
+          - { id: emit, type: emit, event: { type: told, data: { token: "${{ secrets.TOKEN }}" } } }
+    "#;
+    let id = house.run(yaml, json!({"sink": sink.url()})).await;
+    let mut stream = house.watch(&id).await;
+    let run = house.wait_for(&id, "completed").await;
+    assert_eq!(scenarios::client::step_of(&run, "output")["output"]["mine"], "***", "{run:#}");
+    assert_eq!(scenarios::client::step_of(&run, "http")["output"]["body"]["you_said"], "***");
+    while let Some(frame) = stream.next_frame().await {
+        assert!(!frame.data.contains(SECRET), "the stream tells: {}", frame.data);
+    }
+    for artifact in run["steps"].as_array().into_iter().flatten().flat_map(|step| {
+        let node = step["node"].as_str().unwrap_or_default().to_owned();
+        let artifacts = step["artifacts"].as_array().cloned().unwrap_or_default();
+        artifacts
+            .into_iter()
+            .map(move |it| (node.clone(), it["name"].as_str().unwrap_or_default().to_owned()))
+    }) {
+        let (node, name) = artifact;
+        let content = house.get(&format!("/v1/workflow-runs/{id}/artifacts/{node}/{name}")).await;
+        assert!(content.is_ok() && !content.text.contains(SECRET), "{content}");
+    }
+    nobody_tells(&house, &id).await;
+    house.close_with(&[&sink]).await;
+}
+
+/// Looks into everything that outlives the step: answers, the log, the database files, the server's own log.
+async fn nobody_tells(house: &House, run: &str) {
+    for path in ["", "/events", "/explain", "/steps"] {
+        let answer = house.get(&format!("/v1/workflow-runs/{run}{path}")).await;
+        assert!(!answer.text.contains(SECRET), "{answer}");
+    }
+    for file in std::fs::read_dir(house.folder()).expect("the folder is there") {
+        let path = file.expect("the folder can be read").path();
+        if path.is_file() {
+            let content = std::fs::read(&path).expect("the file can be read");
+            let found = content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+            assert!(!found, "{} tells the secret", path.display());
+        }
+    }
+}
+
+async fn a_script_sees_nothing_of_the_servers_environment(mode: Mode) {
+    let house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET), ("CANARY", "sings")]).await;
+    let yaml = "{ version: 1, name: env, type: steps, steps: [ { id: env, type: script, timeout: 20s, \
+                command: [/bin/sh, -c, 'env | tr \"\\n\" \" \" | sed \"s/.*/\\\"&\\\"/\"'] } ] }";
+    let run = house.run(yaml, json!({})).await;
+    house.wait_for(&run, "completed").await;
+    let seen = house.get_step(&run, "env").await["output"].to_string();
+    assert!(seen.contains("WINDLASS_IDEMPOTENCY_KEY"), "{seen}");
+    for canary in ["CANARY", "sings", "WINDLASS_SECRET", "WINDLASS_SESSION_TTL"] {
+        assert!(!seen.contains(canary), "{seen}");
+    }
+    house.close().await;
+}
