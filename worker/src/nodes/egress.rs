@@ -66,8 +66,19 @@ impl EgressPolicy {
         match literal {
             None => Err(Blocked("the URL names no host".into())),
             Some(Ok(address)) if !self.allows_address(address, port) => Err(Blocked::address(address)),
-            Some(_) => Ok(()),
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) => self.check_name(url.host_str().unwrap_or_default(), port),
         }
+    }
+
+    /// Names of this machine, which need not be known to whoever resolves names.
+    fn check_name(&self, host: &str, port: Option<u16>) -> Result<(), Blocked> {
+        let name = host.trim_end_matches('.');
+        let is_local = name.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"));
+        let loopbacks = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        let is_allowed = self.allows_host(name, port)
+            || loopbacks.iter().any(|address| self.allows_address(*address, port));
+        if is_local && !is_allowed { Err(Blocked::address(loopbacks[0])) } else { Ok(()) }
     }
 
     /// Whether the operator named this host. `port` is none when it is one that no rule names.
@@ -250,6 +261,9 @@ mod tests {
             "[ff02::1]",
             "[100::1]",
             "[5f00::1]",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
         ] {
             assert!(!check("", &format!("http://{host}/")), "{host}");
         }
@@ -267,7 +281,7 @@ mod tests {
             "[64:ff9b::101:101]",
             "[::ffff:1.1.1.1]",
             "example.com",
-            "localhost.",
+            "localhost.example",
         ] {
             assert!(check("", &format!("https://{host}/")), "{host}");
         }
@@ -297,11 +311,17 @@ mod tests {
             "http://[::ffff:127.0.0.1]:8080/",
             "http://[::1]:8080/",
             "http://[fd00::7]/",
+            "http://localhost:8080/",
         ] {
             assert!(check(policy, url), "{url}");
         }
-        for url in ["http://127.0.0.1/", "http://127.0.0.1:8081/", "http://127.0.0.2:8080/", "https://[::1]/"]
-        {
+        for url in [
+            "http://localhost/",
+            "http://127.0.0.1/",
+            "http://127.0.0.1:8081/",
+            "http://127.0.0.2:8080/",
+            "https://[::1]/",
+        ] {
             assert!(!check(policy, url), "{url}");
         }
         let policy = EgressPolicy::parse(policy).unwrap();

@@ -26,6 +26,7 @@ const REDIRECTS_MAX: usize = 5;
 
 pub(crate) struct Http {
     clients: Clients,
+    time_max: Duration,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ struct Params {
 
 impl Http {
     pub(crate) fn new(egress: EgressPolicy) -> Self {
-        Self { clients: Clients::new(egress, client::system_lookup()) }
+        Self { clients: Clients::new(egress, client::system_lookup()), time_max: TIMEOUT_DEFAULT }
     }
 
     async fn exchange(&self, mut request: Request) -> Result<Value, StepError> {
@@ -74,7 +75,7 @@ impl Runner for Http {
         let request = Request::new(with, &step.idempotency_key)?;
         let host = request.to_string();
         // A longer or shorter time is the engine's to keep.
-        let time_max = if step.timeout.is_none() { TIMEOUT_DEFAULT } else { Duration::MAX };
+        let time_max = if step.timeout.is_none() { self.time_max } else { Duration::MAX };
         tokio::select! {
             () = step.cancel.cancelled() => Err(canceled().into()),
             answered = tokio::time::timeout(time_max, self.exchange(request)) => match answered {

@@ -201,8 +201,8 @@ fn header_map(headers: &Map<String, Value>) -> Result<HeaderMap, StepError> {
         if CLIENTS_OWN.contains(&name.as_str()) {
             return Err(invalid(format!("the header `{name}` is not a definition's to set")));
         }
-        let value = HeaderValue::from_str(&text)
-            .map_err(|_| invalid(format!("the header `{name}` must be one line of ASCII")))?;
+        let value = text.is_ascii().then(|| HeaderValue::from_str(&text).ok()).flatten();
+        let value = value.ok_or_else(|| invalid(format!("the header `{name}` must be one line of ASCII")))?;
         map.append(name, value);
     }
     if bytes > HEADERS_BYTES_MAX {

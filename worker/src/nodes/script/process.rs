@@ -26,7 +26,7 @@ use super::room::Room;
 use crate::nodes::canceled;
 
 /// How long a canceled program may tidy up.
-const CANCEL_GRACE: Duration = Duration::from_secs(2);
+pub(super) const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long the pipes of a program that has ended may stay open: its children may still be writing.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// A killed process may take a moment to be gone.
