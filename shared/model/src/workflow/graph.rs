@@ -1,11 +1,158 @@
 //! The definition as a picture: Mermaid and DOT.
 
-use crate::Plan;
+use std::fmt::Write;
 
-pub fn mermaid(_plan: &Plan) -> String {
-    String::new()
+use crate::Plan;
+use crate::plan::{Accept, Need, Node, Role};
+
+/// What a node looks like: its part in the run, not its kind.
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    Work,
+    Choice,
+    /// Somebody has to decide.
+    Gate,
+    /// Time or a signal has to come.
+    Wait,
 }
 
-pub fn dot(_plan: &Plan) -> String {
-    String::new()
+pub fn mermaid(plan: &Plan) -> String {
+    let mut out = String::from("flowchart TD\n");
+    for node in &plan.nodes {
+        let label = format!("{}<br/><small>{}</small>", mermaid_text(&node.id), mermaid_text(&note(node)));
+        let (open, close) = match shape(node) {
+            Shape::Work => ("[", "]"),
+            Shape::Choice => ("{", "}"),
+            Shape::Gate => ("{{", "}}"),
+            Shape::Wait => ("([", "])"),
+        };
+        // Ids by position: a node may be called `end`, which Mermaid keeps for itself.
+        put(&mut out, format_args!("    n{}{open}\"{label}\"{close}\n", node.index));
+    }
+    for node in &plan.nodes {
+        for need in &node.needs {
+            let arrow = match edge_label(plan, need, node) {
+                Some(label) => format!("-->|\"{}\"|", mermaid_text(&label)),
+                None => "-->".into(),
+            };
+            put(&mut out, format_args!("    n{} {arrow} n{}\n", need.node, node.index));
+        }
+    }
+    out
+}
+
+pub fn dot(plan: &Plan) -> String {
+    let mut out = format!("digraph \"{}\" {{\n", dot_text(&plan.name));
+    out.push_str("    rankdir=TB;\n    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
+    for node in &plan.nodes {
+        let label = format!("{}\\n{}", dot_text(&node.id), dot_text(&note(node)));
+        let shape = match shape(node) {
+            Shape::Work => "",
+            Shape::Choice => ", shape=diamond, style=solid",
+            Shape::Gate => ", shape=hexagon, style=solid",
+            Shape::Wait => ", shape=oval, style=solid",
+        };
+        put(&mut out, format_args!("    n{} [label=\"{label}\"{shape}];\n", node.index));
+    }
+    for node in &plan.nodes {
+        for need in &node.needs {
+            let label = edge_label(plan, need, node)
+                .map(|label| format!(" [label=\"{}\"]", dot_text(&label)))
+                .unwrap_or_default();
+            put(&mut out, format_args!("    n{} -> n{}{label};\n", need.node, node.index));
+        }
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
+    out.write_fmt(line).expect("writing to a string cannot fail");
+}
+
+fn shape(node: &Node) -> Shape {
+    match &node.role {
+        Role::Approval(_) => Shape::Gate,
+        Role::Wait(_) | Role::Signal { .. } => Shape::Wait,
+        Role::Run if node.kind == "switch" => Shape::Choice,
+        Role::Run => Shape::Work,
+    }
+}
+
+fn note(node: &Node) -> String {
+    let gate = if node.gate.is_some() { ", after approval" } else { "" };
+    let condition = if node.condition.is_some() { ", if" } else { "" };
+    format!("{}{gate}{condition}", node.kind)
+}
+
+/// Which case of a switch leads here, or which ends of the needed node count.
+fn edge_label(plan: &Plan, need: &Need, node: &Node) -> Option<String> {
+    let source = plan.node(need.node);
+    if let Some(label) = branch_label(source, &node.id) {
+        return Some(label);
+    }
+    match need.accept {
+        Accept::Listed { succeeded, skipped, failed } if plan.kind == crate::plan::WorkflowKind::Dag => {
+            let names: Vec<&str> = [(succeeded, "succeeded"), (skipped, "skipped"), (failed, "failed")]
+                .into_iter()
+                .filter_map(|(is_accepted, name)| is_accepted.then_some(name))
+                .collect();
+            Some(names.join(" or "))
+        }
+        _ => None,
+    }
+}
+
+fn branch_label(source: &Node, target: &str) -> Option<String> {
+    if source.kind != "switch" {
+        return None;
+    }
+    let names = |list: Option<&serde_json::Value>| {
+        list.and_then(serde_json::Value::as_array).is_some_and(|ids| ids.iter().any(|id| id == target))
+    };
+    let params = source.params.source();
+    let case = params.get("cases").and_then(serde_json::Value::as_array).and_then(|cases| {
+        let case = cases.iter().find(|case| names(case.get("then")))?;
+        Some(case.get("when").map(text_of).unwrap_or_default())
+    });
+    case.or_else(|| names(params.get("default")).then(|| "otherwise".to_owned()))
+}
+
+fn text_of(value: &serde_json::Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let bare = text.trim().strip_prefix("${{").and_then(|text| text.strip_suffix("}}"));
+    super::excerpt(bare.map_or(text.as_str(), str::trim)).into_owned()
+}
+
+/// Mermaid reads labels as HTML with entities of its own.
+fn mermaid_text(text: &str) -> String {
+    escape(text, |c| match c {
+        '"' => Some("#quot;"),
+        '<' => Some("#lt;"),
+        '>' => Some("#gt;"),
+        '&' => Some("#amp;"),
+        '#' => Some("#35;"),
+        '|' => Some("#124;"),
+        '`' => Some("#96;"),
+        _ => None,
+    })
+}
+
+fn dot_text(text: &str) -> String {
+    escape(text, |c| match c {
+        '"' => Some("\\\""),
+        '\\' => Some("\\\\"),
+        _ => None,
+    })
+}
+
+fn escape(text: &str, entity: impl Fn(char) -> Option<&'static str>) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in super::excerpt(text).chars() {
+        match entity(c) {
+            Some(entity) => out.push_str(entity),
+            None => out.push(c),
+        }
+    }
+    out
 }

@@ -1,0 +1,390 @@
+//! The one minijinja environment: which filters, tests and functions expressions have, and what they pay.
+
+use std::sync::LazyLock;
+
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value as Term, filters, tests};
+
+use super::meter::{self, ELEMENT};
+use super::view;
+
+/// Instructions of one evaluation. Expressions have no loops, so only absurd ones come near it.
+const FUEL: u64 = 10_000;
+/// The longest list that `range` makes, and the widest row of `batch`.
+const RANGE_MAX: usize = 10_000;
+
+pub(super) const FUNCTIONS: &[&str] = &["range"];
+
+/// Where a filter's main cost lies.
+#[derive(Clone, Copy, PartialEq)]
+enum Price {
+    /// It reads text as a whole.
+    Text,
+    /// It takes its subject apart: text becomes one element per character.
+    Items,
+}
+
+type Make = fn() -> Term;
+
+macro_rules! builtin {
+    ($price:ident, $($name:literal = $function:path),+ $(,)?) => {
+        &[$(($name, Price::$price, || Term::from_function($function))),+]
+    };
+}
+
+/// minijinja's own filters, charged before and after they run. What could make much from little
+/// (`format`, `indent`, `center`, `slice`, …) is left out.
+const TEXT_FILTERS: &[(&str, Price, Make)] = builtin!(
+    Text,
+    "abs" = filters::abs,
+    "bool" = filters::bool,
+    "capitalize" = filters::capitalize,
+    "d" = filters::default,
+    "default" = filters::default,
+    "float" = filters::float,
+    "int" = filters::int,
+    "length" = filters::length,
+    "count" = filters::length,
+    "lower" = filters::lower,
+    "round" = filters::round,
+    "string" = filters::string,
+    "title" = filters::title,
+    "trim" = filters::trim,
+    "upper" = filters::upper,
+    // Ours, which charge what they make before they make it.
+    "_times" = times,
+    "batch" = batch,
+    "join" = join,
+    "json" = to_json,
+    "keys" = keys,
+    "lines" = lines,
+    "replace" = replace,
+    "split" = split,
+    "sum" = sum,
+    "tojson" = to_json,
+    "truncate" = truncate,
+    "values" = values,
+);
+
+const ITEM_FILTERS: &[(&str, Price, Make)] = builtin!(
+    Items,
+    "dictsort" = filters::dictsort,
+    "first" = filters::first,
+    "groupby" = filters::groupby,
+    "items" = filters::items,
+    "last" = filters::last,
+    "list" = filters::list,
+    "map" = filters::map,
+    "max" = filters::max,
+    "min" = filters::min,
+    "reject" = filters::reject,
+    "rejectattr" = filters::rejectattr,
+    "reverse" = filters::reverse,
+    "select" = filters::select,
+    "selectattr" = filters::selectattr,
+    "sort" = filters::sort,
+    "unique" = filters::unique,
+    // Ours.
+    "zip" = zip,
+);
+
+macro_rules! builtin_tests {
+    ($($name:literal = $function:ident),+ $(,)?) => {
+        &[$(($name, || Term::from_function(tests::$function))),+]
+    };
+}
+
+pub(super) const TESTS: &[(&str, Make)] = builtin_tests!(
+    "boolean" = is_boolean,
+    "defined" = is_defined,
+    "divisibleby" = is_divisibleby,
+    "endingwith" = is_endingwith,
+    "eq" = is_eq,
+    "equalto" = is_eq,
+    "even" = is_even,
+    "false" = is_false,
+    "float" = is_float,
+    "ge" = is_ge,
+    "greaterthan" = is_gt,
+    "gt" = is_gt,
+    "in" = is_in,
+    "integer" = is_integer,
+    "iterable" = is_iterable,
+    "le" = is_le,
+    "lessthan" = is_lt,
+    "lower" = is_lower,
+    "lt" = is_lt,
+    "mapping" = is_mapping,
+    "ne" = is_ne,
+    "none" = is_none,
+    "number" = is_number,
+    "odd" = is_odd,
+    "sequence" = is_sequence,
+    "startingwith" = is_startingwith,
+    "string" = is_string,
+    "true" = is_true,
+    "undefined" = is_undefined,
+    "upper" = is_upper,
+);
+
+/// The filters that people may name.
+pub(super) fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
+    TEXT_FILTERS.iter().chain(ITEM_FILTERS).map(|(name, ..)| *name).filter(|name| !name.starts_with('_'))
+}
+
+pub(super) fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(build);
+    &ENVIRONMENT
+}
+
+fn build() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    for (name, price, make) in TEXT_FILTERS.iter().chain(ITEM_FILTERS) {
+        let (price, filter) = (*price, make());
+        environment.add_filter(*name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            charge_arguments(&arguments, price)?;
+            let made = filter.call(state, &arguments)?;
+            charge_result(&made)?;
+            Ok::<_, Error>(made)
+        });
+    }
+    for (name, make) in TESTS {
+        let test = make();
+        environment.add_test(*name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            charge_arguments(&arguments, Price::Text)?;
+            Ok::<_, Error>(test.call(state, &arguments)?.is_true())
+        });
+    }
+    environment.add_function("range", range);
+    environment
+}
+
+fn charge_arguments(arguments: &[Term], price: Price) -> Result<(), Error> {
+    for (at, argument) in arguments.iter().enumerate() {
+        match argument.as_str() {
+            Some(text) if at == 0 && price == Price::Items => meter::charge(text.len() * ELEMENT)?,
+            Some(text) => meter::charge(text.len())?,
+            // Views pay for each element as it is read; lists of ours were paid for when they were made.
+            None => meter::charge(argument.len().unwrap_or(1))?,
+        }
+    }
+    Ok(())
+}
+
+fn charge_result(made: &Term) -> Result<(), Error> {
+    match (made.as_str(), made.kind()) {
+        (Some(text), _) => meter::charge(text.len()),
+        (None, ValueKind::Seq) => meter::charge(made.len().unwrap_or(0) * ELEMENT),
+        _ => Ok(()),
+    }
+}
+
+// ---- filters of ours ---------------------------------------------------------------------------
+
+/// `a * b`: a product, or text repeated.
+fn times(left: &Term, right: &Term) -> Result<Term, Error> {
+    if left.is_undefined() || right.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    let text = left.as_str().map(|text| (text, right)).or_else(|| right.as_str().map(|text| (text, left)));
+    if let Some((text, count)) = text {
+        let count =
+            count.as_usize().ok_or_else(|| view::invalid("text can only be multiplied by an integer"))?;
+        meter::charge(text.len().saturating_mul(count))?;
+        return Ok(Term::from(text.repeat(count)));
+    }
+    if left.is_integer() && right.is_integer() {
+        let product = i128::try_from(left.clone())?.checked_mul(i128::try_from(right.clone())?);
+        let product = product.ok_or_else(|| view::invalid("the product is too large"))?;
+        return Ok(i64::try_from(product).map_or_else(|_| Term::from(product), Term::from));
+    }
+    if left.is_number() && right.is_number() {
+        return Ok(Term::from(f64::try_from(left.clone())? * f64::try_from(right.clone())?));
+    }
+    Err(view::invalid(format!("cannot multiply {} by {}", left.kind(), right.kind())))
+}
+
+fn batch(state: &State<'_, '_>, value: Term, count: usize, fill_with: Option<Term>) -> Result<Term, Error> {
+    if count > RANGE_MAX {
+        return Err(view::invalid(format!("a batch has at most {RANGE_MAX} elements")));
+    }
+    charge_arguments(std::slice::from_ref(&value), Price::Items)?;
+    meter::charge(count * ELEMENT)?;
+    filters::batch(state, value, count, fill_with)
+}
+
+fn join(
+    value: &Term,
+    joiner: Option<&str>,
+    attribute: Option<&str>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let joiner = match joiner {
+        Some(joiner) => joiner,
+        None => options.get::<Option<&str>>("d")?.unwrap_or_default(),
+    };
+    let attribute = match attribute {
+        Some(attribute) => Some(attribute),
+        None => options.get::<Option<&str>>("attribute")?,
+    };
+    options.assert_all_used()?;
+    let mut joined = String::new();
+    for (at, item) in value.try_iter()?.checked().enumerate() {
+        let item = member(item?, attribute)?;
+        if item.is_undefined() {
+            return Err(Error::from(ErrorKind::UndefinedError));
+        }
+        let text = item.as_str().map_or_else(|| item.to_string().into(), std::borrow::Cow::Borrowed);
+        let joiner = if at > 0 { joiner } else { "" };
+        meter::charge(joiner.len() + text.len() + 1)?;
+        joined.push_str(joiner);
+        joined.push_str(&text);
+    }
+    Ok(joined)
+}
+
+/// The item itself, or what an attribute path such as `address.city` leads to.
+fn member(item: Term, attribute: Option<&str>) -> Result<Term, Error> {
+    attribute.into_iter().flat_map(|path| path.split('.')).try_fold(item, |item, key| {
+        if item.is_undefined() {
+            return Ok(item);
+        }
+        match key.parse::<usize>() {
+            Ok(index) => item.get_item(&Term::from(index)),
+            Err(_) => item.get_attr(key),
+        }
+    })
+}
+
+/// Numbers only: minijinja's own also adds text and lists, copying the sum each time.
+fn sum(values: &Term, attribute: Option<&str>, options: Kwargs) -> Result<Term, Error> {
+    let attribute = match attribute {
+        Some(attribute) => Some(attribute),
+        None => options.get::<Option<&str>>("attribute")?,
+    };
+    let start = options.get::<Option<Term>>("start")?.unwrap_or_else(|| Term::from(0));
+    options.assert_all_used()?;
+    let mut whole: i128 = 0;
+    // Kept apart as long as possible: integers stay exact.
+    let mut fraction: Option<f64> = None;
+    let items = values.try_iter()?.checked().map(|item| member(item?, attribute));
+    for item in std::iter::once(Ok(start)).chain(items) {
+        let item = item?;
+        if item.is_undefined() {
+            continue;
+        }
+        if item.is_integer() {
+            let number = i128::try_from(item)?;
+            whole = whole.checked_add(number).ok_or_else(|| view::invalid("the sum is too large"))?;
+        } else if item.is_number() {
+            *fraction.get_or_insert(0.0) += f64::try_from(item)?;
+        } else {
+            return Err(view::invalid(format!("can only sum numbers, not {}", item.kind())));
+        }
+    }
+    Ok(match fraction {
+        Some(fraction) => Term::from(whole as f64 + fraction),
+        None => i64::try_from(whole).map_or_else(|_| Term::from(whole), Term::from),
+    })
+}
+
+fn to_json(value: &Term, indent: Option<Term>, options: Kwargs) -> Result<String, Error> {
+    let indent = match indent {
+        Some(indent) => Some(indent),
+        None => options.get::<Option<Term>>("indent")?,
+    };
+    options.assert_all_used()?;
+    let value = view::to_json(value, crate::payload::PAYLOAD_BYTES_MAX)?;
+    let size = view::measure(&value);
+    let is_pretty = indent.is_some_and(|indent| indent.is_true());
+    // Two blanks per level in front of each line, at most.
+    meter::charge(if is_pretty { size.bytes.saturating_mul(1 + size.depth) } else { size.bytes })?;
+    let text = if is_pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+    text.map_err(|error| view::invalid(error.to_string()))
+}
+
+fn keys(value: &Term) -> Result<Term, Error> {
+    if value.kind() != ValueKind::Map {
+        return Err(view::invalid(format!("only an object has keys, not {}", value.kind())));
+    }
+    Ok(Term::from(value.try_iter()?.checked().collect::<Result<Vec<Term>, Error>>()?))
+}
+
+fn values(value: &Term) -> Result<Term, Error> {
+    if value.kind() != ValueKind::Map {
+        return Err(view::invalid(format!("only an object has values, not {}", value.kind())));
+    }
+    let values = value.try_iter()?.checked().map(|key| value.get_item(&key?));
+    Ok(Term::from(values.collect::<Result<Vec<Term>, Error>>()?))
+}
+
+/// `names | zip(ages)`: pairs, as many as the shorter list has elements.
+fn zip(left: &Term, right: &Term) -> Result<Term, Error> {
+    let pairs = left.try_iter()?.checked().zip(right.try_iter()?.checked()).map(|(left, right)| {
+        meter::charge(3 * ELEMENT)?;
+        Ok::<_, Error>(Term::from(vec![left?, right?]))
+    });
+    Ok(Term::from(pairs.collect::<Result<Vec<Term>, Error>>()?))
+}
+
+fn lines(text: &str) -> Result<Term, Error> {
+    meter::charge(text.lines().count() * ELEMENT)?;
+    Ok(Term::from(text.lines().map(Term::from).collect::<Vec<_>>()))
+}
+
+fn split(text: &str, separator: Option<&str>, splits_max: Option<usize>) -> Result<Term, Error> {
+    let parts_max = splits_max.map_or(usize::MAX, |splits| splits.saturating_add(1));
+    let parts = match separator {
+        Some(separator) => text.matches(separator).count() + 1,
+        None => text.split_whitespace().count(),
+    };
+    meter::charge(parts.min(parts_max) * ELEMENT)?;
+    let parts: Vec<Term> = match separator {
+        Some(separator) => text.splitn(parts_max, separator).map(Term::from).collect(),
+        None => text.split_whitespace().map(Term::from).collect(),
+    };
+    Ok(Term::from(parts))
+}
+
+fn replace(text: &str, from: &str, to: &str) -> Result<String, Error> {
+    let found = text.matches(from).count();
+    meter::charge(text.len().saturating_add(found.saturating_mul(to.len())))?;
+    Ok(text.replace(from, to))
+}
+
+/// `text | truncate(80)`: the first characters, and `end` (`...`) when something was cut off.
+fn truncate(text: &str, length: Option<usize>, options: Kwargs) -> Result<String, Error> {
+    let length = match length {
+        Some(length) => length,
+        None => options.get::<Option<usize>>("length")?.unwrap_or(255),
+    };
+    let end = options.get::<Option<&str>>("end")?.unwrap_or("...");
+    options.assert_all_used()?;
+    match text.char_indices().nth(length) {
+        None => Ok(text.to_owned()),
+        Some((cut, _)) => Ok(format!("{}{end}", &text[..cut])),
+    }
+}
+
+/// `range(5)`, `range(1, 6)`, `range(0, 100, 10)`.
+fn range(first: i64, last: Option<i64>, step: Option<i64>) -> Result<Term, Error> {
+    let (start, end) = last.map_or((0, first), |last| (first, last));
+    let step = step.unwrap_or(1);
+    if step == 0 {
+        return Err(view::invalid("the step of a range is not 0"));
+    }
+    let span =
+        if step > 0 { i128::from(end) - i128::from(start) } else { i128::from(start) - i128::from(end) };
+    let step_size = i128::from(step).abs();
+    let count = usize::try_from((span.max(0) + step_size - 1) / step_size).unwrap_or(usize::MAX);
+    if count > RANGE_MAX {
+        return Err(view::invalid(format!("a range has at most {RANGE_MAX} elements")));
+    }
+    meter::charge(count * ELEMENT)?;
+    // Cannot overflow: each element lies between start and end.
+    Ok(Term::from((0..count as i64).map(|at| Term::from(start + at * step)).collect::<Vec<_>>()))
+}

@@ -1,0 +1,174 @@
+//! What an expression reads: a root, and a path from there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::lexer::{Kind, Token};
+
+/// One place that an expression reads, known before any run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    pub source: Source,
+    pub(super) path: Arc<[Step]>,
+}
+
+/// Where a reference starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Inputs,
+    Output { node: String },
+    Status { node: String },
+    Error { node: String },
+    Run,
+    Node,
+    Secrets,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(Arc<str>),
+    Index(usize),
+}
+
+/// The names that an expression may start at.
+pub(super) const ROOTS: &[&str] = &["inputs", "nodes", "run", "node", "secrets"];
+/// Names that the language keeps for what arrives later.
+pub(super) const LATER_ROOTS: &[&str] = &["vars", "item", "event", "context"];
+
+impl Reference {
+    /// The node whose output, status or error is read.
+    pub fn node(&self) -> Option<&str> {
+        match &self.source {
+            Source::Output { node } | Source::Status { node } | Source::Error { node } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// The first key of the path: the name of an input, of a secret, …
+    pub fn first_key(&self) -> Option<&str> {
+        match self.path.first() {
+            Some(Step::Key(key)) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Reads a reference from the tokens that begin with a root, and says how many tokens it takes.
+    pub(super) fn read(tokens: &[Token<'_>]) -> Result<(Self, usize), String> {
+        let (mut path, length) = read_path(tokens);
+        let source = match tokens[0].text {
+            "inputs" => Source::Inputs,
+            "run" => Source::Run,
+            "node" => Source::Node,
+            "secrets" => Source::Secrets,
+            _ => read_node_source(&mut path)?,
+        };
+        match source {
+            Source::Run => expect_field("run", &path, &["id", "workflow", "created_at"])?,
+            Source::Node => expect_field("node", &path, &["id", "attempt"])?,
+            Source::Secrets if !matches!(path.as_slice(), [Step::Key(_)]) => {
+                return Err("a secret is read by its name, as in `secrets.API_TOKEN`".into());
+            }
+            _ => {}
+        }
+        Ok((Self { source, path: path.into() }, length))
+    }
+}
+
+fn read_path(tokens: &[Token<'_>]) -> (Vec<Step>, usize) {
+    let (mut path, mut at) = (Vec::new(), 1);
+    loop {
+        let (step, length) = match &tokens[at.min(tokens.len())..] {
+            [dot, name, ..] if dot.is(".") && name.kind == Kind::Name => (Step::Key(name.text.into()), 2),
+            [dot, number, ..] if dot.is(".") && number.kind == Kind::Number => match number.text.parse() {
+                Ok(index) => (Step::Index(index), 2),
+                Err(_) => return (path, at),
+            },
+            [open, inner, close, ..] if open.is("[") && close.is("]") => match bracket_step(inner) {
+                Some(step) => (step, 3),
+                None => return (path, at),
+            },
+            _ => return (path, at),
+        };
+        path.push(step);
+        at += length;
+    }
+}
+
+/// A text without escapes, or a plain number; anything else is computed by minijinja.
+fn bracket_step(token: &Token<'_>) -> Option<Step> {
+    match token.kind {
+        Kind::Text if !token.text.contains('\\') => {
+            Some(Step::Key(token.text[1..token.text.len() - 1].into()))
+        }
+        Kind::Number => token.text.parse().ok().map(Step::Index),
+        _ => None,
+    }
+}
+
+fn read_node_source(path: &mut Vec<Step>) -> Result<Source, String> {
+    let node = match path.first() {
+        Some(Step::Key(id)) => id.to_string(),
+        _ => return Err("`nodes` is read by a node's id, as in `nodes.load.output`".into()),
+    };
+    let field = match path.get(1) {
+        Some(Step::Key(field)) => field.to_string(),
+        _ => String::new(),
+    };
+    let source = match field.as_str() {
+        "output" => Source::Output { node },
+        "status" => Source::Status { node },
+        "error" => Source::Error { node },
+        _ => return Err(format!("of `nodes.{node}` one reads `output`, `status` or `error`")),
+    };
+    path.drain(..2);
+    Ok(source)
+}
+
+fn expect_field(root: &str, path: &[Step], fields: &[&str]) -> Result<(), String> {
+    match path {
+        [Step::Key(key)] if fields.contains(&&**key) => Ok(()),
+        _ => Err(format!("of `{root}` one reads {}", crate::workflow::list_of(fields, "or"))),
+    }
+}
+
+/// As people write it.
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Inputs => f.write_str("inputs")?,
+            Source::Run => f.write_str("run")?,
+            Source::Node => f.write_str("node")?,
+            Source::Secrets => f.write_str("secrets")?,
+            Source::Output { node } => write_node(f, node, "output")?,
+            Source::Status { node } => write_node(f, node, "status")?,
+            Source::Error { node } => write_node(f, node, "error")?,
+        }
+        self.path.iter().try_for_each(|step| match step {
+            Step::Key(key) if is_name(key) => write!(f, ".{key}"),
+            Step::Key(key) => write!(f, "['{key}']"),
+            Step::Index(index) => write!(f, "[{index}]"),
+        })
+    }
+}
+
+fn write_node(f: &mut fmt::Formatter<'_>, node: &str, field: &str) -> fmt::Result {
+    if is_name(node) { write!(f, "nodes.{node}.{field}") } else { write!(f, "nodes['{node}'].{field}") }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The value at the end of a path. A missing part makes the whole path undefined, so that
+/// `inputs.a.b | default(1)` holds whichever part is missing.
+pub(super) fn follow<'v>(value: &'v Value, path: &[Step]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, step| match (value, step) {
+        (Value::Object(map), Step::Key(key)) => map.get(&**key),
+        (Value::Array(list), Step::Index(index)) => list.get(*index),
+        _ => None,
+    })
+}

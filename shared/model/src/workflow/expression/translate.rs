@@ -1,0 +1,326 @@
+//! From the tokens of an expression to the program that minijinja compiles.
+//!
+//! Three things change on the way. References become variables `_r0`, `_r1`, … in the order they are
+//! written. `a * b` becomes `(a)|_times(b)`, because minijinja's own operator repeats text a hundred
+//! million times over. And whatever is not on the list of what expressions may use is refused here,
+//! before a run meets it.
+
+use super::engine;
+use super::lexer::{Kind, Token};
+use super::reference::{LATER_ROOTS, ROOTS, Reference};
+use crate::workflow::{closest, list_of};
+
+/// How many operators, brackets and filters an expression may have: each nests the compiler's recursion.
+const OPERATORS_MAX: usize = 256;
+/// `+` and `~` copy what they join, again and again when they are chained.
+const JOINS_MAX: usize = 32;
+const BRACKET_DEPTH_MAX: usize = 32;
+
+pub(super) struct Translation {
+    pub references: Vec<Reference>,
+    pub program: String,
+    /// The expression is one reference and nothing else.
+    pub is_reference: bool,
+}
+
+pub(super) fn translate(tokens: &[Token<'_>]) -> Result<Translation, String> {
+    if tokens.is_empty() {
+        return Err("the expression is empty".into());
+    }
+    let mut translator = Translator { tokens, at: 0, references: Vec::new(), operators: 0, joins: 0 };
+    let program = translator.sequence(None, 0)?;
+    let is_reference = translator.references.len() == 1 && program.trim() == "_r0";
+    Ok(Translation { references: translator.references, program, is_reference })
+}
+
+struct Translator<'a> {
+    tokens: &'a [Token<'a>],
+    at: usize,
+    references: Vec<Reference>,
+    operators: usize,
+    joins: usize,
+}
+
+/// What is written between two brackets, so far.
+struct Level {
+    out: String,
+    /// Where the current chain of `*`, `/`, `//` and `%` begins.
+    chain_start: usize,
+    /// A `|_times(` waits for its closing bracket.
+    is_times_open: bool,
+    /// The last token ended an operand: what follows is an operator.
+    after_operand: bool,
+    /// The last token may be called: a function's, filter's or test's name.
+    after_callable: bool,
+}
+
+impl Level {
+    fn push(&mut self, text: &str) {
+        self.out.push(' ');
+        self.out.push_str(text);
+        self.after_callable = false;
+    }
+
+    fn operand(&mut self, text: &str) {
+        self.push(text);
+        self.after_operand = true;
+    }
+
+    fn end_factor(&mut self) {
+        if self.is_times_open {
+            self.out.push(')');
+            self.is_times_open = false;
+        }
+    }
+
+    /// An operator that binds weaker than `*`, or a separator.
+    fn break_chain(&mut self, text: &str) {
+        self.end_factor();
+        self.push(text);
+        self.chain_start = self.out.len();
+        self.after_operand = false;
+    }
+
+    fn times(&mut self) {
+        self.end_factor();
+        self.out.insert(self.chain_start, '(');
+        self.out.push_str(")|_times(");
+        self.is_times_open = true;
+        self.after_operand = false;
+    }
+}
+
+impl Translator<'_> {
+    /// Up to the closing bracket, or to the end.
+    fn sequence(&mut self, close: Option<&str>, depth: usize) -> Result<String, String> {
+        let mut level = Level {
+            out: String::new(),
+            chain_start: 0,
+            is_times_open: false,
+            after_operand: false,
+            after_callable: false,
+        };
+        while let Some(token) = self.tokens.get(self.at).copied() {
+            if close.is_some_and(|close| token.is(close)) {
+                self.at += 1;
+                level.end_factor();
+                return Ok(level.out);
+            }
+            match token.kind {
+                Kind::Text | Kind::Number => {
+                    self.at += 1;
+                    level.operand(token.text);
+                }
+                Kind::Name => self.name(token, &mut level)?,
+                Kind::Symbol => self.symbol(token, &mut level, depth)?,
+            }
+        }
+        match close {
+            Some(close) => Err(format!("a bracket is not closed: `{close}` is missing")),
+            None => {
+                level.end_factor();
+                Ok(level.out)
+            }
+        }
+    }
+
+    fn name(&mut self, token: Token<'_>, level: &mut Level) -> Result<(), String> {
+        let next = self.tokens.get(self.at + 1);
+        match token.text {
+            "and" | "or" | "not" | "if" | "else" | "in" => {
+                self.count()?;
+                self.at += 1;
+                level.break_chain(token.text);
+            }
+            "is" => self.test(level)?,
+            "true" | "false" | "none" | "True" | "False" | "None" => {
+                self.at += 1;
+                level.operand(token.text);
+            }
+            // People who think in JSON write null.
+            "null" => {
+                self.at += 1;
+                level.operand("none");
+            }
+            // The name of a keyword argument.
+            _ if next.is_some_and(|next| next.is("=")) => {
+                self.at += 1;
+                level.push(token.text);
+            }
+            _ if next.is_some_and(|next| next.is("(")) => {
+                known("function", token.text, engine::FUNCTIONS.iter().copied())?;
+                self.at += 1;
+                level.operand(token.text);
+                level.after_callable = true;
+            }
+            root if ROOTS.contains(&root) => {
+                let (reference, length) = Reference::read(&self.tokens[self.at..])?;
+                self.at += length;
+                level.operand(&format!("_r{}", self.references.len()));
+                self.references.push(reference);
+            }
+            _ => return Err(self.unknown(token)),
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, token: Token<'_>) -> String {
+        if LATER_ROOTS.contains(&token.text) {
+            return format!("`{}` is not there yet in this version", token.text);
+        }
+        let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        if token.is_glued && before.is_some_and(|before| before.is("-") && before.is_glued) {
+            return format!(
+                "`{}` is not known here; a name with a hyphen is written in brackets, as in nodes['a-b'].output",
+                token.text
+            );
+        }
+        let hint = match closest(token.text, ROOTS.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("an expression starts at {}", list_of(ROOTS, "or")),
+        };
+        format!("`{}` is not known here; {hint}", token.text)
+    }
+
+    fn test(&mut self, level: &mut Level) -> Result<(), String> {
+        self.count()?;
+        self.at += 1;
+        level.push("is");
+        if self.tokens.get(self.at).is_some_and(|token| token.is_word("not")) {
+            self.at += 1;
+            level.push("not");
+        }
+        let Some(name) = self.tokens.get(self.at).filter(|token| token.kind == Kind::Name) else {
+            return Err("after `is` stands the name of a test, as in `is defined`".into());
+        };
+        known("test", name.text, engine::TESTS.iter().map(|(name, _)| *name))?;
+        self.at += 1;
+        level.operand(name.text);
+        level.after_callable = true;
+        Ok(())
+    }
+
+    fn symbol(&mut self, token: Token<'_>, level: &mut Level, depth: usize) -> Result<(), String> {
+        self.at += 1;
+        match token.text {
+            "," | ":" => level.break_chain(token.text),
+            ")" | "]" | "}" => return Err(format!("`{}` closes nothing", token.text)),
+            "(" | "[" | "{" => {
+                self.count()?;
+                if depth >= BRACKET_DEPTH_MAX {
+                    return Err(format!("brackets nest deeper than {BRACKET_DEPTH_MAX} levels"));
+                }
+                self.bracket(token.text, level, depth)?;
+            }
+            "." => {
+                self.count()?;
+                self.attribute(level)?;
+            }
+            "|" => {
+                self.count()?;
+                self.filter(level)?;
+            }
+            "*" | "/" | "//" | "%" | "**" => self.factor(token.text, level)?,
+            "-" if !level.after_operand => {
+                self.count()?;
+                level.push("-");
+            }
+            // Kept apart from what follows: minijinja has no unary plus.
+            "+" | "~" | "-" => {
+                self.count()?;
+                self.joins += usize::from(token.text != "-");
+                if self.joins > JOINS_MAX {
+                    return Err(format!(
+                        "more than {JOINS_MAX} uses of `+` or `~`; write text with several `${{{{ }}}}`"
+                    ));
+                }
+                level.break_chain(token.text);
+            }
+            _ => {
+                self.count()?;
+                level.break_chain(token.text);
+            }
+        }
+        Ok(())
+    }
+
+    fn factor(&mut self, operator: &str, level: &mut Level) -> Result<(), String> {
+        self.count()?;
+        if !level.after_operand {
+            return Err(format!("`{operator}` has nothing on its left"));
+        }
+        match operator {
+            "*" => level.times(),
+            "**" => {
+                level.push("**");
+                level.after_operand = false;
+            }
+            _ => {
+                level.end_factor();
+                level.push(operator);
+                level.after_operand = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn bracket(&mut self, open: &str, level: &mut Level, depth: usize) -> Result<(), String> {
+        let close = match open {
+            "(" if level.after_operand && !level.after_callable => {
+                return Err("values can't be called; use a filter, as in `name | upper`".into());
+            }
+            "(" => ")",
+            "[" => "]",
+            _ => "}",
+        };
+        let inner = self.sequence(Some(close), depth + 1)?;
+        // No blank before the bracket: it may belong to the name before it.
+        level.out.push_str(open);
+        level.out.push_str(&inner);
+        level.operand(close);
+        Ok(())
+    }
+
+    fn attribute(&mut self, level: &mut Level) -> Result<(), String> {
+        let name = self.tokens.get(self.at).filter(|token| matches!(token.kind, Kind::Name | Kind::Number));
+        let Some(name) = name.filter(|_| level.after_operand) else {
+            return Err("a dot stands between a value and a name".into());
+        };
+        self.at += 1;
+        level.out.push('.');
+        level.out.push_str(name.text);
+        level.after_callable = false;
+        Ok(())
+    }
+
+    fn filter(&mut self, level: &mut Level) -> Result<(), String> {
+        let name = self.tokens.get(self.at).filter(|token| token.kind == Kind::Name && level.after_operand);
+        let Some(name) = name else {
+            return Err("`|` stands between a value and the name of a filter".into());
+        };
+        known("filter", name.text, engine::filter_names())?;
+        self.at += 1;
+        level.push("|");
+        level.operand(name.text);
+        level.after_callable = true;
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), String> {
+        self.operators += 1;
+        if self.operators > OPERATORS_MAX {
+            return Err(format!("more than {OPERATORS_MAX} operators, brackets and filters"));
+        }
+        Ok(())
+    }
+}
+
+fn known<'n>(what: &str, name: &str, mut names: impl Iterator<Item = &'n str> + Clone) -> Result<(), String> {
+    if names.clone().any(|known| known == name) {
+        return Ok(());
+    }
+    match closest(name, &mut names) {
+        Some(near) => Err(format!("there is no {what} `{name}`; did you mean `{near}`?")),
+        None => Err(format!("there is no {what} `{name}`")),
+    }
+}

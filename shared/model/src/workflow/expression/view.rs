@@ -1,0 +1,288 @@
+//! JSON as minijinja sees it, without copying it, and minijinja's values as JSON.
+
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
+use minijinja::{Error, ErrorKind, Value as Term};
+use serde_json::{Map, Number, Value};
+
+use super::meter::{self, ELEMENT};
+use super::reference::{Step, follow};
+
+/// A list or an object somewhere in a shared value. It remembers the way there: the value itself stays
+/// where it is.
+#[derive(Debug)]
+enum View {
+    Root { root: Arc<Value>, path: Arc<[Step]> },
+    Member { parent: Arc<View>, key: String },
+    Element { parent: Arc<View>, index: usize },
+}
+
+impl View {
+    fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Root { root, path } => follow(root, path),
+            Self::Member { parent, key } => parent.value()?.get(key),
+            Self::Element { parent, index } => parent.value()?.get(index),
+        }
+    }
+}
+
+/// What stands at the end of a path: undefined, a scalar, or a view.
+pub(super) fn of(root: &Arc<Value>, path: &Arc<[Step]>) -> Term {
+    match follow(root, path) {
+        None => Term::UNDEFINED,
+        Some(value) => scalar(value).unwrap_or_else(|| {
+            Term::from_object(View::Root { root: Arc::clone(root), path: Arc::clone(path) })
+        }),
+    }
+}
+
+/// The values of an expression's references, by the names that [`super::translate`] gave them.
+pub(super) fn bindings(terms: Vec<Term>) -> Term {
+    Term::from_object(Bindings(terms))
+}
+
+#[derive(Debug)]
+struct Bindings(Vec<Term>);
+
+impl Object for Bindings {
+    fn get_value(self: &Arc<Self>, key: &Term) -> Option<Term> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Term> {
+        self.0.get(key.strip_prefix("_r")?.parse::<usize>().ok()?).cloned()
+    }
+}
+
+/// None for containers. Text is copied, and paid for.
+fn scalar(value: &Value) -> Option<Term> {
+    match value {
+        Value::Null => Some(Term::from(())),
+        Value::Bool(value) => Some(Term::from(*value)),
+        Value::Number(number) => Some(number_term(number)),
+        Value::String(text) => Some(match meter::charge(text.len()) {
+            Ok(()) => Term::from(text.as_str()),
+            Err(error) => Term::from(error),
+        }),
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn number_term(number: &Number) -> Term {
+    if let Some(number) = number.as_i64() {
+        Term::from(number)
+    } else if let Some(number) = number.as_u64() {
+        Term::from(number)
+    } else {
+        Term::from(number.as_f64().unwrap_or(f64::NAN))
+    }
+}
+
+impl Object for View {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        match self.value() {
+            Some(Value::Array(_)) => ObjectRepr::Seq,
+            _ => ObjectRepr::Map,
+        }
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Term) -> Option<Term> {
+        if let Some(key) = key.as_str() {
+            return self.get_value_by_str(key);
+        }
+        let (index, list) = (key.as_usize()?, self.value()?.as_array()?);
+        let value = list.get(index)?;
+        Some(
+            scalar(value)
+                .unwrap_or_else(|| Term::from_object(View::Element { parent: Arc::clone(self), index })),
+        )
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Term> {
+        let value = self.value()?.as_object()?.get(key)?;
+        Some(scalar(value).unwrap_or_else(|| {
+            Term::from_object(View::Member { parent: Arc::clone(self), key: key.to_owned() })
+        }))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        match self.value() {
+            Some(Value::Array(list)) => {
+                Enumerator::Iter(Box::new(Elements { list: Arc::clone(self), next: 0, length: list.len() }))
+            }
+            Some(Value::Object(map)) => {
+                let price = map.keys().map(|key| ELEMENT + key.len()).sum();
+                match meter::charge(price) {
+                    Ok(()) => Enumerator::Values(map.keys().map(|key| Term::from(key.as_str())).collect()),
+                    Err(error) => Enumerator::Values(vec![Term::from(error)]),
+                }
+            }
+            _ => Enumerator::Empty,
+        }
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        match self.value()? {
+            Value::Array(list) => Some(list.len()),
+            Value::Object(map) => Some(map.len()),
+            _ => None,
+        }
+    }
+
+    /// In text a container is its JSON.
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(value) = self.value() else { return Ok(()) };
+        match meter::charge(measure(value).bytes) {
+            Ok(()) => write!(f, "{value}"),
+            // The meter remembers; the evaluation ends as `limit.expression`.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Walks a list, pays for each element, and ends when the meter is empty.
+struct Elements {
+    list: Arc<View>,
+    next: usize,
+    length: usize,
+}
+
+impl Iterator for Elements {
+    type Item = Term;
+
+    fn next(&mut self) -> Option<Term> {
+        if self.next >= self.length {
+            return None;
+        }
+        if let Err(error) = meter::charge(ELEMENT) {
+            self.next = self.length;
+            return Some(Term::from(error));
+        }
+        let index = self.next;
+        self.next += 1;
+        self.list.get_value(&Term::from(index))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.length - self.next;
+        (left, Some(left))
+    }
+}
+
+/// About how long a value's JSON is, and how deep it nests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub bytes: usize,
+    pub depth: usize,
+}
+
+pub(super) fn measure(value: &Value) -> Size {
+    let inside = |size: Size, inner: Size, extra: usize| Size {
+        bytes: size.bytes + inner.bytes + extra,
+        depth: size.depth.max(inner.depth + 1),
+    };
+    match value {
+        Value::Null | Value::Bool(_) => Size { bytes: 4, depth: 0 },
+        Value::Number(_) => Size { bytes: 8, depth: 0 },
+        Value::String(text) => Size { bytes: text.len() + 2, depth: 0 },
+        Value::Array(list) => {
+            list.iter().map(measure).fold(Size { bytes: 2, depth: 1 }, |size, inner| inside(size, inner, 1))
+        }
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.len() + 4, measure(value)))
+            .fold(Size { bytes: 2, depth: 1 }, |size, (extra, inner)| inside(size, inner, extra)),
+    }
+}
+
+/// A computed value as JSON of at most about `bytes_max` bytes.
+pub(super) fn to_json(term: &Term, bytes_max: usize) -> Result<Value, Error> {
+    Output { bytes_left: bytes_max }.value(term, 0)
+}
+
+struct Output {
+    bytes_left: usize,
+}
+
+impl Output {
+    fn value(&mut self, term: &Term, depth: usize) -> Result<Value, Error> {
+        if depth > super::VALUE_DEPTH_MAX {
+            return Err(invalid("its value nests too deep"));
+        }
+        if let Some(view) = term.downcast_object_ref::<View>() {
+            let value = view.value().unwrap_or(&Value::Null);
+            self.take(measure(value).bytes)?;
+            return Ok(value.clone());
+        }
+        self.take(2)?;
+        match term.kind() {
+            ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
+            ValueKind::None => Ok(Value::Null),
+            ValueKind::Bool => Ok(Value::Bool(term.is_true())),
+            ValueKind::Number => number(term),
+            ValueKind::String => {
+                let text = term.as_str().unwrap_or_default();
+                self.take(text.len())?;
+                Ok(Value::String(text.to_owned()))
+            }
+            ValueKind::Seq | ValueKind::Iterable => {
+                let mut list = Vec::new();
+                for item in term.try_iter()?.checked() {
+                    meter::charge(ELEMENT)?;
+                    list.push(self.value(&item?, depth + 1)?);
+                }
+                Ok(Value::Array(list))
+            }
+            ValueKind::Map => self.map(term, depth),
+            kind => Err(invalid(format!("its value is a {kind}, which JSON cannot hold"))),
+        }
+    }
+
+    fn map(&mut self, term: &Term, depth: usize) -> Result<Value, Error> {
+        let mut map = Map::new();
+        for key in term.try_iter()?.checked() {
+            let key = key?;
+            let name = match key.kind() {
+                ValueKind::String | ValueKind::Number | ValueKind::Bool => key.to_string(),
+                kind => return Err(invalid(format!("a {kind} cannot be the key of an object"))),
+            };
+            meter::charge(ELEMENT)?;
+            self.take(name.len() + 4)?;
+            map.insert(name, self.value(&term.get_item(&key)?, depth + 1)?);
+        }
+        Ok(Value::Object(map))
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), Error> {
+        match self.bytes_left.checked_sub(bytes) {
+            Some(left) => {
+                self.bytes_left = left;
+                Ok(())
+            }
+            None => {
+                // An empty meter is what turns this into `limit.expression`.
+                meter::charge(usize::MAX)?;
+                Err(meter::exhausted())
+            }
+        }
+    }
+}
+
+fn number(term: &Term) -> Result<Value, Error> {
+    if term.is_integer() {
+        if let Some(number) = term.as_i64() {
+            return Ok(number.into());
+        }
+        let number = u64::try_from(term.clone());
+        return number.map(Value::from).map_err(|_| invalid("its value is an integer beyond 64 bits"));
+    }
+    let number = f64::try_from(term.clone()).ok().and_then(Number::from_f64);
+    number.map(Value::Number).ok_or_else(|| invalid("its value is not a finite number"))
+}
+
+pub(super) fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, detail)
+}

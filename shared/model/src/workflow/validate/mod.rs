@@ -1,0 +1,318 @@
+//! Checks a document as a whole and builds its plan.
+//!
+//! Checking never stops at the first problem: what could not be read is left out of the plan, the rest
+//! is checked on, and everything that was found is reported in the order of the document.
+
+mod fields;
+mod graph;
+mod node;
+mod reads;
+mod settings;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::parse::{DEPTH_MAX, PROBLEMS_MAX, Place, VALUES_MAX};
+use super::schema::{Schema, member};
+use super::{Catalog, Document, Problem};
+use crate::plan::{Plan, WorkflowKind};
+use crate::{Digest, NodeIndex};
+use fields::Scope;
+use node::Draft;
+
+/// A run's state holds one step per node, and an engine keeps it in memory.
+pub const NODES_MAX: usize = 5_000;
+pub const EDGES_MAX: usize = 50_000;
+pub const ID_CHARS_MAX: usize = 64;
+pub const NAME_CHARS_MAX: usize = 63;
+pub const TAGS_MAX: usize = 20;
+pub const TAG_CHARS_MAX: usize = 64;
+pub const DESCRIPTION_CHARS_MAX: usize = 4_000;
+
+/// Problems are gathered beyond what is shown, because they are sorted first; but not without end.
+const GATHERED_MAX: usize = 10 * PROBLEMS_MAX;
+
+/// What a definition may say at its top.
+pub(super) const KEYS: &[&str] = &[
+    "version",
+    "name",
+    "type",
+    "description",
+    "tags",
+    "inputs",
+    "outputs",
+    "on_error",
+    "defaults",
+    "timeout",
+    "steps",
+    "nodes",
+    "edges",
+];
+/// Keys of the format that arrive with a later version.
+const LATER_KEYS: &[&str] = &[
+    "compensation",
+    "concurrency",
+    "error_handlers",
+    "context",
+    "events",
+    "initial",
+    "states",
+    "on",
+    "vars",
+    "workflow",
+    "cases",
+    "variants",
+    "strategy",
+    "mock",
+    "score",
+    "gates",
+];
+const LATER_TYPES: &[&str] = &["machine", "state_machine", "hybrid", "bench"];
+
+pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
+    let mut checker = Checker {
+        catalog,
+        problems: Vec::new(),
+        reads: Vec::new(),
+        kind_schemas: BTreeMap::new(),
+        defaults: settings::Defaults::default(),
+    };
+    let plan = checker.document(&document.spec);
+    match plan {
+        Some(plan) if checker.problems.is_empty() => Ok(plan),
+        _ => {
+            let mut problems = document.arrange(checker.problems);
+            problems.truncate(PROBLEMS_MAX);
+            Err(problems)
+        }
+    }
+}
+
+struct Checker<'a> {
+    catalog: &'a Catalog,
+    problems: Vec<(Problem, Place)>,
+    /// Everything that the definition's expressions read.
+    reads: Vec<reads::Read>,
+    /// Compiled once for each kind that is used.
+    kind_schemas: BTreeMap<&'static str, Option<node::KindSchema>>,
+    defaults: settings::Defaults,
+}
+
+impl Checker<'_> {
+    /// Nothing when the document cannot be understood at all.
+    fn document(&mut self, spec: &Value) -> Option<Plan> {
+        let Some(map) = spec.as_object() else {
+            self.problem(
+                "invalid_definition",
+                "",
+                "a definition is a mapping with `version`, `name` and `type`",
+            );
+            return None;
+        };
+        self.check_size(map)?;
+        self.check_values(spec)?;
+        let kind = self.kind(map)?;
+        self.check_keys(map, kind);
+        self.check_version(map);
+        let name = self.workflow_name(map);
+        self.check_labels(map);
+        self.read_defaults(map);
+        let inputs = map.get("inputs").and_then(|inputs| self.input_schema(inputs));
+        let drafts = self.nodes(map, kind);
+        let order = self.order(&drafts, kind);
+        let outputs = map
+            .get("outputs")
+            .and_then(|outputs| self.template(outputs.clone(), "/outputs", Scope::outputs()));
+        let timeout = map.get("timeout").and_then(|timeout| self.duration(timeout, "/timeout"));
+        self.check_reads(&drafts, order.as_deref(), inputs.as_ref());
+        let hash = Digest::of(spec.to_string().as_bytes());
+        let (nodes, groups) = self.finish(drafts, order?);
+        let by_id = nodes.iter().map(|node| (node.id.clone(), node.index)).collect();
+        Some(Plan { name, kind, hash, nodes, by_id, groups, inputs, outputs, timeout })
+    }
+
+    /// Before anything looks at each node: refuses at once what is far too large.
+    fn check_size(&mut self, map: &Map<String, Value>) -> Option<()> {
+        let length = |value: &Value| match value {
+            Value::Array(list) => list.len(),
+            Value::Object(map) => map.len(),
+            _ => 0,
+        };
+        for (keys, max, code) in [
+            (["steps", "nodes"].as_slice(), NODES_MAX, "too_many_nodes"),
+            (&["edges"], EDGES_MAX, "too_many_edges"),
+        ] {
+            for key in keys {
+                let found = map.get(*key).map_or(0, length);
+                if found > max {
+                    self.problem(code, &member("", key), format!("{found} {key}; at most {max} are allowed"));
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Documents that came as values have not gone through a reader of ours.
+    fn check_values(&mut self, spec: &Value) -> Option<()> {
+        let mut open = vec![(spec, 1)];
+        let mut counted = 0;
+        while let Some((value, depth)) = open.pop() {
+            counted += 1;
+            if depth > DEPTH_MAX + 1 {
+                self.problem("too_deep", "", format!("values nest deeper than {DEPTH_MAX} levels"));
+                return None;
+            }
+            if counted > VALUES_MAX {
+                let detail = format!("the document holds more than {VALUES_MAX} values");
+                self.problem("document_too_large", "", detail);
+                return None;
+            }
+            let has_nul = match value {
+                Value::String(text) => text.contains('\0'),
+                Value::Array(list) => {
+                    open.extend(list.iter().map(|inner| (inner, depth + 1)));
+                    false
+                }
+                Value::Object(map) => {
+                    open.extend(map.values().map(|inner| (inner, depth + 1)));
+                    map.keys().any(|key| key.contains('\0'))
+                }
+                _ => false,
+            };
+            if has_nul {
+                self.problem("nul_character", "", "text must not hold the character NUL (\\u0000)");
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    fn kind(&mut self, map: &Map<String, Value>) -> Option<WorkflowKind> {
+        match map.get("type") {
+            Some(Value::String(kind)) if kind == "steps" => Some(WorkflowKind::Steps),
+            Some(Value::String(kind)) if kind == "dag" => Some(WorkflowKind::Dag),
+            Some(Value::String(kind)) if LATER_TYPES.contains(&kind.as_str()) => {
+                let detail = format!("`type: {kind}` is not there yet in this version; use steps or dag");
+                self.problem("unsupported", "/type", detail);
+                None
+            }
+            Some(_) => {
+                self.problem("invalid_field", "/type", "`type` is `steps` or `dag`");
+                None
+            }
+            None => {
+                self.problem("missing_field", "", "`type` is missing: `steps` or `dag`");
+                None
+            }
+        }
+    }
+
+    fn check_keys(&mut self, map: &Map<String, Value>, kind: WorkflowKind) {
+        let (right, wrong) = match kind {
+            WorkflowKind::Steps => ("steps", ["nodes", "edges"].as_slice()),
+            WorkflowKind::Dag => ("nodes", ["steps"].as_slice()),
+        };
+        for key in wrong.iter().filter(|key| map.contains_key(**key)) {
+            let detail = format!("`{key}` does not go with this `type`; write `{right}`");
+            self.key_problem("invalid_field", &member("", key), detail);
+        }
+        self.check_unknown_keys(map, "", KEYS, LATER_KEYS);
+    }
+
+    fn check_version(&mut self, map: &Map<String, Value>) {
+        match map.get("version") {
+            Some(version) if version.as_u64() == Some(1) => {}
+            Some(_) => self.problem("unsupported_version", "/version", "this Windlass reads `version: 1`"),
+            None => self.problem("missing_field", "", "`version` is missing: write `version: 1`"),
+        }
+    }
+
+    fn workflow_name(&mut self, map: &Map<String, Value>) -> String {
+        let is_name = |name: &str| {
+            name.len() <= NAME_CHARS_MAX
+                && name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.bytes().all(|byte| {
+                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+                })
+        };
+        match map.get("name") {
+            Some(Value::String(name)) if is_name(name) => name.clone(),
+            Some(_) => {
+                let detail = format!(
+                    "a name starts with a small letter and goes on with small letters, digits, `_` and `-`, \
+                     {NAME_CHARS_MAX} characters at most"
+                );
+                self.problem("bad_name", "/name", detail);
+                String::new()
+            }
+            None => {
+                self.problem("missing_field", "", "`name` is missing");
+                String::new()
+            }
+        }
+    }
+
+    fn check_labels(&mut self, map: &Map<String, Value>) {
+        if let Some(description) = map.get("description") {
+            self.check_description(description, "/description");
+        }
+        let Some(tags) = map.get("tags") else { return };
+        let Some(tags) = self.list(tags, "/tags", "tags") else { return };
+        if tags.len() > TAGS_MAX {
+            self.problem("invalid_field", "/tags", format!("at most {TAGS_MAX} tags"));
+        }
+        for (at, tag) in tags.iter().enumerate().take(TAGS_MAX) {
+            let pointer = format!("/tags/{at}");
+            let is_tag = |tag: &str| {
+                !tag.is_empty()
+                    && tag.len() <= TAG_CHARS_MAX
+                    && tag.bytes().all(|byte| {
+                        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/')
+                    })
+            };
+            if !tag.as_str().is_some_and(is_tag) {
+                let detail = format!("a tag has 1 to {TAG_CHARS_MAX} letters, digits and `_ - . : /`");
+                self.problem("invalid_field", &pointer, detail);
+            }
+        }
+    }
+
+    fn input_schema(&mut self, inputs: &Value) -> Option<Schema> {
+        let schema = self.schema(inputs, "/inputs")?;
+        let kind = inputs.get("type");
+        if kind.is_some_and(|kind| kind != "object") {
+            self.problem("bad_schema", "/inputs/type", "inputs are an object: write `type: object`");
+        }
+        Some(schema)
+    }
+
+    /// Gives the drafts their dependents and layers, and takes the plan's nodes out of them.
+    fn finish(&self, drafts: Vec<Draft>, order: Vec<usize>) -> (Vec<crate::plan::Node>, Vec<Vec<NodeIndex>>) {
+        let groups = graph::layers(&drafts, &order);
+        let mut dependents = vec![Vec::new(); drafts.len()];
+        for draft in &drafts {
+            for need in &draft.node.needs {
+                dependents[need.node.at()].push(draft.node.index);
+            }
+        }
+        let mut read = vec![false; drafts.len()];
+        for index in self.reads.iter().filter_map(reads::Read::output) {
+            read[index] = true;
+        }
+        let nodes = drafts
+            .into_iter()
+            .zip(dependents)
+            .zip(read)
+            .map(|((draft, dependents), is_read)| {
+                let mut node = draft.node;
+                // What a switch took is read by the nodes that it decides about.
+                node.output_is_read = is_read || (node.kind == "switch" && !dependents.is_empty());
+                node.dependents = dependents;
+                node
+            })
+            .collect();
+        (nodes, groups)
+    }
+}

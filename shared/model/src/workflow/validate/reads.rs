@@ -1,0 +1,123 @@
+//! Checks what expressions read: it must exist, and it must have been decided before.
+
+use std::collections::BTreeMap;
+
+use super::Checker;
+use super::fields::Scope;
+use super::node::Draft;
+use crate::workflow::closest;
+use crate::workflow::expression::{Reference, Source};
+use crate::workflow::schema::Schema;
+
+/// One reference of one expression.
+pub(super) struct Read {
+    pointer: String,
+    scope: Scope,
+    reference: Reference,
+    /// The node that it reads, once it is known to exist.
+    target: Option<usize>,
+}
+
+impl Read {
+    pub(super) fn new(pointer: String, scope: Scope, reference: Reference) -> Self {
+        Self { pointer, scope, reference, target: None }
+    }
+
+    /// The node whose output is read.
+    pub(super) fn output(&self) -> Option<usize> {
+        self.target.filter(|_| matches!(self.reference.source, Source::Output { .. }))
+    }
+}
+
+impl Checker<'_> {
+    /// Without an `order`, who comes before whom is not checked.
+    pub(super) fn check_reads(&mut self, drafts: &[Draft], order: Option<&[usize]>, inputs: Option<&Schema>) {
+        let ids: BTreeMap<String, usize> =
+            drafts.iter().enumerate().rev().map(|(at, draft)| (draft.node.id.clone(), at)).collect();
+        let upstream = order.map(|order| Upstream::of(drafts, order));
+        let mut reads = std::mem::take(&mut self.reads);
+        for read in &mut reads {
+            match &read.reference.source {
+                Source::Inputs => self.check_input(read, inputs),
+                Source::Secrets if !read.scope.has_secrets => {
+                    let detail = "secrets are only there for what a runner receives: this value is stored";
+                    self.problem("secret_not_allowed", &read.pointer, detail);
+                }
+                Source::Node if read.scope.node.is_none() => {
+                    let detail = "`node` is only there inside a node";
+                    self.problem("bad_expression", &read.pointer, detail);
+                }
+                Source::Run | Source::Node | Source::Secrets => {}
+                Source::Output { node } | Source::Status { node } | Source::Error { node } => {
+                    match ids.get(node.as_str()).copied() {
+                        None => self.unknown_node(node, &read.pointer, &ids),
+                        Some(target) => {
+                            self.check_order(read, target, drafts, upstream.as_ref());
+                            read.target = Some(target);
+                        }
+                    }
+                }
+            }
+        }
+        self.reads = reads;
+    }
+
+    fn check_input(&mut self, read: &Read, inputs: Option<&Schema>) {
+        let (Some(schema), Some(name)) = (inputs, read.reference.first_key()) else { return };
+        let Some(properties) = schema.properties().filter(|_| schema.is_closed()) else { return };
+        if properties.contains_key(name) {
+            return;
+        }
+        let name = crate::workflow::excerpt(name);
+        let detail = match closest(&name, properties.keys().map(String::as_str)) {
+            Some(near) => format!("there is no input `{name}`; did you mean `{near}`?"),
+            None => format!("there is no input `{name}`"),
+        };
+        self.problem("unknown_input", &read.pointer, detail);
+    }
+
+    fn check_order(&mut self, read: &Read, target: usize, drafts: &[Draft], upstream: Option<&Upstream>) {
+        let Some(reader) = read.scope.node else { return };
+        let (reader_id, target_id) = (&drafts[reader].node.id, &drafts[target].node.id);
+        if reader == target {
+            let is_own_error = matches!(read.reference.source, Source::Error { .. });
+            if !(is_own_error && read.scope.has_own_error) {
+                let detail = format!("`{reader_id}` cannot read itself here");
+                self.problem("not_upstream", &read.pointer, detail);
+            }
+        } else if upstream.is_some_and(|upstream| !upstream.contains(reader, target)) {
+            let detail = format!(
+                "`{target_id}` does not come before `{reader_id}`, so it may have no result yet: \
+                 `{reader_id}` must need it"
+            );
+            self.problem("not_upstream", &read.pointer, detail);
+        }
+    }
+}
+
+/// For each node, the nodes that it needs, directly or not: one bit each.
+struct Upstream {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Upstream {
+    fn of(drafts: &[Draft], order: &[usize]) -> Self {
+        let words = drafts.len().div_ceil(64);
+        let mut bits = vec![0u64; words * drafts.len()];
+        for at in order {
+            for need in &drafts[*at].node.needs {
+                let needed = need.node.at();
+                for word in 0..words {
+                    bits[at * words + word] |= bits[needed * words + word];
+                }
+                bits[at * words + needed / 64] |= 1 << (needed % 64);
+            }
+        }
+        Self { words, bits }
+    }
+
+    fn contains(&self, node: usize, upstream: usize) -> bool {
+        self.bits[node * self.words + upstream / 64] & (1 << (upstream % 64)) != 0
+    }
+}

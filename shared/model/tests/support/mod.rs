@@ -1,0 +1,127 @@
+//! What the tests of definitions share: a catalog with the kinds that the tests use.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use serde_json::{Value, json};
+use windlass_model::Plan;
+use windlass_model::workflow::{Catalog, Document, Format, KindSpec, Problem, compile};
+
+/// Kinds shaped like the worker's.
+pub fn catalog() -> Catalog {
+    Catalog::new([
+        KindSpec {
+            name: "noop",
+            summary: "Does nothing",
+            params: || json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+            retry_safe: |_| true,
+        },
+        KindSpec {
+            name: "transform",
+            summary: "Makes a value from others",
+            params: || {
+                json!({
+                    "type": "object",
+                    "properties": { "output": {} },
+                    "required": ["output"],
+                    "additionalProperties": false
+                })
+            },
+            retry_safe: |_| true,
+        },
+        KindSpec {
+            name: "http",
+            summary: "Sends a request",
+            params: || {
+                json!({
+                    "type": "object",
+                    "properties": {
+                        "with": {
+                            "type": "object",
+                            "properties": {
+                                "method": { "enum": ["GET", "POST"] },
+                                "url": { "type": "string" },
+                                "headers": { "type": "object", "additionalProperties": { "type": "string" } },
+                                "query": { "type": "object" },
+                                "json": {},
+                                "body": { "type": "string" }
+                            },
+                            "required": ["url"],
+                            "additionalProperties": false
+                        }
+                    },
+                    "required": ["with"],
+                    "additionalProperties": false
+                })
+            },
+            retry_safe: |params| params.pointer("/with/method").is_none_or(|method| method == "GET"),
+        },
+        KindSpec {
+            name: "switch",
+            summary: "Chooses what runs next",
+            params: || {
+                json!({
+                    "type": "object",
+                    "properties": {
+                        "cases": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "properties": {
+                                    "when": { "type": ["string", "boolean"] },
+                                    "then": { "type": "array", "items": { "type": "string" } }
+                                },
+                                "required": ["when", "then"],
+                                "additionalProperties": false
+                            }
+                        },
+                        "default": { "type": "array", "items": { "type": "string" } }
+                    },
+                    "required": ["cases"],
+                    "additionalProperties": false
+                })
+            },
+            retry_safe: |_| true,
+        },
+        KindSpec {
+            name: "emit",
+            summary: "Tells the world",
+            params: || {
+                json!({
+                    "type": "object",
+                    "properties": {
+                        "event": {
+                            "type": "object",
+                            "properties": { "type": { "type": "string" }, "data": {} },
+                            "required": ["type"],
+                            "additionalProperties": false
+                        }
+                    },
+                    "required": ["event"],
+                    "additionalProperties": false
+                })
+            },
+            retry_safe: |_| true,
+        },
+    ])
+}
+
+pub fn plan(text: &str) -> Result<Plan, Vec<Problem>> {
+    compile(&Document::parse(text, Format::Yaml)?, &catalog())
+}
+
+pub fn plan_of(spec: Value) -> Result<Plan, Vec<Problem>> {
+    compile(&Document::from_value(spec), &catalog())
+}
+
+/// The plan of a definition that has no problems.
+pub fn good(text: &str) -> Plan {
+    plan(text).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
+}
+
+/// The codes of a broken definition's problems, in order.
+pub fn codes(text: &str) -> Vec<&'static str> {
+    problems(text).iter().map(|problem| problem.code).collect()
+}
+
+pub fn problems(text: &str) -> Vec<Problem> {
+    plan(text).err().unwrap_or_else(|| panic!("this should have problems:\n{text}"))
+}
