@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -84,13 +84,6 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-/// Whether a published definition changed something.
-#[derive(Debug)]
-pub struct Pushed {
-    pub workflow: Value,
-    pub created: bool,
-}
-
 impl Client {
     /// # Errors
     /// When the address cannot be read.
@@ -121,29 +114,15 @@ impl Client {
 
     // ---- workflows -----------------------------------------------------------------------------
 
-    /// Publishes a definition under the name it gives itself, whether or not there is one.
-    pub async fn push_workflow(
-        &self,
-        name: &str,
-        text: &str,
-        media_type: &str,
-        tags: &[String],
-    ) -> Result<Pushed> {
-        let path = ["v1", "workflows", name];
-        let found =
-            self.request(Method::GET, &path).send().await.map_err(|error| self.unreachable(&error))?;
-        let request = match found.status() {
-            StatusCode::NOT_FOUND => self.request(Method::POST, &path[..2]),
-            _ => {
-                let found = self.checked(found).await?;
-                let etag = found.headers().get(ETAG).cloned().context("the server sent no ETag")?;
-                self.request(Method::PUT, &path).header(IF_MATCH, etag)
-            }
+    /// Publishes a definition under the name it gives itself, whether or not there is one. Its own text keeps
+    /// the positions of problems; tags need the definition as JSON.
+    pub async fn push_workflow(&self, text: &str, spec: &Value, tags: &[String]) -> Result<Value> {
+        let request = self.request(Method::POST, &["v1", "workflows"]);
+        let request = match tags {
+            [] => request.header(CONTENT_TYPE, "application/yaml").body(text.to_owned()),
+            tags => request.json(&json!({ "spec": spec, "tags": tags })),
         };
-        let request = tags.iter().fold(request, |request, tag| request.query(&[("tag", tag)]));
-        let answer = self.send(request.header(CONTENT_TYPE, media_type).body(text.to_owned())).await?;
-        let created = answer.status() == StatusCode::CREATED;
-        Ok(Pushed { workflow: answer.json().await?, created })
+        Ok(self.send(request).await?.json().await?)
     }
 
     pub async fn list_workflows(&self, query: &[(String, String)], limit: usize) -> Result<Vec<Value>> {
@@ -179,9 +158,7 @@ impl Client {
             let request = self.request(Method::POST, &["v1", "workflow-runs"]);
             match request.header("Idempotency-Key", &key).json(body).send().await {
                 Ok(answer) => {
-                    let answer = self.checked(answer).await?;
-                    debug_assert!(answer.headers().contains_key(LOCATION));
-                    return Ok(answer.json().await?);
+                    return Ok(self.checked(answer).await?.json().await?);
                 }
                 Err(error) if error.is_connect() || tries == CREATE_TRIES_MAX => {
                     return Err(self.unreachable(&error));
@@ -198,6 +175,12 @@ impl Client {
             Some(wait) => request.query(&[("wait", format!("{}s", wait.as_secs().max(1)))]),
             None => request,
         };
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    /// The run with its values, even those that are too large for the log.
+    pub async fn get_whole_run(&self, id: &str) -> Result<Value> {
+        let request = self.request(Method::GET, &["v1", "workflow-runs", id]).query(&[("payloads", "full")]);
         Ok(self.send(request).await?.json().await?)
     }
 
@@ -426,6 +409,8 @@ impl std::error::Error for Refusal {}
 fn exit_of(status: StatusCode, code: &str) -> Exit {
     match status.as_u16() {
         _ if code == "invalid_workflow" => Exit::Failed,
+        _ if code == "unknown_workflow" => Exit::NotFound,
+        _ if code == "idempotency_key_reused" => Exit::Conflict,
         400 | 413 | 415 | 422 => Exit::Usage,
         401 | 403 => Exit::Forbidden,
         404 => Exit::NotFound,

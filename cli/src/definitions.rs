@@ -50,11 +50,6 @@ impl Source {
         Ok(Self { name, text, format: if is_json { Format::Json } else { Format::Yaml } })
     }
 
-    pub fn media_type(&self) -> &'static str {
-        // JSON is YAML: one way to send a definition's own text, with its positions.
-        "application/yaml"
-    }
-
     /// # Errors
     /// Every problem of the definition.
     pub fn compile(&self, catalog: &Catalog) -> Result<Definition, Vec<Problem>> {

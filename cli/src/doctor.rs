@@ -159,7 +159,7 @@ impl Examination {
     }
 
     async fn look_at(&self, row: &RunRow) -> Result<(Vec<Damage>, u64)> {
-        let subject = format!("run {}", row.id);
+        let subject = row.id.to_string();
         let found =
             |kind: &str, detail: String| vec![Damage { kind: kind.into(), subject: subject.clone(), detail }];
         let plan = match self.plans.get(row.version_id).await {
@@ -257,21 +257,15 @@ impl Examination {
         Ok(missing.chain(stale).collect())
     }
 
-    /// What the log refers to is there, and is what it was.
+    /// What the log refers to is what it was. That it is there at all, the store has looked for.
     async fn check_blobs(&self, subject: &str, row: &RunRow, state: &RunState) -> Result<Vec<Damage>> {
         let mut findings = Vec::new();
         for digest in referenced(state) {
             let found = self.store.get_blob(row.tenant, &digest).await?;
-            let kind = match found.map(|content| Digest::of(&content) == digest) {
-                Some(true) => continue,
-                Some(false) => "damaged_blob",
-                None => "missing_blob",
-            };
-            findings.push(Damage {
-                kind: kind.into(),
-                subject: subject.to_owned(),
-                detail: format!("blob {digest}"),
-            });
+            if found.is_some_and(|content| Digest::of(&content) != digest) {
+                let detail = format!("the content of blob {digest} is not what it was");
+                findings.push(Damage { kind: "damaged_blob".into(), subject: subject.to_owned(), detail });
+            }
         }
         Ok(findings)
     }

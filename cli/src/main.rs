@@ -16,6 +16,8 @@ mod live;
 mod output;
 mod prompt;
 mod push;
+#[cfg(test)]
+mod reference;
 mod result;
 mod run;
 mod runs;

@@ -1,6 +1,7 @@
 //! Publishes a definition, and explains in its own lines what a server finds wrong with it.
 
 use anyhow::Result;
+use serde_json::Value;
 use windlass_model::workflow::Problem;
 
 use crate::client::{Client, Refusal};
@@ -12,13 +13,17 @@ use crate::output::text;
 /// Publishes one definition under its own name. Returns the line that says what became of it.
 pub async fn push(client: &Client, source: &Source, tags: &[String]) -> Result<String> {
     let definition = source.compile_or_explain(&embedded::catalog())?;
-    let name = definition.plan.name.clone();
-    let pushed = client
-        .push_workflow(&name, &source.text, source.media_type(), tags)
+    let published = client
+        .push_workflow(&source.text, &definition.document.spec, tags)
         .await
         .map_err(|error| in_own_lines(error, source))?;
-    let verb = if pushed.created { "created" } else { "updated" };
-    Ok(format!("{verb} {name}@{} from {}", text(&pushed.workflow, "/latest_version"), source.name))
+    let is = |key: &str| published.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let verb = match (is("created"), is("new_version")) {
+        (true, _) => "created",
+        (false, true) => "updated",
+        (false, false) => "unchanged",
+    };
+    Ok(format!("{verb} {}@{} from {}", text(&published, "/name"), text(&published, "/version"), source.name))
 }
 
 /// A server of another version may find problems that this binary does not know.

@@ -125,6 +125,8 @@ async fn to_its_end(
     signals: Signals,
 ) -> Result<Exit> {
     let id = text(run, "/id");
+    // The answer to a create is narrow; the view wants to know the steps.
+    let run = &client.get_run(&id, None).await?;
     let format = args.output.output;
     let answers = Answers::new(client.clone(), id.clone(), args.yes, how.clone());
     let mut follow = Follow::new(client.clone(), run, how.server_flag(), signals);
@@ -134,6 +136,6 @@ async fn to_its_end(
     if let Some(exit) = follow.to_the_end().await? {
         return Ok(exit);
     }
-    let run = client.get_run(&id, None).await?;
+    let run = client.get_whole_run(&id).await?;
     result::show(client, &run, format, &how, args.artifacts.as_deref()).await
 }

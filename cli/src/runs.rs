@@ -22,6 +22,8 @@ const LIMIT_DEFAULT: usize = 50;
 /// The longest wait that the API grants at once; longer ones are asked for again.
 const WAIT_AT_ONCE_MAX: Duration = Duration::from_secs(60);
 
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 #[derive(Subcommand, Debug)]
 pub enum RunsCommand {
     /// Start a run of a published workflow
@@ -253,6 +255,8 @@ async fn wait_for(client: &Client, id: &str, wait: Duration) -> Result<(Value, E
         if left.is_zero() {
             return Ok((run, Exit::TimedOut));
         }
+        // A paused run is answered at once; somebody may resume it.
+        tokio::time::sleep(ASK_AGAIN_AFTER.min(left)).await;
     }
 }
 
@@ -264,7 +268,7 @@ async fn watch(args: WatchArgs) -> Result<Exit> {
     let mut follow = Follow::new(client.clone(), &run, how.server_flag(), Signals::listen()?);
     follow.prints_events = format == Format::Jsonl;
     follow.to_the_end().await?;
-    let run = client.get_run(&args.id, None).await?;
+    let run = client.get_whole_run(&args.id).await?;
     result::show(&client, &run, format, &how, None).await
 }
 

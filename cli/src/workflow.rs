@@ -134,7 +134,7 @@ fn definition_text(found: &Value) -> String {
 
 const WORKFLOW_COLUMNS: &[Column] = &[
     Column { title: "NAME", cell: name_of },
-    Column { title: "VERSION", cell: |it| text(it, "/latest_version") },
+    Column { title: "VERSION", cell: |it| text(it, "/version") },
     Column { title: "TAGS", cell: |it| list_text(it, "/tags") },
     Column { title: "UPDATED (UTC)", cell: |it| time(it, "/updated_at") },
 ];

@@ -1,0 +1,116 @@
+//! Prints `docs/cli.md` from the parser, and holds the page against it.
+
+use clap::{Command, CommandFactory};
+
+use crate::Cli;
+
+/// What stands before the reference.
+const GUIDE: &str = "\
+# The command line
+
+<!-- Printed by a test from cli/src/. Change the commands or cli/src/reference.rs, then run
+     UPDATE_DOCS=1 cargo test -p windlass -->
+
+One binary does everything. `windlass run FILE` runs a definition to its end, in its own process, and needs
+nothing else. `windlass dev` starts a server; the other commands talk to it.
+
+```sh
+windlass run examples/serial-approval.yaml          # asks you at the approval
+windlass dev                                        # http://127.0.0.1:7070, in .windlass/windlass.db
+windlass workflow push examples/serial-approval.yaml
+id=$(windlass runs start serial-approval -i title=Hello -o id)
+windlass runs watch $id                             # in another terminal
+windlass runs approve $id --user ada --role editor
+windlass doctor                                     # every row against its log
+```
+
+## What all commands have in common
+
+- **Results on standard output, everything else on standard error.** `-o table|json|jsonl|yaml|id` says how
+  results are printed; `id` prints only ids, for the next command: `windlass runs list --status paused -o id |
+  windlass runs resume -`.
+- **Which server**: `--server`, or `WINDLASS_SERVER`, or <http://127.0.0.1:7070>.
+- **Who you are**: `--user` and `--role`, or `WINDLASS_USER` and `WINDLASS_ROLES`. These are claims: nobody
+  proves them until authentication arrives.
+- **Exit codes**
+
+  | code | means |
+  | --- | --- |
+  | 0 | done; a run that was waited for has completed |
+  | 1 | the run failed or was canceled; a definition is not valid; anything not listed here |
+  | 2 | the command or the request is not valid; `run` met an approval and nobody was there to ask |
+  | 3 | there is no such run, workflow, step, file or database |
+  | 4 | you may not do that |
+  | 5 | the run or the workflow is not in a state that allows it |
+  | 124 | what was waited for did not come in time |
+
+- **Colors** on a terminal only, and never with `NO_COLOR`. Status words are always printed, never only a color.
+- What steps and strangers wrote is shown with its control characters escaped: it cannot steer your terminal.
+
+## `run`: inside this process, or on a server
+
+| `windlass run …` | where it runs | what is left |
+| --- | --- | --- |
+| `FILE` | in this process, on a temporary database | nothing; `--artifacts DIR` writes files out |
+| `FILE --db runs.db` | in this process, on that file | the run, for `windlass dev --db runs.db` and `doctor` |
+| `FILE --server URL` | on that server, as an inline definition | the run |
+| `NAME[@VERSION]` | on the server | the run |
+
+While a file runs, the same HTTP API as that of `windlass dev` answers on a loopback port of its own: a step that
+waits for a signal shows the command that sends it.
+
+At an approval you are shown what to approve, and asked. `--yes` approves: on a server in your own name; in a
+process of your own in the name of whoever is asked for, as often as `min` says. Without a terminal and without
+`--yes`, `run` says how to go on and ends with 2. When a step has failed for good, you may retry it, skip it, or
+cancel the run; without a terminal, `run` ends with 1. Ctrl-C cancels the run; pressed again, it leaves at once.
+
+## `doctor`: what it looks for
+
+It only reads, so a server may be at work on the same file.
+
+| found | means |
+| --- | --- |
+| `log_gap`, `broken_log`, `unreadable_log`, `event_after_end`, `log_differs` | a log is not 1, 2, 3, … to its end, or cannot be read |
+| `row_differs`, `status_mismatch` | a run's row is not what its log says |
+| `snapshot_differs`, `snapshot_ahead` | a stored fold is not the fold of its log |
+| `approvals_differ`, `approval_left_open`, `approval_unrequested` | the inbox and the log disagree about a gate |
+| `dangling_version`, `unreadable_definition` | the definition of a run is gone, or not valid for this version |
+| `dangling_blob`, `damaged_blob`, `orphan_blob` | a large value is gone, changed, or nobody's |
+| `orphan_…` | rows of a run that does not exist |
+| `stuck_outbox` | a message was given up, or has waited for an hour |
+| `nothing_wakes` | a run waits, but for no time, no person and no signal |
+
+## Reference
+";
+
+fn page() -> String {
+    let mut page = String::from(GUIDE);
+    let mut root = Cli::command().term_width(100);
+    root.build();
+    for command in root.get_subcommands() {
+        describe(command, "windlass", &mut page);
+    }
+    page
+}
+
+fn describe(command: &Command, parent: &str, page: &mut String) {
+    let name = format!("{parent} {}", command.get_name());
+    let mut command = command.clone().bin_name(&name).term_width(100);
+    let help: Vec<String> =
+        command.render_long_help().to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    page.push_str(&format!("\n### `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    for subcommand in command.get_subcommands() {
+        describe(subcommand, &name, page);
+    }
+}
+
+#[test]
+fn the_page_about_the_command_line_is_printed_from_the_parser() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == page, "docs/cli.md is not what the parser says; set UPDATE_DOCS=1 and test again");
+}

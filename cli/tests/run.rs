@@ -1,0 +1,215 @@
+//! `windlass run`: a definition to its end inside the process.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::{Desk, at_a_terminal, eventually, signal, steady};
+
+const HELLO: &str = r#"
+version: 1
+name: hello
+type: steps
+inputs:
+  type: object
+  properties: { name: { type: string, default: world } }
+  additionalProperties: false
+steps:
+  - id: greet
+    type: script
+    run: |
+      echo 'looking for a greeting' >&2
+      echo '{"word": "hello"}'
+  - id: shape
+    type: transform
+    output: "${{ nodes.greet.output.word }} ${{ inputs.name }}"
+    artifacts: { greeting.txt: "${{ nodes.greet.output.word }}, ${{ inputs.name }}!" }
+outputs: { greeting: "${{ nodes.shape.output }}" }
+"#;
+
+const GATED: &str = r#"
+version: 1
+name: gated
+type: steps
+steps:
+  - id: ask
+    type: approval
+    approvers: { any_of: ["role:editor", "user:ada"], min: 2 }
+    show: { total: 41, note: "two\nlines" }
+  - { id: after, type: noop }
+outputs: { by: "${{ nodes.ask.output.by }}" }
+"#;
+
+const FLAKY: &str = r#"
+version: 1
+name: flaky
+type: steps
+inputs: { type: object, properties: { marker: { type: string } } }
+steps:
+  - id: deed
+    type: script
+    env: { MARKER: "${{ inputs.marker }}" }
+    run: |
+      if [ -e "$MARKER" ]; then echo '{"done": true}'; else touch "$MARKER"; echo broken >&2; exit 3; fi
+outputs: { done: "${{ nodes.deed.output.done }}" }
+"#;
+
+#[test]
+fn a_small_definition_runs_to_its_end_with_each_step_shown() {
+    let desk = Desk::new();
+    desk.write("hello.yaml", HELLO);
+    let ended = desk.run(&["run", "hello.yaml", "-i", "name=Ada"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.out, "greeting: hello Ada\n");
+    insta::assert_snapshot!(steady(&ended.err, &desk.path("")));
+}
+
+#[test]
+fn results_come_in_the_form_that_was_asked_for() {
+    let desk = Desk::new();
+    desk.write("hello.yaml", HELLO);
+    let run: serde_json::Value =
+        serde_json::from_str(&desk.run(&["run", "hello.yaml", "-o", "json"]).out).unwrap();
+    assert_eq!(run["status"], "completed");
+    assert_eq!(run["output"]["greeting"], "hello world");
+    assert_eq!(run["steps"].as_array().unwrap().len(), 2);
+    let lines = desk.run(&["run", "hello.yaml", "-o", "jsonl"]).out;
+    let events: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seqs: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    assert_eq!(events.last().unwrap()["event"]["type"], "run.completed");
+    assert_eq!(desk.run(&["run", "hello.yaml", "-o", "id"]).out.trim().len(), 36);
+}
+
+#[test]
+fn artifacts_are_written_where_they_are_wanted() {
+    let desk = Desk::new();
+    desk.write("hello.yaml", HELLO);
+    let ended = desk.run(&["run", "hello.yaml", "--artifacts", "out"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(std::fs::read_to_string(desk.path("out/shape/greeting.txt")).unwrap(), "hello, world!");
+    assert_eq!(std::fs::read_to_string(desk.path("out/greet/log")).unwrap(), "looking for a greeting\n");
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_before_anything_runs() {
+    let desk = Desk::new();
+    desk.write("hello.yaml", HELLO);
+    let ended = desk.run(&["run", "hello.yaml", "-i", "nmae=Ada", "-i", "name=1"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    insta::assert_snapshot!(ended.err);
+}
+
+#[test]
+fn a_broken_definition_does_not_start() {
+    let desk = Desk::new();
+    desk.write("broken.yaml", "version: 1\nname: x\ntype: steps\nsteps:\n  - { id: a, type: nonsense }\n");
+    let ended = desk.run(&["run", "broken.yaml"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.starts_with("error: broken.yaml is not valid: 1 problem\n"), "{}", ended.err);
+    assert!(ended.err.contains(" 5 |   - { id: a, type: nonsense }"), "{}", ended.err);
+}
+
+#[test]
+fn without_a_terminal_an_approval_says_how_to_go_on() {
+    let desk = Desk::new();
+    desk.write("gated.yaml", GATED);
+    let ended = desk.run(&["run", "gated.yaml"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.err.contains("--yes approves without asking"), "{}", ended.err);
+    let kept = desk.run(&["run", "gated.yaml", "--db", "kept.db"]);
+    assert!(kept.err.contains("windlass dev --db kept.db"), "{}", kept.err);
+    assert_eq!(desk.run(&["doctor", "--db", "kept.db"]).code, 0);
+}
+
+#[test]
+fn yes_approves_in_the_name_of_as_many_people_as_are_asked_for() {
+    let desk = Desk::new();
+    desk.write("gated.yaml", GATED);
+    let ended = desk.run(&["run", "gated.yaml", "--yes", "--user", "me", "-o", "json"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let run: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(run["output"]["by"], serde_json::json!(["me", "me-2"]));
+}
+
+#[test]
+fn a_person_at_a_terminal_is_shown_what_to_approve_and_asked() {
+    let desk = Desk::new();
+    desk.write("gated.yaml", GATED);
+    let dialogue = [
+        ("approve? [y]es, [n]o:", "perhaps"),
+        ("approve? [y]es, [n]o:", "y"),
+        ("comment", "looks right"),
+        ("approve? [y]es, [n]o:", "y"),
+        ("comment", ""),
+    ];
+    let ended = at_a_terminal(&desk, &["run", "gated.yaml", "--user", "me"], &dialogue);
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    for part in
+        ["total: 41", "may approve: role:editor, user:ada", "approved by me so far, of 2", "looks right"]
+    {
+        assert!(ended.out.contains(part), "{part}: {}", ended.out);
+    }
+}
+
+#[test]
+fn a_person_who_says_no_is_believed() {
+    let desk = Desk::new();
+    desk.write("gated.yaml", GATED);
+    let dialogue = [
+        ("approve? [y]es, [n]o:", "n"),
+        ("comment", "too much"),
+        ("[r]etry, [s]kip, [c]ancel the run:", "c"),
+    ];
+    let ended = at_a_terminal(&desk, &["run", "gated.yaml"], &dialogue);
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    assert!(ended.out.contains("too much") && ended.out.contains("run canceled"), "{}", ended.out);
+}
+
+#[test]
+fn a_step_that_failed_for_good_can_be_retried_at_the_terminal() {
+    let desk = Desk::new();
+    desk.write("flaky.yaml", FLAKY);
+    let marker = format!("marker={}", desk.path("marker").display());
+    let dialogue = [("[r]etry, [s]kip, [c]ancel the run:", "r")];
+    let ended = at_a_terminal(&desk, &["run", "flaky.yaml", "-i", &marker], &dialogue);
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    assert!(ended.out.contains("script.exit_3") && ended.out.contains("attempt 2"), "{}", ended.out);
+}
+
+#[test]
+fn without_a_terminal_a_step_that_failed_for_good_ends_the_command() {
+    let desk = Desk::new();
+    desk.write("flaky.yaml", FLAKY);
+    let marker = format!("marker={}", desk.path("marker").display());
+    let ended = desk.run(&["run", "flaky.yaml", "-i", &marker]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.err.contains("script.exit_3"), "{}", ended.err);
+    assert!(ended.err.contains("step `deed` needs a person (step_failed)"), "{}", ended.err);
+}
+
+#[test]
+fn a_run_that_fails_says_why_and_ends_with_1() {
+    let desk = Desk::new();
+    desk.write("flaky.yaml", &FLAKY.replace("type: steps", "type: steps\non_error: fail"));
+    let marker = format!("marker={}", desk.path("marker").display());
+    let ended = desk.run(&["run", "flaky.yaml", "-i", &marker]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.err.contains("run failed in") && ended.err.contains("script.exit_3"), "{}", ended.err);
+}
+
+#[test]
+fn ctrl_c_cancels_the_run() {
+    let desk = Desk::new();
+    desk.write("slow.yaml", "version: 1\nname: slow\ntype: steps\nsteps:\n  - { id: nap, type: script, run: \"echo asleep >&2; sleep 60\" }\n");
+    let mut command = desk.command(&["run", "slow.yaml"]);
+    let log = std::fs::File::create(desk.path("err")).unwrap();
+    let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let shown = |part: &str| std::fs::read_to_string(desk.path("err")).unwrap().contains(part).then_some(());
+    eventually("the first line of the step", || shown("asleep"));
+    signal(&child, "INT");
+    let status = eventually("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    assert!(shown("run canceled").is_some(), "{}", std::fs::read_to_string(desk.path("err")).unwrap());
+}

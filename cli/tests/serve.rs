@@ -1,0 +1,233 @@
+//! `windlass dev` and the commands that talk to it.
+
+mod common;
+
+use common::{Desk, Ended, Server, eventually, steady};
+use serde_json::Value;
+
+const GATED: &str = r#"
+version: 1
+name: gated
+type: steps
+inputs: { type: object, properties: { amount: { type: integer } }, additionalProperties: false }
+steps:
+  - id: ask
+    type: approval
+    approvers: { any_of: ["role:editor"] }
+    show: { amount: "${{ inputs.amount }}" }
+  - { id: after, type: transform, output: "${{ inputs.amount + 1 }}" }
+outputs: { next: "${{ nodes.after.output }}" }
+"#;
+
+const LISTENING: &str = r#"
+version: 1
+name: listening
+type: steps
+steps:
+  - { id: paid, type: signal, name: paid }
+outputs: { amount: "${{ nodes.paid.output.amount }}" }
+"#;
+
+/// A server and the desk from which it is spoken to.
+struct Office {
+    desk: Desk,
+    server: Server,
+}
+
+impl Office {
+    fn open() -> Self {
+        let desk = Desk::new();
+        desk.write("gated.yaml", GATED);
+        desk.write("listening.yaml", LISTENING);
+        let server = desk.dev(&[]);
+        let office = Self { desk, server };
+        let pushed = office.ask(&["workflow", "push", "gated.yaml", "listening.yaml"]);
+        assert_eq!(pushed.code, 0, "{pushed:?}");
+        office
+    }
+
+    fn ask(&self, args: &[&str]) -> Ended {
+        Ended::from(self.desk.command(args).env("WINDLASS_SERVER", &self.server.url).output().unwrap())
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let ended = self.ask(&[args, &["-o", "json"]].concat());
+        assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
+        serde_json::from_str(&ended.out).unwrap()
+    }
+
+    fn start(&self, workflow: &str, more: &[&str]) -> String {
+        let ended = self.ask(&[&["runs", "start", workflow, "-o", "id"], more].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.out.trim().to_owned()
+    }
+
+    fn wait_for(&self, id: &str, status: &str) -> Value {
+        eventually(status, || {
+            let run = self.json(&["runs", "get", id]);
+            (run["status"] == status).then_some(run)
+        })
+    }
+}
+
+#[test]
+fn a_run_is_started_approved_and_watched_to_its_end() {
+    let office = Office::open();
+    let id = office.start("gated", &["-i", "amount=12", "--label", "customer=ada"]);
+    office.wait_for(&id, "waiting");
+    let inbox = office.json(&["approvals", "list"]);
+    assert_eq!((&inbox[0]["run_id"], &inbox[0]["node"]), (&Value::from(id.as_str()), &Value::from("ask")));
+
+    let stranger = office.ask(&["runs", "approve", &id]);
+    assert_eq!(stranger.code, 4, "{stranger:?}");
+    let editor =
+        office.ask(&["runs", "approve", &id, "--user", "bob", "--role", "editor", "--comment", "fine"]);
+    assert_eq!(editor.code, 0, "{editor:?}");
+
+    let watched = office.ask(&["runs", "watch", &id]);
+    assert_eq!((watched.code, watched.out.as_str()), (0, "next: 13\n"), "{watched:?}");
+    assert!(watched.err.contains("approved by bob: fine"), "{}", watched.err);
+    let again = office.ask(&["runs", "approve", &id, "ask", "--attempt", "1"]);
+    assert_eq!(again.code, 5, "{again:?}");
+    let found = office.ask(&["runs", "list", "--label", "customer=ada", "--status", "completed", "-o", "id"]);
+    assert_eq!(found.out, format!("{id}\n"));
+    let shown = office.ask(&["runs", "get", &id]);
+    for part in ["gated@1", "completed", "customer=ada", "next: 13", "ask", "after"] {
+        assert!(shown.out.contains(part), "{part}: {}", shown.out);
+    }
+}
+
+#[test]
+fn a_signal_reaches_the_step_that_waits_for_it() {
+    let office = Office::open();
+    let id = office.start("listening", &[]);
+    office.wait_for(&id, "waiting");
+    let explained = office.ask(&["runs", "explain", &id]);
+    assert!(explained.out.contains("paid"), "{explained:?}");
+    assert_eq!(office.ask(&["runs", "signal", &id, "nobody"]).code, 5);
+    let sent = office.ask(&["runs", "signal", &id, "paid", "--payload", "{\"amount\": 7}"]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let run = office.json(&["runs", "get", &id, "--wait", "20s"]);
+    assert_eq!(run["output"]["amount"], 7);
+    let events = office.ask(&["runs", "events", &id]);
+    assert!(events.out.contains("signal.received") && events.out.contains("run.completed"), "{}", events.out);
+    let followed = office.ask(&["runs", "events", &id, "--follow", "-o", "jsonl"]);
+    assert_eq!(followed.out.lines().count(), events.out.lines().count() - 1);
+}
+
+#[test]
+fn pause_resume_and_cancel_answer_with_the_exit_code_of_their_outcome() {
+    let office = Office::open();
+    let id = office.start("listening", &[]);
+    office.wait_for(&id, "waiting");
+    assert_eq!(office.ask(&["runs", "resume", &id]).code, 5);
+    assert_eq!(office.ask(&["runs", "pause", &id]).code, 0);
+    assert_eq!(office.ask(&["runs", "resume", &id]).code, 0);
+    let other = office.start("listening", &[]);
+    let cancel = format!("{id}\n{other}\n00000000-0000-7000-8000-000000000000\n");
+    let ids = std::fs::File::open(office.desk.write("ids", &cancel)).unwrap();
+    let mut command = office.desk.command(&["runs", "cancel", "-", "--reason", "no longer needed"]);
+    let ended = Ended::from(command.env("WINDLASS_SERVER", &office.server.url).stdin(ids).output().unwrap());
+    assert_eq!(ended.code, 3, "one of the three does not exist: {ended:?}");
+    office.wait_for(&id, "canceled");
+    office.wait_for(&other, "canceled");
+    assert_eq!(office.ask(&["runs", "watch", &id]).code, 1);
+    assert_eq!(office.ask(&["runs", "get", "00000000-0000-7000-8000-000000000000"]).code, 3);
+}
+
+#[test]
+fn waiting_for_a_run_that_does_not_end_runs_out_of_time() {
+    let office = Office::open();
+    let ended = office.ask(&["runs", "start", "listening", "--wait=1s"]);
+    assert_eq!(ended.code, 124, "{ended:?}");
+    let ended = office.ask(&["runs", "start", "nowhere"]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let ended = office.ask(&["runs", "start", "gated", "-i", "amount=much"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+}
+
+#[test]
+fn workflows_are_published_listed_shown_and_hidden() {
+    let office = Office::open();
+    assert_eq!(office.ask(&["workflow", "push", "gated.yaml"]).out, "unchanged gated@1 from gated.yaml\n");
+    office.desk.write("gated.yaml", &GATED.replace("amount + 1", "amount + 2"));
+    let pushed = office.ask(&["workflow", "push", "gated.yaml", "--tag", "team-a"]);
+    assert_eq!(pushed.out, "updated gated@2 from gated.yaml\n", "{pushed:?}");
+    assert_eq!(office.ask(&["workflow", "list", "--tag", "team-a", "-o", "id"]).out, "gated\n");
+    assert_eq!(office.ask(&["workflow", "versions", "gated", "-o", "id"]).out, "2\n1\n");
+
+    // What is shown can be pushed again.
+    let shown = office.ask(&["workflow", "get", "gated@1"]);
+    office.desk.write("again.yaml", &shown.out);
+    assert_eq!(office.ask(&["workflow", "push", "again.yaml"]).out, "updated gated@3 from again.yaml\n");
+
+    assert_eq!(office.ask(&["workflow", "delete", "gated"]).code, 0);
+    assert_eq!(office.ask(&["workflow", "get", "gated"]).code, 3);
+}
+
+#[test]
+fn a_name_runs_on_the_server_with_its_steps_shown_here() {
+    let office = Office::open();
+    let args = ["run", "gated", "-i", "amount=1", "--yes", "--user", "bob", "--role", "editor", "--server"];
+    let ended = office.desk.run(&[args.as_slice(), &[office.server.url.as_str()]].concat());
+    assert_eq!((ended.code, ended.out.as_str()), (0, "next: 2\n"), "{ended:?}");
+    let unattended = office.ask(&["run", "gated", "-i", "amount=1"]);
+    assert_eq!(unattended.code, 2, "{unattended:?}");
+    assert!(unattended.err.contains("go on with: windlass runs approve "), "{}", unattended.err);
+}
+
+#[test]
+fn a_healthy_server_says_so_and_stops_in_peace() {
+    let office = Office::open();
+    let health = eventually("readiness", || Some(office.ask(&["healthcheck"])).filter(|it| it.code == 0));
+    assert_eq!(health.out, format!("{} is ready\n", office.server.url));
+    let id = office.start("listening", &[]);
+    office.wait_for(&id, "waiting");
+    let Office { desk, server } = office;
+    assert_eq!(server.stop(), 0);
+    let examined = desk.run(&["doctor", "--db", "dev.db"]);
+    assert_eq!(examined.code, 0, "{examined:?}");
+
+    // The run is still there, and still waits.
+    let server = desk.dev(&[]);
+    let office = Office { desk, server };
+    assert_eq!(office.json(&["runs", "get", &id])["status"], "waiting");
+}
+
+#[test]
+fn a_watched_folder_is_published_as_it_changes() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("flows")).unwrap();
+    desk.write("flows/gated.yaml", GATED);
+    desk.write("flows/notes.txt", "no definition");
+    let server = desk.dev(&["--watch", "flows"]);
+    let office = Office { desk, server };
+    let version = |wanted: u64| {
+        let list = office.json(&["workflow", "list"]);
+        (list[0]["version"] == wanted).then_some(())
+    };
+    eventually("the first version", || version(1));
+    office.desk.write("flows/gated.yaml", &GATED.replace("amount + 1", "amount + 2"));
+    eventually("the second version", || version(2));
+}
+
+#[test]
+fn strangers_are_refused_unless_somebody_insists() {
+    let desk = Desk::new();
+    let refused = desk.run(&["dev", "--listen", "0.0.0.0", "--port", "0"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    insta::assert_snapshot!(steady(&refused.err, &desk.path("")));
+    let server = desk.dev(&["--listen", "0.0.0.0", "--i-know-there-is-no-authentication"]);
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_database_has_one_owner() {
+    let office = Office::open();
+    let second = office.desk.run(&["dev", "--port", "0", "--db", "dev.db"]);
+    assert_eq!(second.code, 1, "{second:?}");
+    let pid = office.server.child.id().to_string();
+    assert!(second.err.contains("in use by another process") && second.err.contains(&pid), "{}", second.err);
+    // Looking is always allowed.
+    assert_eq!(office.desk.run(&["doctor", "--db", "dev.db"]).code, 0);
+}
