@@ -1,1 +1,101 @@
-fn main() {}
+//! Measures the whole house over HTTP: starts the release program as its own process, drives one workload,
+//! and prints one JSON line.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the terminal: the result on stdout"
+)]
+
+mod connection;
+mod measure;
+mod report;
+mod server;
+mod w1;
+mod w2;
+mod w6;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use report::Report;
+
+/// Runs a workload against `windlass dev` and prints one line of JSON.
+#[derive(Parser)]
+#[command(name = "bench", after_help = "Build first: cargo build --release -p windlass -p bench")]
+struct Arguments {
+    workload: Workload,
+    /// How the house is built.
+    #[arg(long, default_value = "embedded")]
+    mode: Mode,
+    /// Fresh houses to measure; the line holds the medians.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// Runs to measure, instead of the workload's own number.
+    #[arg(long)]
+    runs: Option<usize>,
+    /// Steps of each run, instead of the workload's own number.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Connections that create runs at the same time.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Where the database lies; a temporary folder unless given.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Workload {
+    /// 2,000 runs of 5 serial steps, created as fast as the house takes them
+    W1,
+    /// One run of 10 steps at a time, 50 times
+    W2,
+    /// Growth: one run of 1,000 steps, and the throughput beside 20,000 finished runs
+    W6,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// One process on SQLite
+    Embedded,
+}
+
+/// What a workload needs to know.
+struct Plan {
+    runs: Option<usize>,
+    steps: Option<usize>,
+    connections: usize,
+    folder: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let Mode::Embedded = arguments.mode;
+    let plan = Plan {
+        runs: arguments.runs,
+        steps: arguments.steps,
+        connections: arguments.connections.max(1),
+        folder: arguments.folder.unwrap_or_else(std::env::temp_dir),
+    };
+    // One thread: what the driver takes, the server lacks.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut rounds = Vec::new();
+    for round in 1..=arguments.rounds.max(1) {
+        let report: Report = runtime.block_on(async {
+            match arguments.workload {
+                Workload::W1 => w1::measure(&plan).await,
+                Workload::W2 => w2::measure(&plan).await,
+                Workload::W6 => w6::measure(&plan).await,
+            }
+        })?;
+        if arguments.rounds > 1 {
+            eprintln!("round {round}: {}", report.line());
+        }
+        rounds.push(report);
+    }
+    println!("{}", Report::median(&rounds).line());
+    Ok(())
+}
