@@ -106,7 +106,7 @@ pub async fn run(
     let drained = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (to_worker, from_doorbell) = mpsc::channel(options.max_runs * 2);
-    tasks.spawn(doorbell::in_process::carry(rings, to_worker, shutdown.clone()));
+    tasks.spawn(doorbell::carry(rings, to_worker, shutdown.clone()));
     let sweep = sweep::Sweep {
         store: store.clone(),
         every: options.sweep_interval,
@@ -128,7 +128,11 @@ pub async fn run(
         ttl: options.session_ttl,
         renew_every: options.session_renew,
     };
-    tasks.spawn(session.run(engine.clone(), health.register("session", options.session_renew), drained.clone()));
+    tasks.spawn(session.run(
+        engine.clone(),
+        health.register("session", options.session_renew),
+        drained.clone(),
+    ));
     let timers = engine.clone();
     let timers_stop = shutdown.clone();
     tasks.spawn(async move { timers.run_timers(&timers_stop).await });

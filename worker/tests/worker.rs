@@ -118,7 +118,7 @@ async fn a_parked_run_wakes_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_run_that_ends_an_engines_task_does_not_end_the_worker() {
+async fn a_ring_for_a_run_that_does_not_exist_harms_nothing() {
     let house = House::new();
     house.bus.ring(RunId(Uuid::now_v7()), Priority::High);
     let run_id = house.create(NOOP).await;

@@ -3,16 +3,18 @@
 //! The queue carries no truth. An id that is lost here is found again by the sweep, one that comes
 //! twice finds the run taken.
 
-pub mod in_process;
+mod in_process;
+
+pub(crate) use in_process::carry;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use apalis::layers::WorkerBuilderExt;
-use apalis_core::error::WorkerError;
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
+use apalis_core::error::WorkerError;
 use apalis_core::task::Task;
 use apalis_core::task::data::Data;
 use apalis_core::task::task_id::RandomId;
