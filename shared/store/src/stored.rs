@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn the_blobs_of_an_event_are_found_wherever_bodies_keep_them() {
-        let (output, blob) = Payload::new(json!("x".repeat(70_000)));
-        let digest = blob.expect("too large to stay inline").digest.0;
+        let output = Payload::new(json!("x".repeat(70_000)));
+        let digest = output.new_blob().expect("too large to stay inline").digest.0;
         let log = Blob::new(b"log".to_vec());
         let artifact = windlass_model::event::Artifact {
             name: "log".into(),
