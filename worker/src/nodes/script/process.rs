@@ -1,12 +1,9 @@
 //! One program as a process group: started with limits, talked to, and ended as a whole.
 #![expect(unsafe_code, reason = "sessions, limits and signals to groups are the kernel's, not std's")]
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -19,6 +16,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 use windlass_model::StepError;
 
+use super::job::Job;
 use super::keeper;
 use super::limits::Limits;
 use super::log::{LiveLog, Log};
@@ -33,16 +31,6 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 const REAP_TRIES_MAX: u32 = 20;
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 const READ_BYTES: usize = 16 * 1024;
-
-/// What to run, and how.
-pub(super) struct Job {
-    pub(super) program: String,
-    pub(super) arguments: Vec<String>,
-    pub(super) environment: BTreeMap<OsString, OsString>,
-    pub(super) folder: PathBuf,
-    pub(super) stdin: Vec<u8>,
-    pub(super) limits: Limits,
-}
 
 /// What came of it. Nothing of it is running any more.
 pub(super) struct Ran {
@@ -81,15 +69,7 @@ pub(super) async fn run(
     let end = {
         let talk = said.talk(group.pipes()?, &stdin, live).fuse();
         tokio::pin!(talk);
-        let out_of_time = async {
-            match time_max {
-                Some(time_max) => {
-                    tokio::time::sleep(time_max).await;
-                    time_max
-                }
-                None => std::future::pending().await,
-            }
-        };
+        let out_of_time = out_of_time(time_max);
         tokio::pin!(out_of_time);
         let end = loop {
             tokio::select! {
@@ -113,11 +93,23 @@ pub(super) async fn run(
             // A process that left the group may hold the pipes for ever.
             let _ = tokio::time::timeout(LEFTOVER_GRACE, &mut talk).await;
         }
-        end
+        match end {
+            // It was gone before the last of what it wrote was read.
+            End::Exited(_) if is_too_long.is_cancelled() => End::WroteTooMuch(stdout_bytes_max),
+            end => end,
+        }
     };
     let ended = end.outcome(&said.log);
     let room = group.room.take().ok_or_else(|| StepError::new("internal", "the script's folder is gone"))?;
     Ok(Ran { ended, stdout: said.stdout, log: said.log, room })
+}
+
+async fn out_of_time(time_max: Option<Duration>) -> Duration {
+    match time_max {
+        Some(time_max) => tokio::time::sleep(time_max).await,
+        None => std::future::pending().await,
+    }
+    time_max.unwrap_or_default()
 }
 
 impl End {

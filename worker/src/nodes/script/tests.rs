@@ -200,6 +200,9 @@ async fn endless_output_ends_at_the_limit() {
     let failure = run(json!({ "command": ["yes"], "limits": { "output": "64KiB" } })).await.unwrap_err();
     assert_eq!(failure.error.kind, "limit.output");
     assert_eq!(error(json!({ "command": ["yes"] })).await.kind, "limit.output");
+    // The end of this one is still in the pipe when the program has ended, and is blank.
+    let blank = json!({ "run": "printf 1; printf '%30000s' ' '", "limits": { "output": "20KiB" } });
+    assert_eq!(error(blank).await.kind, "limit.output");
 }
 
 #[tokio::test]
