@@ -1,0 +1,290 @@
+//! What people ask of a run that is under way. The door records it; the engine concludes what follows.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use windlass_model::command::Verdict;
+use windlass_model::{Attempt, Command, Digest, Input, NodeIndex, Payload, Plan, RunId, RunState, decide};
+use windlass_store::{Guard, RunWrite, WriteError};
+
+use crate::app::{App, Shared, to_the_end};
+use crate::idempotency::Deed;
+use crate::openapi::{Conflict, NotFound};
+use crate::problem::{Code, Problem, Result};
+use crate::query::{At, Query};
+use crate::view::Receipt;
+
+/// How often a command is decided anew because somebody else wrote to the run first.
+const TRIES_MAX: u32 = 20;
+/// Longer after each try, so that a busy run lets a command in between two ticks.
+const PAUSE_PER_TRY: Duration = Duration::from_millis(2);
+const COMMENT_CHARS_MAX: usize = 4_000;
+/// As definitions spell the names of signals.
+const SIGNAL_CHARS_MAX: usize = 64;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelBody {
+    #[schema(max_length = 4000)]
+    reason: Option<String>,
+}
+
+/// An answer at a gate.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerdictBody {
+    /// Id of the node whose gate it is.
+    #[schema(min_length = 1, max_length = 64)]
+    node: String,
+    /// The attempt that was looked at. Left out, it is the one whose gate is open now.
+    #[schema(minimum = 1, maximum = 65535)]
+    attempt: Option<Attempt>,
+    /// Digest of what was shown: proves that it is what was decided about.
+    #[schema(min_length = 1, max_length = 128)]
+    digest: Option<String>,
+    #[schema(max_length = 4000)]
+    comment: Option<String>,
+    /// Checked against the gate's `form`, if it has one.
+    form: Option<Value>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetryBody {
+    /// Id of one node; left out, every failed or interrupted step is tried again.
+    #[schema(min_length = 1, max_length = 64)]
+    node: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SkipBody {
+    #[schema(min_length = 1, max_length = 64)]
+    node: String,
+}
+
+/// Pause a run
+///
+/// Steps in flight end; nothing new begins.
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/pause", operation_id = "pause_run", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = Option<Nothing>),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn pause(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let _: Nothing = deed.json_or_nothing()?;
+    carry_out(&app, at.run_id()?, &deed, |_, _| Ok(Command::Pause)).await
+}
+
+/// Resume a paused run
+///
+/// Failed and interrupted steps are tried again.
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/resume", operation_id = "resume_run", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = Option<Nothing>),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn resume(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let _: Nothing = deed.json_or_nothing()?;
+    carry_out(&app, at.run_id()?, &deed, |_, _| Ok(Command::Resume)).await
+}
+
+/// Cancel a run
+///
+/// After a 200 the run ends as `canceled` and never otherwise.
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/cancel", operation_id = "cancel_run", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = Option<CancelBody>),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn cancel(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let CancelBody { reason } = deed.json_or_nothing()?;
+    check_length("/reason", reason.as_deref())?;
+    let cancel = |_: &Plan, _: &RunState| Ok(Command::Cancel { reason: reason.clone() });
+    carry_out(&app, at.run_id()?, &deed, cancel).await
+}
+
+/// Approve at a gate
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/approve", operation_id = "approve", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = VerdictBody, example = json!({"node": "agree", "attempt": 1})),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn approve(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    decide_gate(&app, &at, query, &deed, Command::Approve).await
+}
+
+/// Reject at a gate
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/reject", operation_id = "reject", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = VerdictBody, example = json!({"node": "agree", "attempt": 1})),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn reject(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    decide_gate(&app, &at, query, &deed, Command::Reject).await
+}
+
+/// Try failed or interrupted steps again
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/retry", operation_id = "retry_run", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = Option<RetryBody>),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn retry(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let RetryBody { node } = deed.json_or_nothing()?;
+    let retry = |plan: &Plan, _: &RunState| {
+        let node = node.as_deref().map(|node| find_node(plan, node)).transpose()?;
+        Ok(Command::Retry { node })
+    };
+    carry_out(&app, at.run_id()?, &deed, retry).await
+}
+
+/// Go on as if a step need not run
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/skip", operation_id = "skip_step", tag = "commands",
+    params(("id" = Uuid, Path)), request_body(content = SkipBody, example = json!({"node": "agree"})),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn skip(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let SkipBody { node } = deed.json()?;
+    let skip = |plan: &Plan, _: &RunState| Ok(Command::Skip { node: find_node(plan, &node)? });
+    carry_out(&app, at.run_id()?, &deed, skip).await
+}
+
+/// Send a signal
+///
+/// The body is the payload: any JSON, or nothing, which stands for null.
+#[utoipa::path(post, path = "/v1/workflow-runs/{id}/signals/{name}", operation_id = "signal_run", tag = "commands",
+    params(("id" = Uuid, Path), ("name" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,63}$")),
+    request_body(content = Option<Value>),
+    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+pub(crate) async fn signal(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let run_id = at.run_id()?;
+    let name = at.get("name").to_owned();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    if !first || name.len() > SIGNAL_CHARS_MAX || !name.bytes().all(plain) {
+        let bounds = format!("up to {SIGNAL_CHARS_MAX} letters, digits and `_.-`, beginning with a letter");
+        return Err(Problem::parameter("name", bounds));
+    }
+    let payload = if deed.bytes.is_empty() { Value::Null } else { deed.json_value()? };
+    let payload = Payload::new(payload);
+    let signal =
+        |_: &Plan, _: &RunState| Ok(Command::Signal { name: name.clone(), payload: payload.clone() });
+    carry_out(&app, run_id, &deed, signal).await
+}
+
+async fn decide_gate(
+    app: &Shared,
+    at: &At,
+    query: Query,
+    deed: &Deed,
+    command: fn(Verdict) -> Command,
+) -> Result<Response> {
+    query.finish()?;
+    let body: VerdictBody = deed.json()?;
+    check_length("/comment", body.comment.as_deref())?;
+    let form = Payload::new(body.form.unwrap_or_default());
+    let verdict = |plan: &Plan, state: &RunState| {
+        let node = find_node(plan, &body.node)?;
+        let open = state.step(node).gate.as_ref().map(|gate| gate.attempt);
+        let verdict = Verdict {
+            node,
+            attempt: body.attempt.or(open).unwrap_or(1),
+            digest: body.digest.clone().map(Digest),
+            comment: body.comment.clone(),
+            form: form.clone(),
+        };
+        Ok(command(verdict))
+    };
+    carry_out(app, at.run_id()?, deed, verdict).await
+}
+
+fn find_node(plan: &Plan, id: &str) -> Result<NodeIndex> {
+    plan.find(id).map(|node| node.index).ok_or_else(|| {
+        let shown: String = id.chars().take(64).collect();
+        Problem::body("/node", format!("the workflow has no node {shown:?}"))
+    })
+}
+
+fn check_length(pointer: &str, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) if text.chars().count() > COMMENT_CHARS_MAX => {
+            Err(Problem::body(pointer, format!("longer than {COMMENT_CHARS_MAX} characters")))
+        }
+        _ => Ok(()),
+    }
+}
+
+// ---- carrying it out ---------------------------------------------------------------------------
+
+/// Decides a command on the run as it is, and writes what was decided; again if somebody was faster.
+async fn carry_out(
+    app: &Shared,
+    run_id: RunId,
+    deed: &Deed,
+    command: impl Fn(&Plan, &RunState) -> Result<Command>,
+) -> Result<Response> {
+    if let Some(answer) = deed.answered_before(app).await? {
+        return Ok(answer);
+    }
+    for tried in 1..=TRIES_MAX {
+        match attempt(app, run_id, deed, &command).await? {
+            Ok(receipt) => return Ok(Json(receipt).into_response()),
+            Err(WriteError::Moved) => tokio::time::sleep(PAUSE_PER_TRY * tried).await,
+            Err(WriteError::KeyTaken) => {
+                return deed.answered_before(app).await?.ok_or_else(contended);
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err(contended())
+}
+
+fn contended() -> Problem {
+    Problem::new(
+        Code::Contended,
+        "The run moves faster than the command could be written; nothing was changed.",
+    )
+}
+
+/// One round: read, decide, write. The outer error is final, the inner one is the store's.
+async fn attempt(
+    app: &App,
+    run_id: RunId,
+    deed: &Deed,
+    command: &impl Fn(&Plan, &RunState) -> Result<Command>,
+) -> Result<Result<Receipt, WriteError>> {
+    let tenant = deed.caller.tenant;
+    let mut run = app.fold_run(tenant, run_id).await?;
+    let command = command(&run.plan, &run.state)?;
+    let input = Input::Command { command, actor: deed.caller.actor.clone() };
+    let events = decide(&run.plan, &mut run.state, input, app.now().await?)?;
+    let held = run.row.lease_owner.is_some();
+    let mut write =
+        RunWrite::new(tenant, Guard::Door, run.row.version, &run.plan, &run.state, events.clone(), held);
+    let receipt = Receipt {
+        run_id,
+        status: write.projection.status,
+        paused_reason: write.projection.paused_reason,
+        seq: run.state.last_seq,
+    };
+    if events.is_empty() {
+        return Ok(Ok(receipt));
+    }
+    write.remember = deed.remember(StatusCode::OK, &receipt, None);
+    let (store, bus, holder, priority) =
+        (app.store.clone(), app.bus.clone(), run.row.lease_owner, run.row.priority);
+    let written = to_the_end(async move {
+        store.write_run(write).await?;
+        bus.publish(run_id, &events);
+        match holder {
+            Some(session) => bus.poke(session, run_id),
+            None => bus.ring(run_id, priority),
+        }
+        Ok(())
+    });
+    Ok(written.await.map(|()| receipt))
+}

@@ -1,0 +1,259 @@
+//! The steps of a run: how they stand, what they gave, when they ran, and why nothing moves.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use windlass_model::command::Verdict;
+use windlass_model::present::{self, StepView};
+use windlass_model::state::{AttemptOutcome, Step as FoldedStep, WaitReason};
+use windlass_model::{
+    Actor, Attempt, Command, Input, NodeIndex, Payload, RunId, RunStatus, SessionId, StepStatus, Timestamp,
+    decide,
+};
+
+use crate::actor::Caller;
+use crate::app::{Folded, Shared};
+use crate::openapi::NotFound;
+use crate::problem::{Problem, Result};
+use crate::query::{At, Query};
+use crate::routes::workflow_runs::read_payload;
+use crate::view::{Step, open_attempt_outcome, run_status};
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Steps<'a> {
+    #[schema(value_type = Vec<Step>)]
+    items: Vec<StepView<'a>>,
+}
+
+/// List the steps of a run, in the order of the definition
+#[utoipa::path(get, path = "/v1/workflow-runs/{id}/steps", operation_id = "list_steps", tag = "runs",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, description = "All the steps.", body = Steps), NotFound))]
+pub(crate) async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    at: At,
+    query: Query,
+) -> Result<Response> {
+    query.finish()?;
+    let run = app.fold_run(caller.tenant, at.run_id()?).await?;
+    Ok(Json(Steps { items: present::step_views(&run.plan, &run.state) }).into_response())
+}
+
+/// Read the whole output of a step, whatever its size
+#[utoipa::path(get, path = "/v1/workflow-runs/{id}/steps/{node}/output", operation_id = "get_step_output", tag = "runs",
+    params(("id" = Uuid, Path), ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")),
+    responses((status = 200, description = "The output; null when there is none.", body = Value), NotFound))]
+pub(crate) async fn output(
+    State(app): State<Shared>,
+    caller: Caller,
+    at: At,
+    query: Query,
+) -> Result<Response> {
+    query.finish()?;
+    let run = app.fold_run(caller.tenant, at.run_id()?).await?;
+    let node = run.plan.find(at.get("node")).ok_or_else(|| Problem::not_found("step"))?;
+    let output = &run.state.step(node.index).output;
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    match output.missing() {
+        // What lies in the blob store is JSON already.
+        Some(blob) => Ok((json, app.get_blob(caller.tenant, &blob.digest).await?).into_response()),
+        None => Ok(Json(read_payload(&app, caller.tenant, output).await?.value()).into_response()),
+    }
+}
+
+// ---- timeline ----------------------------------------------------------------------------------
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Timeline {
+    items: Vec<TimelineEntry>,
+}
+
+/// One attempt of one step.
+#[derive(Serialize, ToSchema)]
+struct TimelineEntry {
+    node: String,
+    kind: String,
+    attempt: Attempt,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    started_at: Option<Timestamp>,
+    /// Null while it runs.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    ended_at: Option<Timestamp>,
+    #[schema(schema_with = open_attempt_outcome)]
+    outcome: Option<AttemptOutcome>,
+}
+
+/// Show when each attempt of each step ran, by its start
+#[utoipa::path(get, path = "/v1/workflow-runs/{id}/timeline", operation_id = "get_timeline", tag = "runs",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, description = "All the attempts.", body = Timeline), NotFound))]
+pub(crate) async fn timeline(
+    State(app): State<Shared>,
+    caller: Caller,
+    at: At,
+    query: Query,
+) -> Result<Response> {
+    query.finish()?;
+    let run = app.fold_run(caller.tenant, at.run_id()?).await?;
+    let mut items: Vec<TimelineEntry> = Vec::new();
+    for (node, step) in run.plan.nodes.iter().zip(&run.state.steps) {
+        let entry = |attempt, started_at, ended_at, outcome| TimelineEntry {
+            node: node.id.clone(),
+            kind: node.kind.clone(),
+            attempt,
+            started_at,
+            ended_at,
+            outcome,
+        };
+        let ended = step.attempts.iter();
+        items.extend(ended.map(|it| entry(it.attempt, it.started_at, Some(it.ended_at), Some(it.outcome))));
+        if step.status == StepStatus::Running {
+            items.push(entry(step.attempt, step.started_at, None, None));
+        }
+    }
+    items.sort_by_key(|entry| entry.started_at.or(entry.ended_at));
+    Ok(Json(Timeline { items }).into_response())
+}
+
+// ---- explain -----------------------------------------------------------------------------------
+
+/// Why a run stands where it stands.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Explanation {
+    #[schema(value_type = String, format = Uuid)]
+    run_id: RunId,
+    #[schema(schema_with = run_status)]
+    status: RunStatus,
+    /// In one sentence.
+    summary: String,
+    /// Session of the worker that holds the run.
+    #[schema(value_type = Option<String>, format = Uuid, required)]
+    held_by: Option<SessionId>,
+    /// How often an engine has taken the run.
+    epoch: u32,
+    /// When time alone moves the run next.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    wakes_at: Option<Timestamp>,
+    steps: Vec<StepExplanation>,
+    /// Commands that would be accepted now.
+    would_move: Vec<String>,
+}
+
+/// A step that the run is at.
+#[derive(Serialize, ToSchema)]
+struct StepExplanation {
+    node: String,
+    #[schema(value_type = String)]
+    status: StepStatus,
+    sentence: String,
+}
+
+/// Explain what a run waits for, who holds it, and what would move it
+#[utoipa::path(get, path = "/v1/workflow-runs/{id}/explain", operation_id = "explain_run", tag = "runs",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, description = "The explanation.", body = Explanation), NotFound))]
+pub(crate) async fn explain(
+    State(app): State<Shared>,
+    caller: Caller,
+    at: At,
+    query: Query,
+) -> Result<Response> {
+    query.finish()?;
+    let run = app.fold_run(caller.tenant, at.run_id()?).await?;
+    let now = app.now().await?;
+    let steps = run.plan.nodes.iter().zip(&run.state.steps).filter_map(|(node, step)| {
+        let sentence = sentence_of(step)?;
+        Some(StepExplanation { node: node.id.clone(), status: step.status, sentence })
+    });
+    let explanation = Explanation {
+        run_id: run.row.id,
+        status: run.row.status,
+        summary: summary_of(&run),
+        held_by: run.row.lease_owner,
+        epoch: run.state.epoch.0,
+        wakes_at: run.row.wake_at,
+        steps: steps.collect(),
+        would_move: accepted_commands(&run, &caller.actor, now),
+    };
+    Ok(Json(explanation).into_response())
+}
+
+fn summary_of(run: &Folded) -> String {
+    let reason = run.row.paused_reason.map_or("unknown", |reason| reason.as_str());
+    match run.row.status {
+        RunStatus::Queued => "The run waits for an engine to take it.".to_owned(),
+        RunStatus::Running => "An engine holds the run and works on it.".to_owned(),
+        RunStatus::Waiting => match run.row.wake_at {
+            Some(at) => format!("The run is parked; it wakes by itself at {at}."),
+            None => "The run is parked until somebody moves it.".to_owned(),
+        },
+        RunStatus::Paused => format!("The run is paused ({reason}) and needs a person."),
+        RunStatus::Canceling => "A cancel was accepted; what is in flight is being stopped.".to_owned(),
+        RunStatus::Completed | RunStatus::Failed | RunStatus::Canceled => {
+            format!("The run has ended: {}.", run.row.status.as_str())
+        }
+    }
+}
+
+/// Why the run is at this step; none when it is not.
+fn sentence_of(step: &FoldedStep) -> Option<String> {
+    let error =
+        step.error.as_ref().map(|error| format!(": {} ({})", error.message, error.kind)).unwrap_or_default();
+    match (step.status, &step.wait) {
+        (StepStatus::Running, _) => Some(format!("Attempt {} is in flight.", step.attempt)),
+        (StepStatus::Paused, _) if step.outcome_unknown => {
+            Some(format!("Attempt {} was interrupted; whether it took effect is unknown.", step.attempt))
+        }
+        (StepStatus::Paused, _) => Some(format!("Attempt {} failed{error}.", step.attempt)),
+        (StepStatus::Waiting, Some(wait)) => {
+            let until = wait.until.map(|at| format!(" until {at}")).unwrap_or_default();
+            Some(match &wait.on {
+                WaitReason::Timer => format!("It waits{until}."),
+                WaitReason::Signal { name } => format!("It waits for the signal `{name}`{until}."),
+                WaitReason::Approval => format!("It waits for an approval{until}."),
+                WaitReason::Retry => {
+                    format!("Attempt {} failed{error}. The next one waits{until}.", step.attempt)
+                }
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Tries every command on a copy of the state.
+fn accepted_commands(run: &Folded, actor: &Actor, now: Timestamp) -> Vec<String> {
+    let mut commands: Vec<(String, Command)> = vec![
+        ("pause".into(), Command::Pause),
+        ("resume".into(), Command::Resume),
+        ("cancel".into(), Command::Cancel { reason: None }),
+        ("retry".into(), Command::Retry { node: None }),
+    ];
+    for (node, step) in run.plan.nodes.iter().zip(&run.state.steps) {
+        if let Some(gate) = step.gate.as_ref().filter(|gate| gate.outcome.is_none()) {
+            let approve = Command::Approve(open_verdict(node.index, gate.attempt));
+            commands.push((format!("approve {}", node.id), approve));
+        }
+        if step.status == StepStatus::Paused {
+            commands.push((format!("skip {}", node.id), Command::Skip { node: node.index }));
+        }
+    }
+    let signals = run.state.listening.keys();
+    commands.extend(signals.map(|name| {
+        (format!("signal {name}"), Command::Signal { name: name.clone(), payload: Payload::null() })
+    }));
+    commands.retain(|(name, command)| {
+        let input = Input::Command { command: command.clone(), actor: actor.clone() };
+        // A form or a schema may refuse our empty payload, which says nothing about a good one.
+        decide(&run.plan, &mut run.state.clone(), input, now)
+            .map_or_else(|refused| refused.code.as_str() == "invalid_payload" && !name.is_empty(), |_| true)
+    });
+    commands.into_iter().map(|(name, _)| name).collect()
+}
+
+fn open_verdict(node: NodeIndex, attempt: Attempt) -> Verdict {
+    Verdict { node, attempt, digest: None, comment: None, form: Payload::null() }
+}

@@ -1,0 +1,369 @@
+//! Starts runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+use windlass_bus::Subscription;
+use windlass_model::time::{SPAN_MAX, parse_duration};
+use windlass_model::workflow::Document;
+use windlass_model::{Payload, Plan, Priority, RunId, TenantId, Timestamp, VersionId, decide};
+use windlass_store::{Labels, NewRun, WriteError};
+
+use crate::actor::Caller;
+use crate::app::{App, Shared, to_the_end};
+use crate::idempotency::Deed;
+use crate::problem::{Code, Problem, Result};
+use crate::query::{Query, number_within};
+use crate::routes::workflows::compile;
+use crate::view::RunSummary;
+use crate::wait::{preferred_wait, wait_for_rest};
+
+/// Labels that a run may have: each is a row.
+pub(crate) const LABELS_MAX: usize = 64;
+pub(crate) const LABEL_KEY_CHARS_MAX: usize = 63;
+pub(crate) const LABEL_VALUE_CHARS_MAX: usize = 255;
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// What to run, and with what. Either `workflow` or `spec` is required.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewRun, example = json!({"spec": crate::view::example_spec(), "inputs": {"name": "Ada"}, "labels": {"team": "docs"}}))]
+pub(crate) struct NewRunBody {
+    /// Name of a published workflow, alone for its latest version or as `name@version`.
+    #[schema(pattern = "^[a-z][a-z0-9_-]{0,62}(@[1-9][0-9]{0,8})?$")]
+    workflow: Option<String>,
+    /// A definition, inline.
+    #[schema(value_type = Option<Object>)]
+    spec: Option<Map<String, Value>>,
+    /// Checked against the JSON Schema that the definition declares.
+    #[schema(value_type = Option<Object>)]
+    inputs: Option<Map<String, Value>>,
+    /// For finding the run again. Up to 64.
+    #[schema(schema_with = labels_schema)]
+    labels: Option<BTreeMap<String, String>>,
+    #[schema(value_type = Option<PriorityWord>)]
+    priority: Option<Priority>,
+    /// When the run fails unless it has ended: a time, or a span from now such as `2h`.
+    #[schema(min_length = 1, max_length = 64)]
+    deadline: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = Priority, rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the model's priorities")]
+pub(crate) enum PriorityWord {
+    High,
+    Normal,
+    Low,
+}
+
+fn labels_schema() -> utoipa::openapi::schema::Object {
+    use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+    let value = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(LABEL_VALUE_CHARS_MAX))
+        .pattern(Some("^[^\\u0000-\\u001f\\u007f-\\u009f]*$"))
+        .build();
+    let key = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$"))
+        .build();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .property_names(Some(key))
+        .additional_properties(Some(utoipa::openapi::Schema::Object(value)))
+        .max_properties(Some(LABELS_MAX))
+        .build()
+}
+
+/// What is to be run, found and checked.
+struct Ordered {
+    plan: Arc<Plan>,
+    version_id: VersionId,
+    workflow: String,
+    version: Option<u32>,
+    inputs: Value,
+    labels: Labels,
+    priority: Priority,
+    deadline_at: Option<Timestamp>,
+    now: Timestamp,
+}
+
+/// Start a run
+///
+/// With `Prefer: wait=30` the answer comes when the run has ended or paused, or after that many seconds, and
+/// shows the whole run as it is then.
+#[utoipa::path(post, path = "/v1/workflow-runs", operation_id = "create_run", tag = "runs",
+    params(("Prefer" = Option<String>, Header, description = "`wait=30`: wait up to that many seconds, at most 60.")),
+    request_body(content = NewRunBody),
+    responses((status = 201, description = "The run is in the log; an engine will take it.", body = RunSummary,
+        headers(("Location" = String, description = "The run.")),
+        links(
+            ("get" = (operation_id = "get_run", parameters(("id" = "$response.body#/id")))),
+            ("cancel" = (operation_id = "cancel_run", parameters(("id" = "$response.body#/id")))),
+            ("pause" = (operation_id = "pause_run", parameters(("id" = "$response.body#/id")))),
+            ("approve" = (operation_id = "approve", parameters(("id" = "$response.body#/id")))),
+            ("explain" = (operation_id = "explain_run", parameters(("id" = "$response.body#/id")))),
+        ))))]
+pub(crate) async fn create(
+    State(app): State<Shared>,
+    query: Query,
+    headers: HeaderMap,
+    deed: Deed,
+) -> Result<Response> {
+    query.finish()?;
+    let wait = preferred_wait(&headers).filter(|wait| !wait.is_zero());
+    if let Some(answer) = deed.answered_before(&app).await? {
+        return show_after(&app, &deed, answer, wait).await;
+    }
+    let ordered = read_order(&app, &deed).await?;
+    let run_id = RunId(Uuid::now_v7());
+    let news = match wait {
+        Some(_) => Some(app.bus.subscribe(run_id).await),
+        None => None,
+    };
+    match write(&app, &deed, run_id, ordered).await {
+        Ok(summary) => {
+            let answer = created(&summary);
+            match wait.zip(news) {
+                Some((wait, news)) => show_run(&app, &deed.caller, answer, run_id, news, wait).await,
+                None => Ok(answer),
+            }
+        }
+        Err(WriteError::KeyTaken) => {
+            let answer = deed.answered_before(&app).await?.ok_or_else(crate::routes::workflows::contended)?;
+            show_after(&app, &deed, answer, wait).await
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Result<RunSummary, WriteError> {
+    let tenant = deed.caller.tenant;
+    let inputs = Payload::new(ordered.inputs);
+    let (event, state) = decide::create(
+        &ordered.plan,
+        run_id,
+        inputs,
+        ordered.deadline_at,
+        deed.caller.actor.clone(),
+        ordered.now,
+    );
+    let mut new = NewRun::new(tenant, ordered.version_id, &state, event.clone());
+    let summary = RunSummary {
+        id: run_id,
+        workflow: ordered.workflow,
+        version: ordered.version,
+        status: new.projection.status,
+        paused_reason: None,
+        priority: ordered.priority,
+        labels: ordered.labels.clone(),
+        created_at: event.at,
+        started_at: None,
+        ended_at: None,
+        last_activity_at: event.at,
+        wake_at: new.projection.wake_at,
+        error_type: None,
+    };
+    new.priority = ordered.priority;
+    new.labels = ordered.labels;
+    new.remember = deed.remember(StatusCode::CREATED, &summary, Some(&location(run_id)));
+    let (store, bus, priority) = (app.store.clone(), app.bus.clone(), ordered.priority);
+    to_the_end(async move {
+        store.create_run(new).await?;
+        bus.ring(run_id, priority);
+        bus.publish(run_id, &[event]);
+        Ok(())
+    })
+    .await?;
+    Ok(summary)
+}
+
+fn location(run_id: RunId) -> String {
+    format!("/v1/workflow-runs/{run_id}")
+}
+
+fn created(summary: &RunSummary) -> Response {
+    let location = HeaderValue::from_str(&location(summary.id)).expect("ids are plain");
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(summary)).into_response()
+}
+
+// ---- waiting -----------------------------------------------------------------------------------
+
+/// A replayed answer; with a wait, it shows the run as it is afterwards.
+async fn show_after(app: &App, deed: &Deed, answer: Response, wait: Option<Duration>) -> Result<Response> {
+    let run_id = answer.headers().get(header::LOCATION).and_then(|location| {
+        let (_, id) = location.to_str().ok()?.rsplit_once('/')?;
+        crate::query::parse_run_id(id)
+    });
+    match (wait, run_id) {
+        (Some(wait), Some(run_id)) => {
+            let news = app.bus.subscribe(run_id).await;
+            show_run(app, &deed.caller, answer, run_id, news, wait).await
+        }
+        _ => Ok(answer),
+    }
+}
+
+async fn show_run(
+    app: &App,
+    caller: &Caller,
+    answer: Response,
+    run_id: RunId,
+    news: Subscription,
+    wait: Duration,
+) -> Result<Response> {
+    wait_for_rest(app, caller.tenant, run_id, news, wait).await;
+    let run = app.fold_run(caller.tenant, run_id).await?;
+    let mut shown = (answer.status(), Json(run.view())).into_response();
+    for name in [header::LOCATION, crate::idempotency::REPLAYED] {
+        if let Some(value) = answer.headers().get(&name) {
+            shown.headers_mut().insert(name, value.clone());
+        }
+    }
+    let applied = format!("wait={}", wait.as_secs());
+    shown
+        .headers_mut()
+        .insert(PREFERENCE_APPLIED, HeaderValue::from_str(&applied).expect("a number is plain"));
+    Ok(shown)
+}
+
+// ---- reading the order -------------------------------------------------------------------------
+
+async fn read_order(app: &Shared, deed: &Deed) -> Result<Ordered> {
+    let body: NewRunBody = deed.json()?;
+    let labels = read_labels(body.labels.unwrap_or_default())?;
+    let now = app.now().await?;
+    let deadline_at = body.deadline.map(|text| read_deadline(&text, now)).transpose()?;
+    let tenant = deed.caller.tenant;
+    let (plan, version_id, version) = match (body.workflow, body.spec) {
+        (Some(workflow), None) => find_published(app, tenant, &workflow).await?,
+        (None, Some(spec)) => keep_inline(app, tenant, spec, deed.bytes.len()).await?,
+        _ => return Err(Problem::body("", "either `workflow` or `spec` is required, and not both")),
+    };
+    let mut inputs = Value::Object(body.inputs.unwrap_or_default());
+    if let Some(schema) = &plan.inputs {
+        schema.fill_defaults(&mut inputs);
+        let violations = schema.check(&inputs);
+        if !violations.is_empty() {
+            return Err(Problem::invalid_inputs(violations));
+        }
+    }
+    let (workflow, priority) = (plan.name.clone(), body.priority.unwrap_or_default());
+    Ok(Ordered { plan, version_id, workflow, version, inputs, labels, priority, deadline_at, now })
+}
+
+async fn find_published(
+    app: &App,
+    tenant: TenantId,
+    workflow: &str,
+) -> Result<(Arc<Plan>, VersionId, Option<u32>)> {
+    let unknown = || {
+        let shown: String = workflow.chars().take(100).collect();
+        let detail = format!("there is no workflow {shown:?}");
+        Problem::new(Code::UnknownWorkflow, "The workflow to run does not exist.").at("/workflow", detail)
+    };
+    let (name, version) = match workflow.split_once('@') {
+        Some((name, version)) => (name, Some(number_within(version, 1, u32::MAX).map_err(|_| unknown())?)),
+        None => (workflow, None),
+    };
+    let row = app.store.get_version(tenant, name, version).await?.ok_or_else(unknown)?;
+    Ok((app.plans.of(&row)?, row.id, row.version))
+}
+
+async fn keep_inline(
+    app: &Shared,
+    tenant: TenantId,
+    spec: Map<String, Value>,
+    size: usize,
+) -> Result<(Arc<Plan>, VersionId, Option<u32>)> {
+    let compiled = compile(app, Document::from_value(Value::Object(spec)), size, "/spec").await?;
+    let store = app.store.clone();
+    let id = to_the_end(async move { Ok(store.put_inline(tenant, compiled.definition).await?) }).await?;
+    app.plans.keep(id, compiled.plan.clone());
+    Ok((compiled.plan, id, None))
+}
+
+fn read_labels(labels: BTreeMap<String, String>) -> Result<Labels> {
+    if labels.len() > LABELS_MAX {
+        return Err(Problem::body("/labels", format!("more than {LABELS_MAX} labels")));
+    }
+    for (key, value) in &labels {
+        check_label(key, value)
+            .map_err(|why| Problem::body(format!("/labels/{}", crate::body::escape(key)), why))?;
+    }
+    Ok(labels)
+}
+
+/// # Errors
+/// A sentence with the bounds of labels.
+pub(crate) fn check_label(key: &str, value: &str) -> Result<(), String> {
+    let first = key.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
+    if !first || key.len() > LABEL_KEY_CHARS_MAX || !key.bytes().all(plain) {
+        return Err(format!("the key must have up to {LABEL_KEY_CHARS_MAX} letters, digits and `_./-`"));
+    }
+    if value.chars().count() > LABEL_VALUE_CHARS_MAX || value.chars().any(char::is_control) {
+        return Err(format!(
+            "the value must have up to {LABEL_VALUE_CHARS_MAX} characters, none of them control"
+        ));
+    }
+    Ok(())
+}
+
+/// A time or a span from now, in the future and within [`SPAN_MAX`].
+fn read_deadline(text: &str, now: Timestamp) -> Result<Timestamp> {
+    let deadline = match text.parse::<Timestamp>() {
+        Ok(at) => Ok(at),
+        Err(_) => parse_duration(text)
+            .map(|span| now.plus(span))
+            .map_err(|why| format!("{why}, or a time such as 2026-11-20T12:00:00Z")),
+    };
+    let deadline = deadline.map_err(|why| Problem::body("/deadline", why))?;
+    if deadline <= now {
+        return Err(Problem::body("/deadline", "lies in the past"));
+    }
+    if deadline > now.plus(SPAN_MAX) {
+        return Err(Problem::body("/deadline", "lies more than ten years ahead"));
+    }
+    Ok(deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_lies_ahead_and_within_ten_years() {
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        assert_eq!(read_deadline("2h", now).unwrap(), now.plus(Duration::from_secs(7200)));
+        assert_eq!(read_deadline("2026-11-20T12:00:01Z", now).unwrap(), now.plus(Duration::from_secs(1)));
+        for text in
+            ["2026-11-20T12:00:00Z", "1999-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0s", "-5s", "soon", ""]
+        {
+            assert_eq!(read_deadline(text, now).unwrap_err().code(), Code::InvalidBody, "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_have_bounds() {
+        assert!(check_label("team/a.b-c_d", "Ä ö ü, 100 %").is_ok());
+        assert!(check_label(&"k".repeat(63), &"ä".repeat(255)).is_ok());
+        for (key, value) in
+            [("", "v"), ("-a", "v"), ("a b", "v"), ("a:b", "v"), ("a", "x\ny"), ("a", "\u{9b}")]
+        {
+            assert!(check_label(key, value).is_err(), "{key} {value:?}");
+        }
+        assert!(check_label(&"k".repeat(64), "").is_err());
+        assert!(check_label("k", &"v".repeat(256)).is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! Workflows: publish, read, change, hide.
+
+mod definition;
+mod publish;
+pub(crate) mod upload;
+pub(crate) mod versions;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use windlass_model::{Digest, Timestamp};
+use windlass_store::{Precondition, StoreError, WorkflowFilter, WorkflowRow, WriteError};
+
+use crate::actor::Caller;
+use crate::app::{App, Shared, to_the_end};
+use crate::idempotency::Deed;
+use crate::openapi::{NotFound, PreconditionFailed, PreconditionRequired};
+use crate::page::Page;
+use crate::problem::{Code, Problem, Result};
+use crate::query::{At, Query, header_text};
+
+pub(crate) use definition::{Compiled, DefinitionBody, compile};
+pub(crate) use publish::{Published, contended};
+
+/// A workflow in a list: without its definition.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WorkflowSummary)]
+pub(crate) struct WorkflowSummary {
+    pub name: String,
+    /// The latest version.
+    #[schema(minimum = 1)]
+    pub version: u32,
+    /// One more at every change; in quotes it is the `ETag`.
+    #[schema(minimum = 1)]
+    pub revision: u32,
+    /// BLAKE3 of the latest definition.
+    #[schema(value_type = String)]
+    pub hash: Digest,
+    pub tags: Vec<String>,
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// A workflow with its latest definition.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Workflow)]
+pub(crate) struct WorkflowView {
+    #[serde(flatten)]
+    pub summary: WorkflowSummary,
+    #[schema(value_type = Object)]
+    pub spec: Box<RawValue>,
+}
+
+impl From<WorkflowRow> for WorkflowSummary {
+    fn from(row: WorkflowRow) -> Self {
+        Self {
+            name: row.name,
+            version: row.latest_version,
+            revision: row.revision,
+            hash: row.hash,
+            tags: row.tags,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters that `list` takes")]
+pub(crate) struct ListParams {
+    /// Part of the name. Case is ignored.
+    #[param(min_length = 1, max_length = 200)]
+    text: Option<String>,
+    /// Only workflows with this tag.
+    #[param(pattern = "^[a-z0-9][a-z0-9_.:/-]{0,62}$")]
+    tag: Option<String>,
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$")]
+    cursor: Option<String>,
+}
+
+/// List workflows, by name
+#[utoipa::path(get, path = "/v1/workflows", operation_id = "list_workflows", tag = "workflows",
+    params(ListParams), responses((status = 200, description = "A page of workflows.", body = Page<WorkflowSummary>)))]
+pub(crate) async fn list(State(app): State<Shared>, caller: Caller, mut query: Query) -> Result<Response> {
+    let filter = WorkflowFilter { text: query.search()?, tag: query.read("tag", definition::read_tag)? };
+    let limit = query.limit()?;
+    let cursor = query.one("cursor")?;
+    query.finish()?;
+    let list = app.list(caller.tenant, "workflows", format!("{filter:?}"));
+    let after = cursor.map(|cursor| list.open(&cursor, |name| Some(name.to_owned()))).transpose()?;
+    let rows = app.store.list_workflows(caller.tenant, &filter, after.as_deref(), limit + 1).await?;
+    Ok(Json(Page::of(rows, limit, &list, |row| row.name.clone(), WorkflowSummary::from)).into_response())
+}
+
+/// Publish a workflow
+///
+/// Makes the workflow, or its next version when the definition differs from the latest one. With
+/// `If-None-Match: *` it is only made, never changed.
+#[utoipa::path(post, path = "/v1/workflows", operation_id = "publish_workflow", tag = "workflows",
+    params(("If-None-Match" = Option<String>, Header, description = "`*`: refuse when there is one of this name.", pattern = r"^\*$")),
+    request_body(content(
+        (DefinitionBody = "application/json"),
+        (String = "application/yaml", example = "version: 1\nname: hello\ntype: steps\nsteps:\n  - { id: greet, type: noop }\n"),
+    )),
+    responses(
+        (status = 201, description = "The workflow was made.", body = Published,
+            headers(("Location" = String, description = "The workflow."), ("ETag" = String))),
+        (status = 200, description = "The workflow existed; it has a new version unless nothing changed.", body = Published,
+            headers(("ETag" = String))),
+        PreconditionFailed,
+    ))]
+pub(crate) async fn publish(
+    State(app): State<Shared>,
+    query: Query,
+    headers: HeaderMap,
+    deed: Deed,
+) -> Result<Response> {
+    query.finish()?;
+    let only_new = if_none_match(&headers)?;
+    if let Some(answer) = deed.answered_before(&app).await? {
+        return Ok(answer);
+    }
+    let compiled = definition::read(&app, &deed).await?;
+    publish::publish(&app, &deed, compiled, only_new).await
+}
+
+/// Check a definition without publishing it
+#[utoipa::path(post, path = "/v1/workflows/validate", operation_id = "validate_workflow", tag = "workflows",
+    request_body(content((DefinitionBody = "application/json"), (String = "application/yaml"))),
+    responses((status = 200, description = "The definition is valid.", body = definition::Validated)))]
+pub(crate) async fn validate(State(app): State<Shared>, query: Query, deed: Deed) -> Result<Response> {
+    query.finish()?;
+    let compiled = definition::read(&app, &deed).await?;
+    Ok(Json(compiled.validated()).into_response())
+}
+
+/// Read a workflow with its latest definition
+#[utoipa::path(get, path = "/v1/workflows/{name}", operation_id = "get_workflow", tag = "workflows",
+    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")),
+    responses((status = 200, description = "The workflow.", body = WorkflowView, headers(("ETag" = String))), NotFound))]
+pub(crate) async fn get(State(app): State<Shared>, caller: Caller, at: At, query: Query) -> Result<Response> {
+    query.finish()?;
+    let row = load(&app, &caller, at.get("name")).await?;
+    let version = app.store.get_version(caller.tenant, &row.name, Some(row.latest_version)).await?;
+    let version = version.ok_or_else(|| Problem::not_found("workflow"))?;
+    let tag = etag(row.revision);
+    let view = WorkflowView { summary: row.into(), spec: raw(version.spec)? };
+    Ok(([tag], Json(view)).into_response())
+}
+
+/// Change a workflow
+///
+/// The definition must carry the name in the address. `If-Match` says which revision is changed;
+/// `If-None-Match: *` makes a workflow that must not exist yet.
+#[utoipa::path(put, path = "/v1/workflows/{name}", operation_id = "put_workflow", tag = "workflows",
+    params(
+        ("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read, or `*`.", pattern = r#"^(\*|"[0-9]{1,9}")$"#),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: there must be none.", pattern = r"^\*$"),
+    ),
+    request_body(content((DefinitionBody = "application/json"), (String = "application/yaml"))),
+    responses(
+        (status = 201, description = "The workflow was made.", body = Published, headers(("Location" = String), ("ETag" = String))),
+        (status = 200, description = "The workflow was changed.", body = Published, headers(("ETag" = String))),
+        NotFound, PreconditionFailed, PreconditionRequired,
+    ))]
+pub(crate) async fn put(
+    State(app): State<Shared>,
+    at: At,
+    query: Query,
+    headers: HeaderMap,
+    deed: Deed,
+) -> Result<Response> {
+    query.finish()?;
+    let name = at.get("name");
+    let only_new = if_none_match(&headers)?;
+    let wanted = if_match(&headers)?;
+    let compiled = definition::read(&app, &deed).await?;
+    if compiled.definition.name != name {
+        let detail = format!("the definition is named `{}`, the address `{name}`", compiled.definition.name);
+        return Err(Problem::body(format!("{}/name", compiled.base), detail));
+    }
+    let precondition = match (wanted, only_new) {
+        (None, false) => return Err(precondition_required()),
+        (None, true) => Precondition::Absent,
+        (Some(wanted), _) => {
+            Precondition::Revision(expected_revision(&app, &deed.caller, name, wanted).await?)
+        }
+    };
+    publish::put(&app, &deed, compiled, precondition).await
+}
+
+/// Hide a workflow
+///
+/// It can no longer be started. Its versions stay for the runs that began with them.
+#[utoipa::path(delete, path = "/v1/workflows/{name}", operation_id = "delete_workflow", tag = "workflows",
+    params(
+        ("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read, or `*`.", pattern = r#"^(\*|"[0-9]{1,9}")$"#),
+    ),
+    responses((status = 204, description = "It is hidden."), NotFound, PreconditionFailed, PreconditionRequired))]
+pub(crate) async fn delete(
+    State(app): State<Shared>,
+    caller: Caller,
+    at: At,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<StatusCode> {
+    query.finish()?;
+    let name = at.get("name");
+    let wanted = if_match(&headers)?.ok_or_else(precondition_required)?;
+    let revision = expected_revision(&app, &caller, name, wanted).await?;
+    let (tenant, store, name) = (caller.tenant, app.store.clone(), name.to_owned());
+    match to_the_end(async move { store.delete_workflow(tenant, &name, Some(revision)).await }).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(Problem::not_found("workflow")),
+        Err(WriteError::Moved) => Err(precondition_failed()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+async fn load(app: &App, caller: &Caller, name: &str) -> Result<WorkflowRow> {
+    let row = app.store.get_workflow(caller.tenant, name).await?;
+    row.ok_or_else(|| Problem::not_found("workflow"))
+}
+
+// ---- revisions as entity tags ------------------------------------------------------------------
+
+/// What `If-Match` asks for.
+enum Wanted {
+    /// `*`: whatever there is.
+    Any,
+    Revision(u32),
+    /// An entity tag that no revision has: of another server, or weak.
+    Unknown,
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<Wanted>> {
+    let Some(text) = header_text(headers, &header::IF_MATCH, "If-Match")? else { return Ok(None) };
+    if text == "*" {
+        return Ok(Some(Wanted::Any));
+    }
+    let Some(tag) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {
+        return Err(Problem::header("If-Match", "one strong entity tag in quotes, or `*`"));
+    };
+    Ok(Some(tag.parse().map_or(Wanted::Unknown, Wanted::Revision)))
+}
+
+fn if_none_match(headers: &HeaderMap) -> Result<bool> {
+    match header_text(headers, &header::IF_NONE_MATCH, "If-None-Match")? {
+        None => Ok(false),
+        Some("*") => Ok(true),
+        Some(_) => Err(Problem::header("If-None-Match", "only `*` makes sense here")),
+    }
+}
+
+async fn expected_revision(app: &App, caller: &Caller, name: &str, wanted: Wanted) -> Result<u32> {
+    let row = load(app, caller, name).await?;
+    match wanted {
+        Wanted::Any => Ok(row.revision),
+        Wanted::Revision(revision) if revision == row.revision => Ok(revision),
+        Wanted::Revision(_) | Wanted::Unknown => Err(precondition_failed()),
+    }
+}
+
+fn precondition_required() -> Problem {
+    Problem::new(Code::PreconditionRequired, "Send `If-Match` with the `ETag` that you have read.")
+}
+
+fn precondition_failed() -> Problem {
+    Problem::new(Code::PreconditionFailed, "The workflow is not what the request expects; read it again.")
+}
+
+fn etag(revision: u32) -> (HeaderName, HeaderValue) {
+    let tag = format!("\"{revision}\"");
+    (header::ETAG, HeaderValue::from_str(&tag).expect("a number in quotes is a header value"))
+}
+
+fn raw(spec: String) -> Result<Box<RawValue>> {
+    RawValue::from_string(spec).map_err(|error| StoreError::Damaged(error.to_string()).into())
+}

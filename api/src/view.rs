@@ -1,0 +1,389 @@
+//! What clients see of runs: the shapes in JSON, and their description.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use windlass_model::present::{self, StepView};
+use windlass_model::state::Phase;
+use windlass_model::{
+    Actor, EventSeq, PauseReason, Payload, Priority, RunId, RunState, RunStatus, StepError, StepStatus,
+    Timestamp,
+};
+use windlass_store::{Labels, RunRow};
+
+use crate::app::Folded;
+
+// ---- words that the model owns -----------------------------------------------------------------
+
+fn words(all: impl IntoIterator<Item = &'static str>, nullable: bool) -> RefOr<Schema> {
+    let mut values: Vec<Value> = all.into_iter().map(Value::from).collect();
+    let mut types = vec![Type::String];
+    if nullable {
+        types.push(Type::Null);
+        values.push(Value::Null);
+    }
+    let kind = if nullable { SchemaType::Array(types) } else { SchemaType::Type(Type::String) };
+    ObjectBuilder::new().schema_type(kind).enum_values(Some(values)).build().into()
+}
+
+pub(crate) fn run_status() -> RefOr<Schema> {
+    words(RunStatus::ALL.iter().map(|status| status.as_str()), false)
+}
+
+pub(crate) fn pause_reason() -> RefOr<Schema> {
+    words(PauseReason::ALL.iter().map(|reason| reason.as_str()), true)
+}
+
+pub(crate) fn priority() -> RefOr<Schema> {
+    words(Priority::ALL.iter().map(|priority| priority.as_str()), false)
+}
+
+fn outcome() -> RefOr<Schema> {
+    words(["succeeded", "partial_failure", "failed", "canceled"], true)
+}
+
+fn step_status() -> RefOr<Schema> {
+    use StepStatus::{Canceled, Failed, Paused, Pending, Running, Skipped, Succeeded, Waiting};
+    let all = [Pending, Running, Waiting, Paused, Succeeded, Failed, Skipped, Canceled];
+    words(all.into_iter().map(StepStatus::as_str), false)
+}
+
+// ---- runs --------------------------------------------------------------------------------------
+
+/// A run in a list: narrow, without payloads.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunSummary)]
+pub(crate) struct RunSummary {
+    #[schema(value_type = String, format = Uuid)]
+    pub id: RunId,
+    pub workflow: String,
+    /// Version of the published workflow; null when the definition came inline.
+    #[schema(required)]
+    pub version: Option<u32>,
+    #[schema(schema_with = run_status)]
+    pub status: RunStatus,
+    #[schema(schema_with = pause_reason)]
+    pub paused_reason: Option<PauseReason>,
+    #[schema(schema_with = priority)]
+    pub priority: Priority,
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub labels: Labels,
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub ended_at: Option<Timestamp>,
+    #[schema(value_type = String, format = DateTime)]
+    pub last_activity_at: Timestamp,
+    /// When time alone moves the run next.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub wake_at: Option<Timestamp>,
+    /// Type of the error that ended the run.
+    #[schema(required)]
+    pub error_type: Option<String>,
+}
+
+impl From<RunRow> for RunSummary {
+    fn from(row: RunRow) -> Self {
+        Self {
+            id: row.id,
+            workflow: row.workflow,
+            version: row.workflow_version,
+            status: row.status,
+            paused_reason: row.paused_reason,
+            priority: row.priority,
+            labels: row.labels,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            last_activity_at: row.last_activity_at,
+            wake_at: row.wake_at,
+            error_type: row.error,
+        }
+    }
+}
+
+/// A run with all its steps.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Run)]
+pub(crate) struct RunView<'a> {
+    #[schema(value_type = String, format = Uuid)]
+    pub id: RunId,
+    pub workflow: &'a str,
+    /// Version of the published workflow; null when the definition came inline.
+    #[schema(required)]
+    pub version: Option<u32>,
+    #[schema(schema_with = run_status)]
+    pub status: RunStatus,
+    #[schema(schema_with = pause_reason)]
+    pub paused_reason: Option<PauseReason>,
+    /// What to know about the pause.
+    #[schema(required)]
+    pub paused_message: Option<&'a str>,
+    /// For `type: steps`: index of the first step that has not ended, or the number of steps. Else null.
+    #[schema(required)]
+    pub current_step_index: Option<usize>,
+    #[schema(schema_with = priority)]
+    pub priority: Priority,
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub labels: &'a Labels,
+    #[schema(value_type = Value)]
+    pub inputs: &'a Payload,
+    #[schema(value_type = Value)]
+    pub output: &'a Payload,
+    /// How the run ended, in more detail than its status: a completed run whose failures were continued
+    /// is a `partial_failure`. Null before the end.
+    #[schema(schema_with = outcome)]
+    pub outcome: Option<&'static str>,
+    #[schema(value_type = Option<StepErrorView>, required)]
+    pub error: Option<&'a StepError>,
+    #[schema(value_type = Object)]
+    pub created_by: &'a Actor,
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub ended_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub deadline_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub wake_at: Option<Timestamp>,
+    #[schema(value_type = String, format = DateTime)]
+    pub last_activity_at: Timestamp,
+    /// Seq of the last event.
+    #[schema(value_type = u32)]
+    pub seq: EventSeq,
+    #[schema(value_type = Vec<Step>)]
+    pub steps: Vec<StepView<'a>>,
+}
+
+impl Folded {
+    pub(crate) fn view(&self) -> RunView<'_> {
+        let Self { row, plan, state } = self;
+        RunView {
+            id: row.id,
+            workflow: &row.workflow,
+            version: row.workflow_version,
+            status: row.status,
+            paused_reason: row.paused_reason,
+            paused_message: match &state.phase {
+                Phase::Paused { message, .. } => message.as_deref(),
+                _ => None,
+            },
+            current_step_index: present::current_step_index(plan, state),
+            priority: row.priority,
+            labels: &row.labels,
+            inputs: &state.inputs,
+            output: &state.output,
+            outcome: outcome_of(state),
+            error: state.error.as_ref(),
+            created_by: &state.requester,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            deadline_at: state.deadline_at,
+            wake_at: row.wake_at,
+            last_activity_at: row.last_activity_at,
+            seq: state.last_seq,
+            steps: present::step_views(plan, state),
+        }
+    }
+}
+
+fn outcome_of(state: &RunState) -> Option<&'static str> {
+    match state.phase {
+        Phase::Completed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
+            Some("partial_failure")
+        }
+        Phase::Completed => Some("succeeded"),
+        Phase::Failed => Some("failed"),
+        Phase::Canceled => Some("canceled"),
+        Phase::Active | Phase::Paused { .. } | Phase::Failing | Phase::Canceling => None,
+    }
+}
+
+/// What a command has done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Receipt {
+    #[schema(value_type = String, format = Uuid)]
+    pub run_id: RunId,
+    /// The run's status with this command in its log. What follows from it is concluded by an engine.
+    #[schema(schema_with = run_status)]
+    pub status: RunStatus,
+    #[schema(schema_with = pause_reason)]
+    pub paused_reason: Option<PauseReason>,
+    /// Seq of the event that records the command.
+    #[schema(value_type = u32)]
+    pub seq: EventSeq,
+}
+
+// ---- shapes of the model, described ------------------------------------------------------------
+
+/// Describes [`StepView`]; a test holds real answers against it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct Step {
+    /// Id of the node in the definition.
+    node: String,
+    /// Kind of the node: `http`, `script`, `approval`, …
+    kind: String,
+    /// Index of the item inside a fan-out.
+    #[schema(required)]
+    item: Option<u32>,
+    #[schema(schema_with = step_status)]
+    status: String,
+    /// The current or last attempt; 0 before the first.
+    attempt: u16,
+    /// Attempts that have ended, oldest first.
+    attempts: Vec<AttemptView>,
+    #[schema(format = DateTime, required)]
+    started_at: Option<String>,
+    #[schema(format = DateTime, required)]
+    ended_at: Option<String>,
+    /// Any JSON; `{"$blob": {digest, size_bytes, preview}}` when it is larger than 64 KiB.
+    output: Value,
+    #[schema(required)]
+    error: Option<StepErrorView>,
+    #[schema(required)]
+    waiting_on: Option<WaitingOn>,
+    artifacts: Vec<ArtifactView>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = Attempt)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct AttemptView {
+    attempt: u16,
+    #[schema(schema_with = attempt_outcome)]
+    outcome: String,
+    #[schema(format = DateTime, required)]
+    started_at: Option<String>,
+    #[schema(format = DateTime)]
+    ended_at: String,
+    error: Option<StepErrorView>,
+}
+
+const ATTEMPT_OUTCOMES: [&str; 5] = ["succeeded", "failed", "timed_out", "canceled", "lost"];
+
+fn attempt_outcome() -> RefOr<Schema> {
+    words(ATTEMPT_OUTCOMES, false)
+}
+
+/// Null while the attempt runs.
+pub(crate) fn open_attempt_outcome() -> RefOr<Schema> {
+    words(ATTEMPT_OUTCOMES, true)
+}
+
+#[derive(ToSchema)]
+#[schema(as = StepError)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct StepErrorView {
+    /// Dotted lower case: `timeout`, `http.503`, `script.exit_2`, …
+    #[schema(rename = "type")]
+    r#type: String,
+    /// One sentence for people.
+    message: String,
+    details: Option<Value>,
+}
+
+/// What a step waits for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct WaitingOn {
+    #[schema(schema_with = wait_reasons)]
+    on: String,
+    /// Of the signal, when it waits for one.
+    name: Option<String>,
+    #[schema(format = DateTime, required)]
+    until: Option<String>,
+    gate: Option<GateDescription>,
+}
+
+fn wait_reasons() -> RefOr<Schema> {
+    words(["timer", "signal", "approval", "retry"], false)
+}
+
+/// An open gate: what to show to whom.
+#[derive(ToSchema)]
+#[schema(as = Gate)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct GateDescription {
+    attempt: u16,
+    show: Value,
+    digest: String,
+    #[schema(format = DateTime)]
+    requested_at: String,
+    #[schema(format = DateTime, required)]
+    expires_at: Option<String>,
+    granted_by: Vec<String>,
+    min: u32,
+    any_of: Vec<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = Artifact)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct ArtifactView {
+    name: String,
+    media_type: String,
+    digest: String,
+    size_bytes: u64,
+    preview: String,
+}
+
+/// One entry of a run's log.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct Envelope {
+    #[schema(schema_with = run_event)]
+    r#type: String,
+    #[schema(format = Uuid)]
+    run_id: String,
+    /// 1, 2, 3, … without gaps.
+    seq: u32,
+    #[schema(format = DateTime)]
+    at: String,
+    /// `type`, `actor`, for steps `node` and `attempt`, and what the type adds.
+    event: EventView,
+}
+
+fn run_event() -> RefOr<Schema> {
+    words(["run.event"], false)
+}
+
+#[derive(ToSchema)]
+#[schema(as = Event)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct EventView {
+    #[schema(schema_with = event_types)]
+    r#type: String,
+    node: Option<String>,
+    attempt: Option<u16>,
+    /// Fencing token of the engine that wrote it.
+    epoch: Option<u32>,
+    /// `{kind: user | system, id, roles}`
+    #[schema(value_type = Object)]
+    actor: Value,
+}
+
+fn event_types() -> RefOr<Schema> {
+    words(windlass_model::EventBody::KINDS.iter().map(|(_, name)| *name), false)
+}
+
+/// An example that a reader, or a machine that tries things, can use as it is.
+pub(crate) fn example_spec() -> Value {
+    json!({
+        "version": 1,
+        "name": "hello",
+        "type": "steps",
+        "inputs": { "type": "object", "properties": { "name": { "type": "string", "default": "world" } } },
+        "steps": [
+            { "id": "greet", "type": "transform", "output": { "text": "Hello, ${{ inputs.name }}!" } },
+            { "id": "agree", "type": "approval", "show": "${{ nodes.greet.output.text }}" }
+        ]
+    })
+}
