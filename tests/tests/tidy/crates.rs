@@ -13,9 +13,19 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
     ("windlass-model", &[]),
     ("windlass-store", &["windlass-model"]),
     ("windlass-store-sqlite", &["windlass-store", "windlass-model"]),
+    ("windlass-store-postgres", &["windlass-store", "windlass-model"]),
     ("windlass-bus", &["windlass-model"]),
     ("windlass-engine", &["windlass-store", "windlass-bus", "windlass-model"]),
-    ("windlass-boot", &["windlass-store-sqlite", "windlass-store", "windlass-bus", "windlass-model"]),
+    (
+        "windlass-boot",
+        &[
+            "windlass-store-sqlite",
+            "windlass-store-postgres",
+            "windlass-store",
+            "windlass-bus",
+            "windlass-model",
+        ],
+    ),
     ("windlass-api", &["windlass-boot", "windlass-store", "windlass-bus", "windlass-model"]),
     (
         "windlass-worker",
@@ -35,8 +45,9 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
         ],
     ),
     // These speak to the built program and know it from outside.
-    ("scenarios", &[]),
-    ("bench", &[]),
+    ("scenarios", &["servers"]),
+    ("servers", &[]),
+    ("bench", &["servers"]),
     ("xtask", &[]),
 ];
 
@@ -46,7 +57,10 @@ const TESTS_MAY_LEAN_ON: &[(&str, &[&str])] = &[
     ("windlass-engine", &["windlass-store-sqlite"]),
     ("windlass-api", &["windlass-store-sqlite"]),
     ("windlass-worker", &["windlass-store-sqlite"]),
-    ("windlass-bus", &["windlass-store"]),
+    ("windlass-bus", &["windlass-store", "servers"]),
+    ("windlass-store-postgres", &["servers"]),
+    ("windlass-boot", &["servers"]),
+    ("windlass", &["servers"]),
 ];
 
 /// Whatever does IO, waits, or needs a runtime: the model is a function.
