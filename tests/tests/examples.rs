@@ -122,6 +122,7 @@ fn repository() -> TempDir {
         "No area here",
         r#"api: Say "no" to C:\paths, 100% of them"#,
         "engine: Zeitzonen für Ägypten, 日本",
+        "engine, store: Two areas: one change",
         "docs: $(touch /tmp/never) `id` ${HOME} ${{ secrets.KEY }}",
     ] {
         git(folder.path(), &["commit", "--quiet", "--allow-empty", "--message", subject]);
@@ -156,6 +157,10 @@ const NOTES: &[&str] = &[
     "- Zeitzonen für Ägypten, 日本",
     "- Renew the session while a node runs",
     "",
+    "## engine, store",
+    "",
+    "- Two areas: one change",
+    "",
     "## other",
     "",
     "- No area here",
@@ -167,7 +172,7 @@ fn release_notes_are_grouped_approved_and_written_as_an_artifact() {
     let path = format!("repository={}", repository.path().display());
     let ran = run("release-notes/workflow.yaml", &["--yes", "-i", &path]);
     assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
-    assert_eq!(ran.run["output"], json!({ "commits": 5, "areas": ["api", "docs", "engine", "other"] }));
+    assert_eq!(ran.run["output"], json!({ "commits": 6, "areas": ["api", "docs", "engine", "engine, store", "other"] }));
     assert_eq!(without_hashes(&ran.artifacts["release-notes.md"]), NOTES);
 }
 
@@ -177,7 +182,7 @@ fn release_notes_are_about_the_folder_one_stands_in() {
     let ran =
         run_in(repository.path(), "release-notes/workflow.yaml", &["--yes", "-i", "range=HEAD~2..HEAD"]);
     assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
-    assert_eq!(ran.run["output"], json!({ "commits": 2, "areas": ["docs", "engine"] }));
+    assert_eq!(ran.run["output"], json!({ "commits": 2, "areas": ["docs", "engine, store"] }));
 }
 
 #[test]
