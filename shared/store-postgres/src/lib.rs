@@ -1,0 +1,1 @@
+//! The store port on PostgreSQL: many processes, one database.

@@ -1,0 +1,27 @@
+//! Throw-away servers for tests: private, on a free port, in a temporary folder, gone when the test is.
+//!
+//! [`Postgres::start`] and [`Redis::start`] give a server that one test may kill, freeze and start again.
+//! [`Postgres::shared`] gives one that all tests of this machine share, each in a schema of its own, because
+//! starting a server takes longer than most tests.
+//!
+//! A server outlives nobody: a small shell watches the test that started it, and cleans up even when the test
+//! was killed.
+
+mod account;
+mod folder;
+mod postgres;
+mod process;
+mod redis;
+mod shared;
+
+pub use postgres::Postgres;
+pub use redis::Redis;
+pub use shared::SharedPostgres;
+
+use std::net::TcpListener;
+
+/// A port that nobody listens on at this moment.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on the loopback");
+    listener.local_addr().expect("a bound listener has an address").port()
+}

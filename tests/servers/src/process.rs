@@ -1,0 +1,146 @@
+//! A server's process: started, killed, frozen, and watched so that it never outlives its test.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than any server takes on a busy machine.
+const START_MAX: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Ends the process whose id stands in `$1/pid`, with its children, frozen or not, and removes the folder.
+pub(crate) const CLEAN_UP: &str = r#"
+pid=$(cat "$1/pid" 2>/dev/null)
+if [ -n "$pid" ]; then
+    children=$(grep -ls "^PPid:[[:space:]]*$pid$" /proc/[0-9]*/status | tr -dc '0-9\n')
+    kill -KILL $pid $children 2>/dev/null
+fi
+rm -rf "$1"
+"#;
+
+/// A process in a folder of its own. Both are gone when this is dropped, or when we are.
+pub(crate) struct Process {
+    pub(crate) folder: PathBuf,
+    child: Option<Child>,
+    watcher: Child,
+    /// The watcher cleans up when this closes, for whatever reason.
+    alive: Option<ChildStdin>,
+}
+
+impl Process {
+    pub(crate) fn in_folder(folder: PathBuf) -> Self {
+        let script = format!("read -r nothing\n{CLEAN_UP}");
+        let mut watcher = Command::new("sh")
+            .args(["-c", &script, "watcher"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Whoever interrupts the tests must not interrupt the one who cleans up.
+            .process_group(0)
+            .spawn()
+            .expect("a shell");
+        let alive = watcher.stdin.take();
+        Self { folder, child: None, watcher, alive }
+    }
+
+    /// Starts the server; `is_ready` is asked until it says yes, or the server has ended.
+    pub(crate) fn start(&mut self, command: &mut Command, is_ready: impl Fn() -> bool) -> Result<(), String> {
+        let child = spawn(command, &self.folder).map_err(|error| format!("{command:?}: {error}"))?;
+        let child = self.child.insert(child);
+        wait_until_ready(child, is_ready)
+            .map_err(|problem| format!("{problem}\n{}", last_words(&self.folder)))
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Frozen ones, too: this signal cannot be put off.
+            child.kill().expect("our own child");
+            child.wait().expect("our own child");
+        }
+    }
+
+    /// Asks the server to end in its own way, and waits for it.
+    pub(crate) fn ask_to_end(&mut self, signal: &str) {
+        if let Some(mut child) = self.child.take() {
+            send(signal, &[child.id()]);
+            child.wait().expect("our own child");
+        }
+    }
+
+    /// Sends a signal to the server and its children.
+    pub(crate) fn send_to_all(&self, signal: &str) {
+        if let Some(child) = &self.child {
+            let mut processes = vec![child.id()];
+            processes.extend(children_of(child.id()));
+            send(signal, &processes);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        let _ = self.watcher.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts a server whose id and words lie in its folder.
+pub(crate) fn spawn(command: &mut Command, folder: &Path) -> io::Result<Child> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).spawn()?;
+    std::fs::write(folder.join("pid"), child.id().to_string())?;
+    Ok(child)
+}
+
+pub(crate) fn wait_until_ready(child: &mut Child, is_ready: impl Fn() -> bool) -> Result<(), String> {
+    let began = Instant::now();
+    while !is_ready() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("the server ended at once: {status}"));
+        }
+        if began.elapsed() > START_MAX {
+            return Err(format!("the server is not ready after {START_MAX:?}"));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+fn last_words(folder: &Path) -> String {
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let lines: Vec<_> = log.lines().rev().take(20).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+fn send(signal: &str, processes: &[u32]) {
+    let processes = processes.iter().map(ToString::to_string);
+    let script = r#"kill "-$0" "$@""#;
+    // A child may have ended since it was listed.
+    let _ = Command::new("sh").args(["-c", script, signal]).args(processes).stderr(Stdio::null()).status();
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let wanted = format!("PPid:\t{parent}");
+    let processes = std::fs::read_dir("/proc").expect("this machine lists its processes");
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|id: &u32| {
+            std::fs::read_to_string(format!("/proc/{id}/status"))
+                .is_ok_and(|status| status.lines().any(|line| line == wanted))
+        })
+        .collect()
+}
+
+/// The first of these programs that is installed, on the PATH or in one of the other folders.
+pub(crate) fn find(names: &[&str], elsewhere: &[PathBuf]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).chain(elsewhere.iter().cloned()).collect();
+    names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|it| it.is_file())
+}

@@ -1,0 +1,87 @@
+//! A Redis server of one test.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{self, Process};
+use crate::{folder, free_port};
+
+/// A server that keeps nothing on disk. Stopped and removed when dropped.
+pub struct Redis {
+    process: Process,
+    program: PathBuf,
+    port: u16,
+}
+
+impl Redis {
+    /// # Panics
+    /// When neither Redis nor Valkey is installed, with the command that installs one.
+    pub fn start() -> Self {
+        let program = process::find(&["redis-server", "valkey-server"], &[])
+            .expect("Redis is not installed: run `cargo xtask setup`");
+        let process = Process::in_folder(folder::fresh("redis"));
+        let mut server = Self { process, program, port: free_port() };
+        server.start_again();
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Forgets everything, as if it had lost its disk.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn flush(&self) {
+        let answer = ask(self.port, "FLUSHALL").expect("the server answers");
+        assert_eq!(answer, "+OK");
+    }
+
+    /// `kill -9`; everything in it is lost.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, empty, on the same port.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn start_again(&mut self) {
+        let Self { process, program, port } = self;
+        let mut command = Command::new(program);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]).arg("--dir").arg(&process.folder);
+        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        let is_ready = || ask(*port, "PING").is_ok_and(|answer| answer == "+PONG");
+        if let Err(problem) = process.start(&mut command, is_ready) {
+            panic!("Redis: {problem}");
+        }
+    }
+
+    /// Stops the clockwork: connections stay open, and nothing answers.
+    pub fn freeze(&self) {
+        self.process.send_to_all("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.process.send_to_all("CONT");
+    }
+}
+
+/// One word to the server, and the first line of what it says.
+fn ask(port: u16, word: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(format!("{word}\r\n").as_bytes())?;
+    let mut answer = [0; 256];
+    let bytes = stream.read(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer[..bytes]);
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,109 @@
+//! One PostgreSQL server for all tests of this machine, however many processes they run in.
+//!
+//! Whoever uses it holds a shared lock on a file. The first user starts the server and a watcher, and the
+//! watcher ends it a few seconds after the last user has gone.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::free_port;
+use crate::postgres::{Installation, url};
+use crate::process::{self, CLEAN_UP};
+
+/// Seconds between two looks of the watcher: test processes follow each other faster than that.
+const LOOK_EVERY_SECONDS: u32 = 5;
+
+/// The server, for as long as this process lives.
+pub struct SharedPostgres {
+    url: String,
+    /// Its lock is held until this process ends.
+    _users: File,
+}
+
+static JOINED: OnceLock<SharedPostgres> = OnceLock::new();
+
+impl SharedPostgres {
+    pub(crate) fn join() -> &'static Self {
+        JOINED.get_or_init(|| {
+            let place = Place::of_this_account();
+            let users = place.lock_file("users");
+            // Waits while a watcher is ending the server.
+            users.lock_shared().expect("files can be locked");
+            Self { url: url(place.running_port()), _users: users }
+        })
+    }
+
+    /// Of the database `postgres`, for its superuser, over TCP. Whoever uses it makes a schema or a database of
+    /// their own.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+struct Place(PathBuf);
+
+impl Place {
+    fn of_this_account() -> Self {
+        let account = std::env::var("USER").unwrap_or_default();
+        let account: String = account.chars().filter(char::is_ascii_alphanumeric).collect();
+        let place = std::env::temp_dir().join(format!("windlass-servers-{account}"));
+        std::fs::create_dir_all(&place).expect("the folder for temporary files can be written to");
+        Self(place)
+    }
+
+    fn lock_file(&self, name: &str) -> File {
+        let options = File::options().create(true).truncate(false).write(true).open(self.0.join(name));
+        options.expect("the folder for temporary files can be written to")
+    }
+
+    /// The port of the server, which is started when there is none. The caller is a user already.
+    fn running_port(&self) -> u16 {
+        let starting = self.lock_file("starting");
+        starting.lock().expect("files can be locked");
+        let installation = Installation::find();
+        let folder = self.0.join("postgres");
+        let port = std::fs::read_to_string(folder.join("port")).ok().and_then(|port| port.parse().ok());
+        match port.filter(|port| installation.is_ready(&folder, *port)) {
+            Some(port) => port,
+            None => self.start(&installation, &folder),
+        }
+        // Dropped, the lock is free for the next.
+    }
+
+    fn start(&self, installation: &Installation, folder: &Path) -> u16 {
+        // What is left of a server that was killed together with its watcher.
+        let _ = Command::new("sh").args(["-c", CLEAN_UP, "sh"]).arg(folder).status();
+        std::fs::create_dir_all(folder).expect("the folder for temporary files can be written to");
+        installation.prepare(folder);
+        let port = free_port();
+        let mut server =
+            process::spawn(&mut installation.server(folder, port), folder).expect("postgres can be started");
+        self.watch(folder);
+        if let Err(problem) = process::wait_until_ready(&mut server, || installation.is_ready(folder, port)) {
+            panic!("PostgreSQL: {problem}; its log lies in {}", folder.display());
+        }
+        std::fs::write(folder.join("port"), port.to_string()).expect("our own folder");
+        port
+    }
+
+    fn watch(&self, folder: &Path) {
+        let script = format!(
+            "while sleep {LOOK_EVERY_SECONDS}; do\n\
+             flock --exclusive --nonblock \"$2\" sh -c '{CLEAN_UP}' sh \"$1\" && exit\n\
+             done"
+        );
+        Command::new("sh")
+            .args(["-c", &script, "watcher"])
+            .arg(folder)
+            .arg(self.0.join("users"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("a shell");
+    }
+}
