@@ -79,7 +79,7 @@ create index workflow_runs_by_workflow on workflow_runs (tenant, workflow, id);
 -- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held.
 create index workflow_runs_claimable on workflow_runs (priority, id)
     where lease_owner is null and status in ('queued', 'running', 'canceling');
-create index workflow_runs_by_wake_at on workflow_runs (wake_at, priority)
+create index workflow_runs_by_wake_at on workflow_runs (wake_at)
     where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null;
 create index workflow_runs_held on workflow_runs (lease_owner) where lease_owner is not null;
 create index workflow_runs_moved on workflow_runs (lease_owner) where attention = 1;

@@ -13,6 +13,8 @@ mod migrate;
 mod open;
 mod outbox;
 mod owner;
+#[cfg(test)]
+mod query_plans;
 mod queue;
 mod readers;
 mod replies;

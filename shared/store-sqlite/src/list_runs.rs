@@ -34,15 +34,20 @@ pub(crate) fn list(
 }
 
 /// One statement that an index answers in the order wanted, and its values.
-struct Search {
-    sql: String,
+pub(crate) struct Search {
+    pub(crate) sql: String,
     values: Vec<Box<dyn ToSql>>,
 }
 
 impl Search {
     /// One search; or one per status, because each alone is a walk along an index, newest first, while all
     /// together would have to be sorted first.
-    fn all_of(tenant: TenantId, filter: &RunFilter, before: Option<RunId>, limit: u32) -> Vec<Self> {
+    pub(crate) fn all_of(
+        tenant: TenantId,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Vec<Self> {
         let mut statuses = filter.statuses.clone();
         statuses.sort();
         statuses.dedup();

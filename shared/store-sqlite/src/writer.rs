@@ -157,3 +157,138 @@ fn run_group(connection: &Connection, clock: &Clock, group: &mut [Box<dyn Job>])
     }
     run("commit")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<i64, WriteError>>;
+
+    fn table() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "create table parent (id integer primary key);
+                 create table it (n integer primary key, parent integer references parent (id) deferrable initially deferred);
+                 pragma foreign_keys = on;",
+            )
+            .unwrap();
+        connection
+    }
+
+    fn rows(connection: &Connection) -> Vec<i64> {
+        let mut statement = connection.prepare("select n from it order by n").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    fn insert(n: i64) -> (Box<dyn Job>, Answer) {
+        job(move |db, _| {
+            db.execute("insert into it (n) values (?1)", [n])?;
+            Ok(n)
+        })
+    }
+
+    /// Writes `n`, then finds a reason not to.
+    fn refuse(n: i64) -> (Box<dyn Job>, Answer) {
+        job(move |db, _| {
+            db.execute("insert into it (n) values (?1)", [n])?;
+            Err(WriteError::Moved.into())
+        })
+    }
+
+    fn run(connection: &Connection, jobs: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<i64, WriteError>> {
+        let (mut group, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+        write_group(connection, &Clock::system(), &mut group);
+        assert!(connection.is_autocommit());
+        answers.into_iter().map(|mut answer| answer.try_recv().expect("everyone is answered")).collect()
+    }
+
+    #[test]
+    fn a_job_that_fails_is_undone_alone() {
+        let connection = table();
+        let answers = run(&connection, vec![insert(1), refuse(2), insert(3), insert(1), insert(4)]);
+        assert!(matches!(answers[0], Ok(1)) && matches!(answers[2], Ok(3)) && matches!(answers[4], Ok(4)));
+        assert!(matches!(answers[1], Err(WriteError::Moved)));
+        assert!(matches!(answers[3], Err(WriteError::Store(StoreError::Refused(_)))), "{:?}", answers[3]);
+        assert_eq!(rows(&connection), [1, 3, 4]);
+    }
+
+    #[test]
+    fn a_job_that_fails_alone_is_undone() {
+        let connection = table();
+        assert!(matches!(run(&connection, vec![refuse(1)])[..], [Err(WriteError::Moved)]));
+        assert_eq!(rows(&connection), [] as [i64; 0]);
+        assert!(matches!(run(&connection, vec![insert(1)])[..], [Ok(1)]));
+    }
+
+    #[test]
+    fn a_job_that_panics_harms_nobody() {
+        let connection = table();
+        let panicking = || {
+            job(|db: &Connection, _| -> Result<i64, Fault> {
+                db.execute("insert into it (n) values (9)", [])?;
+                panic!("on purpose")
+            })
+        };
+        let answers = run(&connection, vec![insert(1), panicking(), insert(2)]);
+        assert!(matches!(answers[1], Err(WriteError::Store(StoreError::Refused(_)))));
+        run(&connection, vec![panicking()]);
+        assert_eq!(rows(&connection), [1, 2]);
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_everyone() {
+        let connection = table();
+        // A deferred foreign key is checked at COMMIT.
+        let dangling = job(|db: &Connection, _| {
+            db.execute("insert into it (n, parent) values (2, 4711)", [])?;
+            Ok(2)
+        });
+        let answers = run(&connection, vec![insert(1), dangling, refuse(3)]);
+        for answer in &answers {
+            assert!(matches!(answer, Err(WriteError::Store(StoreError::Unavailable(_)))), "{answer:?}");
+        }
+        assert_eq!(rows(&connection), [] as [i64; 0]);
+        assert!(matches!(run(&connection, vec![insert(1)])[..], [Ok(1)]));
+    }
+
+    #[test]
+    fn a_transaction_that_the_database_undid_fails_everyone() {
+        let connection = table();
+        let undone = job(|db: &Connection, _| -> Result<i64, Fault> {
+            // As SQLite does by itself on a full disk.
+            db.execute_batch("rollback")?;
+            Err(Fault::refused("the disk is full"))
+        });
+        let answers = run(&connection, vec![insert(1), undone, insert(2)]);
+        for answer in &answers {
+            assert!(matches!(answer, Err(WriteError::Store(StoreError::Unavailable(_)))), "{answer:?}");
+        }
+        assert_eq!(rows(&connection), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn a_caller_that_is_gone_changes_nothing() {
+        let connection = table();
+        let (gone, answer) = insert(1);
+        drop(answer);
+        let (other, mut other_answer) = insert(2);
+        write_group(&connection, &Clock::system(), &mut vec![gone, other]);
+        assert!(matches!(other_answer.try_recv(), Ok(Ok(2))));
+        assert_eq!(rows(&connection), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_queued_is_written_before_the_writer_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("create table it (n integer primary key)").unwrap();
+        let writer = Writer::start(connection, Arc::new(Clock::system())).unwrap();
+        for n in 0..1_000 {
+            writer.push(insert(n).0).unwrap();
+        }
+        drop(writer);
+        assert_eq!(rows(&Connection::open(&path).unwrap()).len(), 1_000);
+    }
+}

@@ -60,7 +60,7 @@ pub async fn a_gate_opens_and_closes(subject: &Subject) {
         decision: None,
         decided_by: None,
     };
-    assert_eq!(all(subject).await, [open.clone()]);
+    assert_eq!(all(subject).await, std::slice::from_ref(&open));
 
     let before = subject.clock.now();
     close(subject, &mut hand, granted("review", 3)).await;

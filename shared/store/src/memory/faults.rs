@@ -62,3 +62,41 @@ impl Faults {
 pub(super) fn lost_answer() -> StoreError {
     StoreError::Unavailable("the connection was cut while the commit was on its way".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use windlass_model::SessionId;
+
+    use crate::memory::MemoryStore;
+    use crate::{Sessions, StoreError};
+
+    fn session() -> SessionId {
+        "0190ffff-0000-7000-8000-000000000001".parse().expect("a UUID")
+    }
+
+    #[tokio::test]
+    async fn a_failing_store_does_nothing_and_recovers() {
+        let store = MemoryStore::new();
+        store.faults().fail_next(2);
+        assert!(matches!(store.now().await, Err(StoreError::Unavailable(_))));
+        let renewed = store.renew_session(session(), Duration::from_secs(1)).await;
+        assert!(matches!(renewed, Err(StoreError::Unavailable(_))));
+        assert!(store.tables.lock().unwrap().sessions.is_empty());
+        store.now().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_says_nothing_about_the_commit() {
+        for applied in [false, true] {
+            let store = MemoryStore::new();
+            store.faults().commit_unknown(applied);
+            store.now().await.unwrap();
+            let renewed = store.renew_session(session(), Duration::from_secs(1)).await;
+            assert!(matches!(renewed, Err(StoreError::Unavailable(_))));
+            assert_eq!(!store.tables.lock().unwrap().sessions.is_empty(), applied);
+            store.renew_session(session(), Duration::from_secs(1)).await.unwrap();
+        }
+    }
+}

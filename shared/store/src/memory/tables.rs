@@ -70,12 +70,11 @@ impl Log {
     /// Checks that events may follow, before anything is written.
     pub(super) fn check(&self, events: &[Event]) -> Result<(), StoreError> {
         let (mut outcomes, mut has_ended) = (HashSet::new(), self.has_ended);
-        let mut next = self.events.last().map_or(1, |event| event.seq.0 + 1);
-        for event in events {
-            if event.seq.0 != next {
-                return Err(refused(format!("event {} where {next} must follow", event.seq)));
+        let next = self.events.last().map_or(1, |event| event.seq.0 + 1);
+        for (expected, event) in (next..).zip(events) {
+            if event.seq.0 != expected {
+                return Err(refused(format!("event {} where {expected} must follow", event.seq)));
             }
-            next += 1;
             if event.body.is_terminal() && std::mem::replace(&mut has_ended, true) {
                 return Err(refused("a second end of one run"));
             }
