@@ -1,19 +1,25 @@
-//! Ends the scripts of a worker that was killed.
+//! Ends the scripts of a worker that was killed, and removes their folders.
 //!
 //! A shell holds the reading end of a pipe and a list of process groups. The writing end lies with the
 //! worker and nobody else, so that its death, however sudden, ends the shell's reading; then the groups
-//! are killed. A death signal (`PR_SET_PDEATHSIG`) would reach a script's first process only, and comes
+//! are killed, and the folder goes that all folders of this worker's scripts are in. A death signal (`PR_SET_PDEATHSIG`) would reach a script's first process only, and comes
 //! when the thread that started it ends, not the worker.
 
+use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Lines are `+ GROUP` and `- GROUP`. Signals to the worker's terminal are not the keeper's.
+/// Lines are `+ GROUP` and `- GROUP`; the first argument is the folder. Signals to the worker's terminal
+/// are not the keeper's. What was killed may still be writing: hence the second try, which also
+/// opens folders that a script made read-only.
 const KEEP: &str = r#"
 trap '' HUP INT TERM
+PATH=/usr/bin:/bin
 groups=' '
 while read -r sign group; do
     case $sign in
@@ -22,6 +28,7 @@ while read -r sign group; do
     esac
 done
 for group in $groups; do kill -s KILL -- "-$group"; done
+rm -rf -- "$1" || { sleep 1; chmod -R u+rwX -- "$1"; rm -rf -- "$1"; }
 "#;
 
 static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
@@ -29,10 +36,27 @@ static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
 struct Keeper {
     shell: Child,
     wire: ChildStdin,
+    folder: PathBuf,
 }
 
-/// A writing end for a process that is about to become a script; starts the keeper when there is none.
+/// A writing end for a process that is about to become a script.
 pub(super) fn wire() -> Option<OwnedFd> {
+    let wire = |keeper: &Keeper| keeper.wire.as_fd().try_clone_to_owned();
+    keeper().as_ref().map(wire)?.ok()
+}
+
+/// Where scripts' folders are to be made. Without a keeper they lie among other people's.
+pub(super) fn folder() -> PathBuf {
+    let Some(folder) = keeper().as_ref().map(|keeper| keeper.folder.clone()) else {
+        return std::env::temp_dir();
+    };
+    // Machines that run for long have somebody who tidies up.
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    folder
+}
+
+/// The keeper, which is started when there is none or it has gone.
+fn keeper() -> MutexGuard<'static, Option<Keeper>> {
     let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
     if keeper.as_mut().is_none_or(|keeper| !matches!(keeper.shell.try_wait(), Ok(None))) {
         *keeper = start()
@@ -41,7 +65,7 @@ pub(super) fn wire() -> Option<OwnedFd> {
             })
             .ok();
     }
-    keeper.as_ref().and_then(|keeper| keeper.wire.as_fd().try_clone_to_owned().ok())
+    keeper
 }
 
 /// The group has ended, and its number may soon be another's.
@@ -62,8 +86,10 @@ pub(super) fn announcement(group: libc::pid_t, line: &mut [u8; 16]) -> io::Resul
 }
 
 fn start() -> io::Result<Keeper> {
+    let folder = tempfile::Builder::new().prefix("windlass-scripts-").tempdir()?;
     let mut shell = Command::new("/bin/sh")
-        .args(["-c", KEEP])
+        .args(["-c", KEEP, "windlass-keeper"])
+        .arg(folder.path())
         .env_clear()
         .current_dir("/")
         .process_group(0)
@@ -72,7 +98,7 @@ fn start() -> io::Result<Keeper> {
         .stderr(Stdio::null())
         .spawn()?;
     let wire = shell.stdin.take().ok_or_else(|| io::Error::other("the keeper has no pipe"))?;
-    Ok(Keeper { shell, wire })
+    Ok(Keeper { shell, wire, folder: folder.keep() })
 }
 
 #[cfg(test)]
@@ -91,8 +117,10 @@ mod tests {
         }
         writeln!(keeper.wire, "- {}", sleepers[1].id()).unwrap();
         writeln!(keeper.wire, "- 999999").unwrap();
+        std::fs::create_dir_all(keeper.folder.join("room/work")).unwrap();
         drop(keeper.wire);
         keeper.shell.wait().unwrap();
+        assert!(!keeper.folder.exists());
         for index in [0, 2] {
             assert!(!sleepers[index].wait().unwrap().success());
         }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use windlass_engine::File;
 use windlass_model::StepError;
 
+use super::keeper;
 use crate::nodes::artifact;
 
 /// Removed, with all that is in it, when dropped.
@@ -21,7 +22,7 @@ pub(super) struct Room {
 impl Room {
     pub(super) fn new() -> Result<Self, StepError> {
         let made = || -> io::Result<Self> {
-            let folder = tempfile::Builder::new().prefix("windlass-script-").tempdir()?;
+            let folder = tempfile::Builder::new().prefix("script-").tempdir_in(keeper::folder())?;
             let room = Self { path: folder.path().to_owned(), folder: Some(folder) };
             for part in [room.work(), room.temporary(), room.kept()] {
                 fs::create_dir(part)?;

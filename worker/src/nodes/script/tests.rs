@@ -338,7 +338,7 @@ async fn a_script_out_of_time_leaves_its_log() {
 #[ignore = "the other end of a_worker_that_is_killed_leaves_no_orphans"]
 async fn a_worker_to_be_killed() {
     let mark = std::env::var("TEST_MARK").expect("the other test sets it");
-    let script = "sleep 300 & echo $! $$ > \"$MARK\"; wait";
+    let script = "sleep 300 & echo $! $$ \"$HOME\" > \"$MARK\"; wait";
     let _ = run(json!({ "run": script, "env": { "MARK": mark } })).await;
 }
 
@@ -357,7 +357,9 @@ async fn a_worker_that_is_killed_leaves_no_orphans() {
     worker.kill().unwrap();
     worker.wait().unwrap();
     let line = written(&mark).unwrap();
-    for process in line.split_whitespace() {
+    let [child, leader, home] = line.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+    for process in [child, leader] {
         until("the end of the orphans", || !is_alive(process)).await;
     }
+    until("the end of their folder", || !Path::new(home).exists()).await;
 }
