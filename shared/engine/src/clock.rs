@@ -20,10 +20,10 @@ impl Clock {
         Self { start: Instant::now(), origin: AtomicI64::new(now.0) }
     }
 
-    /// Takes a reading that was asked for at `asked_at`.
-    pub fn set(&self, now: Timestamp, asked_at: Instant) {
-        let elapsed = asked_at.saturating_duration_since(self.start);
-        self.origin.store(now.0 - micros(elapsed), Ordering::Relaxed);
+    /// Takes a reading whose answer has just arrived. It may lag by the answer's way, and never runs ahead:
+    /// a timer is not fired early.
+    pub fn set(&self, now: Timestamp) {
+        self.origin.store(now.0 - micros(self.start.elapsed()), Ordering::Relaxed);
     }
 
     pub fn now(&self) -> Timestamp {

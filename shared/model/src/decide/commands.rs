@@ -1,5 +1,7 @@
 //! What people may do to a run, by its status.
 
+use serde_json::{Map, Value};
+
 use super::Tick;
 use crate::command::{Command, Rejection, RejectionCode, Verdict};
 use crate::event::{
@@ -128,6 +130,9 @@ impl Tick<'_> {
         if let (Some(schema), Some(form)) = (&spec.form, verdict.form.value())
             && !(verb == "reject" && form.is_null())
         {
+            // An approval without a form is one with an empty form: what is required is still missing.
+            let empty = Value::Object(Map::new());
+            let form = if form.is_null() { &empty } else { &**form };
             self.check_schema("form", schema.check(form))?;
         }
         Ok((verdict.node, gate.attempt))

@@ -138,7 +138,7 @@ impl Tick<'_> {
             Some(ErrorAction::Fail) => (error, Then::Fail),
             Some(ErrorAction::Continue(None)) => (error, Then::Continue { output: Payload::null() }),
             Some(ErrorAction::Continue(Some(template))) => {
-                let context = Context::new(self.plan, self.state).with_node(node);
+                let context = Context::new(self.plan, self.state).with_node(node).with_error(&error);
                 match template.render(&context) {
                     Ok(output) => (error, Then::Continue { output: Payload::new(output) }),
                     // The way out is itself broken: a person has to look.
