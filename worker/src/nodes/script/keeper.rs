@@ -2,8 +2,9 @@
 //!
 //! A shell holds the reading end of a pipe and a list of process groups. The writing end lies with the
 //! worker and nobody else, so that its death, however sudden, ends the shell's reading; then the groups
-//! are killed, and the folder goes that all folders of this worker's scripts are in. A death signal (`PR_SET_PDEATHSIG`) would reach a script's first process only, and comes
-//! when the thread that started it ends, not the worker.
+//! are killed, and the folder goes that all folders of this worker's scripts are in. A death signal
+//! (`PR_SET_PDEATHSIG`) would reach a script's first process only, and comes when the thread that started
+//! it ends, not the worker.
 
 use std::fs::DirBuilder;
 use std::io::{self, Write as _};
