@@ -12,6 +12,9 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Style, clean, note, text, yaml};
 use crate::prompt::{Person, Reply};
 
+/// More of what is shown would push the question off the screen.
+const SHOWN_LINES_MAX: usize = 60;
+
 /// Where somebody else, or the same person later, can bring a run on.
 #[derive(Clone, Debug)]
 pub enum HowToGoOn {
@@ -63,13 +66,22 @@ pub struct Answers {
     person: Option<Person>,
     /// Gates whose answer was refused: asking again would not help.
     given_up: BTreeSet<(String, u64)>,
+    shown: BTreeSet<(String, u64)>,
     style: Style,
 }
 
 impl Answers {
     pub fn new(client: Client, run_id: String, yes: bool, how: HowToGoOn) -> Self {
-        let given_up = BTreeSet::new();
-        Self { client, run_id, yes, how, person: Person::at_terminal(), given_up, style: Style::stderr() }
+        Self {
+            client,
+            run_id,
+            yes,
+            how,
+            person: Person::at_terminal(),
+            given_up: BTreeSet::new(),
+            shown: BTreeSet::new(),
+            style: Style::stderr(),
+        }
     }
 
     /// Answers whatever the run asks now. An exit code when nobody here can.
@@ -104,11 +116,14 @@ impl Answers {
     async fn at_gate(&mut self, step: &Value, signals: &mut Signals) -> Result<Option<Exit>> {
         let node = text(step, "/node");
         let gate = step["waiting_on"]["gate"].clone();
+        // With --yes and several approvers it comes by more than once.
+        if self.shown.insert((node.clone(), attempt(&gate))) || !self.yes {
+            self.show_gate(&node, &gate);
+        }
         if self.yes {
             self.decide(&node, &gate, "approve", None).await?;
             return Ok(None);
         }
-        self.show_gate(&node, &gate);
         let Some(person) = &mut self.person else {
             return Err(Failure::usage(format!(
                 "step `{node}` waits for an approval, and there is no terminal to ask at"
@@ -135,8 +150,13 @@ impl Answers {
     fn show_gate(&self, node: &str, gate: &Value) {
         note(&format!("? {} waits for an approval", self.style.bold(&clean(node))));
         if let Some(show) = gate.get("show").filter(|show| !show.is_null()) {
-            for line in yaml(show).unwrap_or_else(|_| show.to_string()).lines() {
+            let shown = yaml(show).unwrap_or_else(|_| show.to_string());
+            for line in shown.lines().take(SHOWN_LINES_MAX) {
                 note(&format!("    {}", clean(line)));
+            }
+            if shown.lines().count() > SHOWN_LINES_MAX {
+                let rest = shown.lines().count() - SHOWN_LINES_MAX;
+                note(&self.style.dim(&format!("    … and {rest} more lines")));
             }
         }
         let list = |key: &str| {
@@ -331,14 +351,18 @@ fn stand_in(gate: &Value, own: &Identity) -> Identity {
     let user = match (asked_by_name, asks_roles) {
         (Some(name), false) => name.to_owned(),
         _ => {
-            let base =
-                own.user.clone().or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty());
+            let base = own.user.clone().or_else(|| std::env::var("USER").ok()).filter(|name| is_plain(name));
             let base = base.unwrap_or_else(|| "you".to_owned());
             let others = (2..).map(|n| format!("{base}-{n}"));
             std::iter::once(base.clone()).chain(others).find(|name| is_free(name)).unwrap_or(base)
         }
     };
     Identity { user: Some(user), roles }
+}
+
+/// What a header can carry.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

@@ -88,6 +88,14 @@ impl Client {
     /// # Errors
     /// When the address cannot be read.
     pub fn new(server: &str, identity: Identity) -> Result<Self> {
+        for word in identity.user.iter().chain(&identity.roles) {
+            if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let problem = format!("`{}` is no name that can be claimed", clean(word));
+                return Err(Failure::usage(problem)
+                    .hint("letters, digits and signs of ASCII, without spaces")
+                    .into());
+            }
+        }
         let base: Url =
             server.parse().map_err(|_| Failure::usage(format!("`{server}` is no address of a server")))?;
         let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
@@ -332,6 +340,9 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
         let server = self.server();
+        if error.is_builder() {
+            return Failure::usage(format!("the request cannot be sent: {error}")).into();
+        }
         if error.is_timeout() && !error.is_connect() {
             return Failure::new(Exit::TimedOut, format!("{server} did not answer in time")).into();
         }

@@ -83,6 +83,11 @@ impl House {
         Ok(Self { server, shutdown, worker, door })
     }
 
+    /// Returns when the house stops, whoever wanted it: somebody here, a signal, or a half that failed.
+    pub async fn stopping(&self) {
+        self.shutdown.cancelled().await;
+    }
+
     /// Asks both halves to stop and waits until what was in flight has ended or was given up.
     pub async fn stop(self) -> Result<()> {
         self.shutdown.cancel();

@@ -46,6 +46,11 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// Nothing went wrong and nothing more is to be said: the command just ends.
+    pub fn quiet() -> Self {
+        Self::new(Exit::Ok, "")
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -50,7 +50,7 @@ impl Follow {
     }
 
     /// Returns when the run has ended, or with an exit code when nobody here can bring it to its end.
-    pub async fn to_the_end(&mut self) -> Result<Option<Exit>> {
+    pub async fn follow_to_the_end(&mut self) -> Result<Option<Exit>> {
         let mut news = self.client.watch_run(&self.run_id, self.after);
         let mut clock = tokio::time::interval(REDRAW_INTERVAL);
         loop {

@@ -113,7 +113,9 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             let (exit, text) = explain(&error);
-            note(&format!("{} {text}", Style::stderr().red("error:")));
+            if exit != Exit::Ok {
+                note(&format!("{} {text}", Style::stderr().red("error:")));
+            }
             exit.into()
         }
     }

@@ -7,6 +7,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::failure::Failure;
 use unicode_width::UnicodeWidthStr;
 
 /// A longer cell would push the rest of its row off the screen.
@@ -30,7 +32,7 @@ pub struct OutputArgs {
     pub output: Format,
 }
 
-/// Writes data to standard output. A reader that has seen enough ends the process quietly.
+/// Writes data to standard output. A reader that has seen enough ends the command, quietly and in good order.
 pub fn data(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written =
@@ -39,7 +41,7 @@ pub fn data(text: &str) -> Result<()> {
             false => out.write_all(b"\n").and_then(|()| out.flush()),
         });
     match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::quiet().into()),
         other => Ok(other?),
     }
 }

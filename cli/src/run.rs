@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -19,6 +19,9 @@ use crate::follow::{Ctrl, Follow};
 use crate::inputs::{self, InputArgs};
 use crate::output::{Format, OutputArgs, text};
 use crate::result;
+
+/// How long steps in flight may go on when a run is left that ends with its process.
+const DRAIN_TIMEOUT: &str = "1s";
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -92,6 +95,10 @@ async fn in_this_process(args: RunArgs, body: Value) -> Result<Exit> {
     let folder = tempfile::Builder::new().prefix("windlass-run-").tempdir().context("no temporary folder")?;
     let file = args.db.clone().unwrap_or_else(|| folder.path().join("run.db"));
     let mut flags = vec![("database_url", format!("sqlite://{}", file.display()))];
+    if args.db.is_none() {
+        // Nobody will go on with what is in flight: there is nothing to drain for.
+        flags.push(("drain_timeout", DRAIN_TIMEOUT.to_owned()));
+    }
     flags.extend(args.egress_allow.iter().map(|list| ("egress_allow", list.clone())));
     let settings = Settings::load(flags).map_err(settings_failure)?;
     // The live view tells what happens; logs are for what should not.
@@ -105,16 +112,22 @@ async fn in_this_process(args: RunArgs, body: Value) -> Result<Exit> {
         Some(file) => HowToGoOn::InFile { file: file.clone(), server: house.server.clone() },
         None => HowToGoOn::Gone { server: house.server.clone() },
     };
-    let ended = async {
+    let ending = async {
         let run = client.create_run(&body, None).await?;
         to_its_end(&args, &client, &run, how, signals).await
     };
-    let ended = ended.await;
-    // A failed stop must not hide why the run itself could not go on.
-    let stopped = house.stop().await;
-    let exit = ended?;
-    stopped?;
-    Ok(exit)
+    let ended = tokio::select! {
+        ended = ending => ended,
+        // Without its engine the run would be watched for ever.
+        () = house.stopping() => Err(anyhow!("the engine stopped before the run had ended")),
+    };
+    match house.stop().await {
+        // Why the house fell says more than that the run did not end.
+        Err(error) if ended.is_err() => {
+            Err(error.context(ended.err().map(|it| it.to_string()).unwrap_or_default()))
+        }
+        stopped => stopped.and(ended),
+    }
 }
 
 async fn to_its_end(
@@ -133,7 +146,7 @@ async fn to_its_end(
     follow.ctrl_c = Ctrl::CancelsRun;
     follow.prints_events = format == Format::Jsonl;
     follow.answers = Some(answers);
-    if let Some(exit) = follow.to_the_end().await? {
+    if let Some(exit) = follow.follow_to_the_end().await? {
         return Ok(exit);
     }
     let run = client.get_whole_run(&id).await?;

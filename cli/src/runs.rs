@@ -267,7 +267,7 @@ async fn watch(args: WatchArgs) -> Result<Exit> {
     let how = crate::answers::HowToGoOn::OnServer(args.common.server.server.clone());
     let mut follow = Follow::new(client.clone(), &run, how.server_flag(), Signals::listen()?);
     follow.prints_events = format == Format::Jsonl;
-    follow.to_the_end().await?;
+    follow.follow_to_the_end().await?;
     let run = client.get_whole_run(&args.id).await?;
     result::show(&client, &run, format, &how, None).await
 }

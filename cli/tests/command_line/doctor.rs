@@ -1,8 +1,6 @@
 //! `windlass doctor` on databases that are healthy, and on databases that are not.
 
-mod common;
-
-use common::Desk;
+use crate::desk::Desk;
 use serde_json::Value;
 
 const HELLO: &str =
@@ -50,7 +48,7 @@ fn a_row_that_is_not_what_its_log_says_is_found() {
     let desk = desk_with_runs();
     damage(
         &desk,
-        "update workflow_runs set wake_at = 1, started_at = started_at + 5 where rowid = (select min(rowid) from workflow_runs)",
+        "update workflow_runs set wake_at = 1, started_at = started_at + 5 where id = (select min(id) from workflow_runs)",
     );
     assert_eq!(findings(&desk), ["row_differs", "row_differs"]);
 }

@@ -1,10 +1,8 @@
 //! `windlass run`: a definition to its end inside the process.
 
-mod common;
-
 use std::process::Stdio;
 
-use common::{Desk, at_a_terminal, eventually, signal, steady};
+use crate::desk::{Desk, at_a_terminal, eventually, signal, steady};
 
 const HELLO: &str = r#"
 version: 1
@@ -212,4 +210,39 @@ fn ctrl_c_cancels_the_run() {
     let status = eventually("the end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(1));
     assert!(shown("run canceled").is_some(), "{}", std::fs::read_to_string(desk.path("err")).unwrap());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_run_in_good_order() {
+    let desk = Desk::new();
+    desk.write("hello.yaml", HELLO);
+    std::fs::create_dir(desk.path("tmp")).unwrap();
+    let mut command = desk.command(&["run", "hello.yaml", "-o", "jsonl"]);
+    let mut child =
+        command.env("TMPDIR", desk.path("tmp")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = eventually("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(desk.path("tmp")).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn a_gate_without_anybody_to_ask_does_not_wait_for_the_steps_beside_it() {
+    let desk = Desk::new();
+    desk.write(
+        "beside.yaml",
+        "version: 1\nname: beside\ntype: dag\nnodes:\n  ask: { type: approval }\n  nap: { type: script, run: sleep 60 }\n",
+    );
+    let began = std::time::Instant::now();
+    assert_eq!(desk.run(&["run", "beside.yaml"]).code, 2);
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_name_that_no_header_can_carry_is_refused() {
+    let desk = Desk::new();
+    desk.write("hello.yaml", HELLO);
+    let ended = desk.run(&["run", "hello.yaml", "--user", "Ada Lovelace"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.err.contains("`Ada Lovelace` is no name that can be claimed"), "{}", ended.err);
 }

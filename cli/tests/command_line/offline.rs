@@ -1,8 +1,6 @@
 //! Commands that need no server: help, validate, graph, schema, config, completion, version.
 
-mod common;
-
-use common::Desk;
+use crate::desk::Desk;
 
 const VALID: &str = "\
 version: 1
@@ -122,7 +120,8 @@ fn the_effective_settings_are_shown_with_secrets_masked() {
 
 #[test]
 fn a_misspelled_setting_is_refused_with_the_right_one() {
-    let mut command = Desk::new().command(&["config", "view"]);
+    let desk = Desk::new();
+    let mut command = desk.command(&["config", "view"]);
     let output = command.env("WINDLASS_SESION_TTL", "5s").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(

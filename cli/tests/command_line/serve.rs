@@ -1,8 +1,6 @@
 //! `windlass dev` and the commands that talk to it.
 
-mod common;
-
-use common::{Desk, Ended, Server, eventually, steady};
+use crate::desk::{Desk, Ended, Server, eventually, steady};
 use serde_json::Value;
 
 const GATED: &str = r#"
