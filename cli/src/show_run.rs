@@ -162,9 +162,21 @@ pub fn event_line(envelope: &Value) -> String {
 
 /// What a run waits for, as the server explains it.
 pub fn explanation(found: &Value) -> String {
-    yaml(found)
-        .unwrap_or_else(|_| found.to_string())
-        .lines()
-        .map(|line| format!("{}\n", clean(line)))
-        .collect()
+    let style = Style::stdout();
+    let mut lines = format!("{}\n", clean(&text(found, "/summary")));
+    for step in found.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        let status = style.status(&text(step, "/status"));
+        let (node, sentence) = (text(step, "/node"), text(step, "/sentence"));
+        // Writing into a String cannot fail.
+        let _ = writeln!(lines, "  {}  {status}  {}", clean(&node), clean(&sentence));
+    }
+    let held_by = text(found, "/held_by");
+    if !held_by.is_empty() {
+        let _ = writeln!(lines, "held by worker session {}", clean(&held_by));
+    }
+    let commands = found.get("would_move").and_then(Value::as_array).into_iter().flatten();
+    let commands: Vec<&str> = commands.filter_map(Value::as_str).collect();
+    let commands = if commands.is_empty() { "nothing".to_owned() } else { commands.join(", ") };
+    let _ = writeln!(lines, "you may now: {}", clean(&commands));
+    lines
 }

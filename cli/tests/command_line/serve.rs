@@ -229,3 +229,13 @@ fn a_database_has_one_owner() {
     // Looking is always allowed.
     assert_eq!(office.desk.run(&["doctor", "--db", "dev.db"]).code, 0);
 }
+
+#[test]
+fn a_signal_and_its_echo_are_one_request_to_stop() {
+    let desk = Desk::new();
+    let mut server = desk.dev(&[]);
+    // As a supervisor does that signals a process and then its group.
+    let twice = format!("kill -s TERM {0}; kill -s TERM {0}", server.child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &twice]).status().unwrap().success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}

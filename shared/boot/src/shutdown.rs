@@ -1,6 +1,7 @@
 //! Turns SIGINT and SIGTERM into a token that everything else watches.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,11 @@ const EXIT_BY_SIGNAL: i32 = 128;
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    last_at: Option<Instant>,
 }
+
+/// Supervisors signal a process and then its group: the echo of a signal is no second one.
+const ECHO: Duration = Duration::from_millis(100);
 
 impl Signals {
     /// From now on these signals no longer end the process by themselves.
@@ -21,14 +26,25 @@ impl Signals {
     /// # Errors
     /// When the operating system refuses the handler.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            last_at: None,
+        })
     }
 
     /// Waits for the next signal and returns its number.
     pub async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+        loop {
+            let kind = tokio::select! {
+                _ = self.interrupt.recv() => SignalKind::interrupt(),
+                _ = self.terminate.recv() => SignalKind::terminate(),
+            };
+            let is_echo = self.last_at.is_some_and(|at| at.elapsed() < ECHO);
+            self.last_at = Some(Instant::now());
+            if !is_echo {
+                return kind.as_raw_value();
+            }
         }
     }
 }

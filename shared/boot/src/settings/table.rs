@@ -105,7 +105,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting {
         secret: true,
-        ..server("cursor_key", "", "text", "Signs the cursors of lists; the same at every process of one database.")
+        ..server(
+            "cursor_key",
+            "",
+            "text",
+            "Signs the cursors of lists; the same at every process of one database.",
+        )
     },
     server("worker_max_runs", "512", "runs", "How many runs one worker holds in memory at the same time."),
     server("session_ttl", "5s", "duration", "How long a worker counts as alive after its last sign of life."),
