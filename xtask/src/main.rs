@@ -23,7 +23,8 @@ Words
   lint           rustfmt and clippy with warnings as errors; cargo-deny too when it is installed
   test           Everything: lint, all tests, the README's first command, schemathesis
   examples       The README's first command, then the tests that run every example
-  schemathesis   Send generated requests to a fresh `windlass dev`; any 5xx fails
+  schemathesis   Send generated requests to a fresh `windlass dev`; a 5xx, or an answer that the
+                 OpenAPI document does not promise, fails
   bench          Build for release, then measure one workload; one JSON line on stdout
 
 Options
