@@ -237,7 +237,10 @@ impl Examination {
             .map(|it| (it.node, it.attempt))
             .collect();
         let is_open = |step: &&(&windlass_model::plan::Node, &Step)| {
-            !state.is_terminal() && step.1.gate.as_ref().is_some_and(|gate| gate.outcome.is_none())
+            // A step that was skipped while it waited keeps its gate, undecided.
+            !state.is_terminal()
+                && !step.1.status.is_settled()
+                && step.1.gate.as_ref().is_some_and(|gate| gate.outcome.is_none())
         };
         let steps: Vec<_> = plan.nodes.iter().zip(&state.steps).collect();
         let open: BTreeSet<(String, u16)> = steps
