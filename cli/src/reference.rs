@@ -43,6 +43,7 @@ windlass doctor                                     # every row against its log
   | 4 | you may not do that |
   | 5 | the run or the workflow is not in a state that allows it |
   | 124 | what was waited for did not come in time |
+  | 130, 143 | left at once, at the second Ctrl-C or SIGTERM |
 
 - **Colors** on a terminal only, and never with `NO_COLOR`. Status words are always printed, never only a color.
 - What steps and strangers wrote is shown with its control characters escaped: it cannot steer your terminal.

@@ -52,7 +52,8 @@ impl Desk {
 
     /// Starts `windlass dev` on a free port, with its database in this folder.
     pub fn dev(&self, more: &[&str]) -> Server {
-        let args: Vec<&str> = ["dev", "--port", "0", "--db", "dev.db"].iter().chain(more).copied().collect();
+        let port: &[&str] = if more.contains(&"--port") { &[] } else { &["--port", "0"] };
+        let args = [&["dev", "--db", "dev.db"], port, more].concat();
         let mut command = self.command(&args);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");

@@ -84,6 +84,37 @@ fn a_definition_that_vanished_is_found() {
 }
 
 #[test]
+fn a_gate_that_the_inbox_has_lost_is_found() {
+    let desk = Desk::new();
+    desk.write(
+        "gated.yaml",
+        "version: 1\nname: gated\ntype: steps\nsteps:\n  - { id: ask, type: approval }\n",
+    );
+    for _ in 0..2 {
+        assert_eq!(desk.run(&["run", "gated.yaml", "--db", "runs.db"]).code, 2);
+    }
+    assert_eq!(findings(&desk), Vec::<String>::new());
+    damage(&desk, "delete from approvals where run_id = (select min(id) from workflow_runs)");
+    assert_eq!(findings(&desk), ["approvals_differ"]);
+}
+
+#[test]
+fn a_large_value_that_changed_or_went_missing_is_found() {
+    let desk = Desk::new();
+    desk.write("large.yaml", "version: 1\nname: large\ntype: steps\nsteps:\n  - { id: a, type: transform, output: \"${{ inputs }}\" }\n");
+    for letter in ["x", "y"] {
+        let text = desk.write("inputs.json", &format!("{{\"text\": \"{}\"}}", letter.repeat(100_000)));
+        let ended = desk.run(&["run", "large.yaml", "--db", "runs.db", "-f", text.to_str().unwrap()]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+    assert_eq!(findings(&desk), Vec::<String>::new());
+    damage(&desk, "update blobs set content = zeroblob(size) where digest = (select min(digest) from blobs)");
+    assert_eq!(findings(&desk), ["damaged_blob"]);
+    damage(&desk, "delete from blobs where digest = (select min(digest) from blobs)");
+    assert!(findings(&desk).contains(&"dangling_blob".to_owned()));
+}
+
+#[test]
 fn a_database_that_is_not_there_is_not_made() {
     let desk = Desk::new();
     let ended = desk.run(&["doctor", "--db", "nowhere.db"]);

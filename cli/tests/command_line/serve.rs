@@ -231,6 +231,32 @@ fn a_database_has_one_owner() {
 }
 
 #[test]
+fn a_watcher_survives_the_death_of_its_server() {
+    let office = Office::open();
+    let id = office.start("listening", &[]);
+    office.wait_for(&id, "waiting");
+    let log = std::fs::File::create(office.desk.path("watch")).unwrap();
+    let mut command = office.desk.command(&["runs", "watch", &id, "--server", &office.server.url]);
+    let mut watcher = command.stdout(std::process::Stdio::piped()).stderr(log).spawn().unwrap();
+    let shown = |office: &Office, part: &str| {
+        std::fs::read_to_string(office.desk.path("watch")).unwrap().contains(part).then_some(())
+    };
+    eventually("the first lines", || shown(&office, "for signal `paid`"));
+
+    let Office { desk, mut server } = office;
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let port = server.url.rsplit(':').next().unwrap().to_owned();
+    let office = Office { server: desk.dev(&["--port", &port]), desk };
+    eventually("the loss", || shown(&office, "the connection is lost"));
+    assert_eq!(office.ask(&["runs", "signal", &id, "paid", "--payload", "{\"amount\": 7}"]).code, 0);
+    let status = eventually("the end", || watcher.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    let seen = std::fs::read_to_string(office.desk.path("watch")).unwrap();
+    assert_eq!(seen.matches("for signal `paid`").count(), 1, "nothing is shown twice: {seen}");
+}
+
+#[test]
 fn a_signal_and_its_echo_are_one_request_to_stop() {
     let desk = Desk::new();
     let mut server = desk.dev(&[]);
