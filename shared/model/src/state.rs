@@ -293,6 +293,17 @@ pub enum AttemptOutcome {
     Lost,
 }
 
+impl Gate {
+    /// What people filled in.
+    fn forms(&mut self) -> impl Iterator<Item = &mut Payload> {
+        let rejected = match &mut self.outcome {
+            Some(GateOutcome::Rejected(by)) => Some(&mut by.form),
+            _ => None,
+        };
+        self.grants.iter_mut().map(|grant| &mut grant.form).chain(rejected)
+    }
+}
+
 impl RunState {
     /// A run as its first event, `run.created`, makes it.
     pub fn created(plan: &Plan, run_id: RunId, event: &Event) -> Result<Self, FoldError> {
@@ -426,15 +437,17 @@ impl RunState {
         idempotency_key(self.run_id, &plan.node(node).id, None, self.step(node).key_attempt)
     }
 
-    /// Payloads that lie in the blob store and that expressions of the plan may read.
+    /// Payloads that lie in the blob store and that the rules or expressions of the plan may read: inputs,
+    /// outputs, signals that no step has taken yet, and forms that become the output of a gate.
     pub fn missing_payloads(&mut self, plan: &Plan) -> impl Iterator<Item = &mut Payload> {
-        let steps = self
-            .steps
-            .iter_mut()
-            .zip(&plan.nodes)
-            .filter(|(_, node)| node.output_is_read)
-            .map(|(step, _)| &mut step.output);
-        std::iter::once(&mut self.inputs).chain(steps).filter(|payload| payload.missing().is_some())
+        let steps = self.steps.iter_mut().zip(&plan.nodes).flat_map(|(step, node)| {
+            let waits = step.status == StepStatus::Waiting;
+            let output = node.output_is_read.then_some(&mut step.output);
+            output.into_iter().chain(step.gate.as_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
+        });
+        let signals = self.signals.values_mut().flatten();
+        let all = std::iter::once(&mut self.inputs).chain(steps).chain(signals);
+        all.filter(|payload| payload.missing().is_some())
     }
 
     /// Whether the needs of `dependent` accept how `node` has settled.
