@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use windlass_model::{Plan, RunId, RunState, TenantId, Timestamp};
 use windlass_store::{RunRow, StoreError, WriteError};
@@ -17,6 +17,8 @@ use crate::problem::{Code, Problem, Result};
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long the database's time is reckoned from our own clock before it is read again.
 const CLOCK_TRUSTED: Duration = Duration::from_secs(5);
+/// Queues for writers that collided. Two runs that share one only wait a little longer.
+const QUEUES: usize = 64;
 
 pub(crate) type Shared = Arc<App>;
 
@@ -24,6 +26,7 @@ pub(crate) struct App {
     door: Arc<Door>,
     clock: Mutex<Option<(Instant, Timestamp)>>,
     streams: Arc<Semaphore>,
+    queues: [tokio::sync::Mutex<()>; QUEUES],
     /// Canceled when the process wants to end: waits and streams end then.
     pub closing: CancellationToken,
 }
@@ -46,7 +49,14 @@ pub(crate) struct Folded {
 impl App {
     pub(crate) fn new(door: Arc<Door>, closing: CancellationToken) -> Self {
         let streams = Arc::new(Semaphore::new(door.options.streams_max));
-        Self { door, clock: Mutex::default(), streams, closing }
+        let queues = std::array::from_fn(|_| tokio::sync::Mutex::default());
+        Self { door, clock: Mutex::default(), streams, queues, closing }
+    }
+
+    /// Waits behind everybody in this process who collided while writing to the same run.
+    pub(crate) async fn queue_up(&self, run_id: RunId) -> MutexGuard<'_, ()> {
+        // The end of a UUIDv7 is chance.
+        self.queues[run_id.0.as_u128() as usize % QUEUES].lock().await
     }
 
     /// The database's time: read from it now and then, and reckoned in between.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -26,6 +26,10 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const REQUEST_ID_CHARS_MAX: usize = 64;
 /// A body that is not complete after this long is given up.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// A peer that is cut off while it still sends often never sees the answer. So what comes after a refused
+/// body's limit is read and thrown away for a moment.
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
+const DISCARD_BYTES_MAX: usize = 64 << 20;
 /// The one route whose body may be larger.
 const UPLOAD_PATH: &str = "/v1/workflows/upload";
 
@@ -184,10 +188,14 @@ async fn read_whole(app: &App, request: Request) -> Result<Request> {
     let bytes_max = if is_upload { app.options.upload_bytes_max } else { app.options.body_bytes_max };
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let (parts, body) = request.into_parts();
     if announced.is_some_and(|length| length > bytes_max as u64) {
+        // Who asks before sending needs no more than the answer; reading would be a yes.
+        if !parts.headers.contains_key(header::EXPECT) {
+            discard(body.into_data_stream());
+        }
         return Err(too_large(bytes_max));
     }
-    let (parts, body) = request.into_parts();
     let bytes = tokio::time::timeout(BODY_WITHIN, collect(body, bytes_max)).await.map_err(|_| {
         let detail = format!("The body was not complete within {} seconds.", BODY_WITHIN.as_secs());
         close(Problem::new(Code::RequestTimeout, detail))
@@ -201,11 +209,23 @@ async fn collect(body: Body, bytes_max: usize) -> Result<Bytes> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Code::MalformedRequest, "The body broke off."))?;
         if whole.len() + chunk.len() > bytes_max {
+            discard(chunks);
             return Err(too_large(bytes_max));
         }
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
+}
+
+fn discard(mut rest: BodyDataStream) {
+    tokio::spawn(tokio::time::timeout(DISCARD_WITHIN, async move {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(chunk)) = rest.next().await
+            && chunk.len() <= left
+        {
+            left -= chunk.len();
+        }
+    }));
 }
 
 fn too_large(bytes_max: usize) -> Problem {

@@ -230,9 +230,12 @@ async fn carry_out(
     if let Some(answer) = deed.answered_before(app).await? {
         return Ok(answer);
     }
+    let mut turn = None;
     for tried in 1..=TRIES_MAX {
         match attempt(app, run_id, deed, &command).await? {
             Ok(receipt) => return Ok(Json(receipt).into_response()),
+            // Those who have collided once take turns; only the engine and newcomers are faster then.
+            Err(WriteError::Moved) if turn.is_none() => turn = Some(app.queue_up(run_id).await),
             Err(WriteError::Moved) => tokio::time::sleep(PAUSE_PER_TRY * tried).await,
             Err(WriteError::KeyTaken) => {
                 return deed.answered_before(app).await?.ok_or_else(contended);
