@@ -95,7 +95,7 @@ impl Client {
         loop {
             let request = self.request(Method::POST, path).header("Idempotency-Key", key).json(body);
             match self.send(request).await {
-                Ok(answer) if answer.status < 500 && !is_in_flight(&answer) => return answer,
+                Ok(answer) if answer.status < 500 => return answer,
                 other => assert!(began.elapsed() < PATIENCE, "nobody answered {path}: {other:?}"),
             }
             tokio::time::sleep(GLANCE_EVERY).await;
@@ -299,9 +299,4 @@ pub fn step_of(run: &Value, node: &str) -> Value {
 
 pub fn is_terminal(status: &Value) -> bool {
     ["completed", "failed", "canceled"].iter().any(|it| status == it)
-}
-
-/// The first request with this key is still being worked on.
-fn is_in_flight(answer: &Answer) -> bool {
-    answer.status == 409 && answer.code().starts_with("idempotency")
 }

@@ -20,7 +20,9 @@ pub type Needs = BTreeMap<String, Vec<Need>>;
 /// # Panics
 /// When it is neither.
 pub fn parse(text: &str) -> Value {
-    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    // `n` and `on` are words.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 /// Who must have ended before whom.

@@ -172,7 +172,10 @@ fn release_notes_are_grouped_approved_and_written_as_an_artifact() {
     let path = format!("repository={}", repository.path().display());
     let ran = run("release-notes/workflow.yaml", &["--yes", "-i", &path]);
     assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
-    assert_eq!(ran.run["output"], json!({ "commits": 6, "areas": ["api", "docs", "engine", "engine, store", "other"] }));
+    assert_eq!(
+        ran.run["output"],
+        json!({ "commits": 6, "areas": ["api", "docs", "engine", "engine, store", "other"] })
+    );
     assert_eq!(without_hashes(&ran.artifacts["release-notes.md"]), NOTES);
 }
 

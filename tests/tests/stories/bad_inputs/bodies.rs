@@ -57,6 +57,7 @@ fn syntax() -> Vec<Attack> {
 fn shape() -> Vec<Attack> {
     vec![
         run("a list", "[]"),
+        run("a list of the right values", r#"["quick"]"#),
         run("null", "null"),
         run("a text", r#""quick""#),
         run("neither workflow nor spec", "{}"),

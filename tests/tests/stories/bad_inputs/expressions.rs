@@ -21,6 +21,9 @@ const REFUSED_AT_ONCE: &[&str] = &[
     "${{ 1 ",
     "${{ }}",
     "${{ import('os') }}",
+    "${{ run.secrets }}",
+    "${{ inputs.constructor.constructor('return process')() }}",
+    "${{ inputs.text.nope() }}",
 ];
 
 /// Refused when they run: an error of their step, soon, and without much memory.
@@ -38,9 +41,6 @@ const REFUSED_WHEN_RUN: &[&str] = &[
     "${{ inputs.missing }}",
     "${{ inputs.text.__class__.__mro__ }}",
     "${{ inputs['__proto__'] }}",
-    "${{ inputs.constructor.constructor('return process')() }}",
-    "${{ inputs.text.nope() }}",
-    "${{ run.secrets }}",
 ];
 
 /// From the start of its step to the error, on a debug build and busy cores; the product's own bound is 200 ms.

@@ -78,7 +78,7 @@ fn headers() -> Vec<Attack> {
         header("Idempotency-Key", &b"x".repeat(256)),
         header("Idempotency-Key", b""),
         header("Idempotency-Key", "schlüssel".as_bytes()),
-        header("Idempotency-Key", b"two words\tand a tab"),
+        header("Idempotency-Key", b"two words"),
         header("X-Windlass-User", b"two words"),
         header("X-Windlass-User", &b"x".repeat(1_000)),
         header("X-Windlass-User", "\u{202e}eve".as_bytes()),
@@ -89,7 +89,7 @@ fn headers() -> Vec<Attack> {
 
 fn places() -> Vec<Attack> {
     let mut attacks: Vec<Attack> =
-        ["/", "/v1", "/v2/workflows", "/admin", "/debug/pprof", "/.env", "/.git/config", "/v1/../healthz/x"]
+        ["/v1", "/v2/workflows", "/admin", "/debug/pprof", "/.env", "/.git/config", "/v1/../healthz/x"]
             .into_iter()
             .map(missing)
             .collect();
@@ -130,14 +130,15 @@ pub(super) async fn withstand_artifact_names(mode: Mode) {
         type: steps
         on_error: continue
         steps:
-          - { id: good, type: script, command: [/bin/sh, -c, 'echo hello > "$WINDLASS_ARTIFACTS/notes <b>.html"'] }
+          - { id: good, type: script, command: [/bin/sh, -c, 'echo hello > "$WINDLASS_ARTIFACTS/notes [1].html"'] }
+          - { id: markup, type: script, command: [/bin/sh, -c, 'touch "$WINDLASS_ARTIFACTS/<b>"'] }
           - { id: link, type: script, command: [/bin/sh, -c, 'ln -s /etc/passwd "$WINDLASS_ARTIFACTS/link"'] }
           - { id: newline, type: script, command: [/bin/sh, -c, 'touch "$WINDLASS_ARTIFACTS/$(printf "a\\nb")"'] }
           - { id: folder, type: script, command: [/bin/sh, -c, 'mkdir "$WINDLASS_ARTIFACTS/folder"'] }
     "#;
     let run = house.run(yaml, json!({})).await;
     house.wait_for(&run, "completed").await;
-    for node in ["link", "newline", "folder"] {
+    for node in ["markup", "link", "newline", "folder"] {
         let step = house.get_step(&run, node).await;
         assert_eq!(step["error"]["type"], "script.artifact", "{step}");
     }
@@ -159,7 +160,7 @@ pub(super) async fn withstand_artifact_names(mode: Mode) {
     let nul = house.get(&format!("{base}/good/%00")).await;
     assert!(nul.status == 404 || nul.status == 400 || nul.status == 422, "{nul}");
 
-    let file = house.get(&format!("{base}/good/notes%20%3Cb%3E.html")).await;
+    let file = house.get(&format!("{base}/good/notes%20%5B1%5D.html")).await;
     assert_eq!((file.status, file.text.as_str()), (200, "hello\n"), "{file}");
     assert!(file.header("content-disposition").starts_with("attachment"), "{:?}", file.headers);
     assert_eq!(file.header("x-content-type-options"), "nosniff");
@@ -185,7 +186,7 @@ pub(super) async fn withstand_guessing(mode: Mode) {
 
     // Text that means something elsewhere means nothing here: it is found literally or not at all.
     house.push("{ version: 1, name: quick, type: steps, steps: [ { id: a, type: noop } ] }").await;
-    let key = "'; drop table workflow_runs; --";
+    let key = "';drop/**/table/**/workflow_runs;--";
     let body = json!({"workflow": "quick", "labels": {"note": "'; drop table workflow_runs; --"}});
     let run = house.insist(RUNS, key, &body).await.ok();
     house.wait_for(&scenarios::client::id_of(&run), "completed").await;
