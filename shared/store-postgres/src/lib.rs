@@ -1,1 +1,92 @@
-//! The store port on PostgreSQL: many processes, one database.
+//! The store port on PostgreSQL: one database that any number of processes share.
+//!
+//! The hot methods of the port (create, write and claim a run) queue up in lanes ([`lane`]): while one group is
+//! being committed the next one gathers, and each group is one statement. Everything else runs on a small pool.
+//! Either way a transaction belongs to a task of its own, so that a dropped future leaves no trace.
+//! Statements lie in `queries/`, named after the method of the port that they serve.
+
+mod blobs;
+mod claim_run;
+mod create_run;
+mod fault;
+mod integrity;
+mod lane;
+mod line;
+mod list_runs;
+mod migrate;
+mod open;
+mod outbox;
+mod pool;
+mod replies;
+mod rows;
+mod runs;
+mod sessions;
+mod types;
+mod workflows;
+mod write_run;
+mod write_run_extras;
+
+use std::sync::Arc;
+
+use claim_run::Claims;
+use create_run::Creates;
+use lane::Lane;
+use line::Purpose;
+pub use open::{OpenError, PostgresOptions};
+use pool::Pool;
+use write_run::Writes;
+
+/// Lines of the lane of writes. A second one is used under backlog only: with few runs at hand it would halve the
+/// groups and cost half as much again.
+const WRITE_LINES: usize = 2;
+const CREATE_LINES: usize = 2;
+/// What waits for a claim gains nothing from being claimed in two halves.
+const CLAIM_LINES: usize = 1;
+
+/// An open database.
+pub struct PostgresStore {
+    pool: Pool,
+    writes: Lane<Writes>,
+    creates: Lane<Creates>,
+    claims: Lane<Claims>,
+}
+
+impl PostgresStore {
+    /// Connects to a database and brings its schema up to date; processes that do so at the same time wait for
+    /// each other.
+    ///
+    /// # Errors
+    /// [`OpenError`], a sentence for people.
+    pub async fn open(url: &str) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(url, PostgresOptions::default()).await
+    }
+
+    /// As [`PostgresStore::open`], with settings of one's own.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn open_with(url: &str, options: PostgresOptions) -> Result<Arc<Self>, OpenError> {
+        let server = open::parse(url)?;
+        let mut connection =
+            line::connect(&server, Purpose::Migration).await.map_err(open::cannot_connect)?;
+        open::check_server(&mut connection).await?;
+        if options.migrates {
+            migrate::bring_up_to_date(&mut connection).await?;
+        }
+        migrate::check_current(&mut connection).await?;
+        Ok(Arc::new(Self {
+            pool: Pool::new(&server, options.pool_connections_max),
+            writes: Lane::start(&server, Purpose::Ticks, WRITE_LINES),
+            creates: Lane::start(&server, Purpose::Ticks, CREATE_LINES),
+            claims: Lane::start(&server, Purpose::Claims, CLAIM_LINES),
+        }))
+    }
+}
+
+/// The text of a query, by its name in `queries/`.
+macro_rules! query {
+    ($name:literal) => {
+        include_str!(concat!("queries/", $name, ".sql"))
+    };
+}
+pub(crate) use query;

@@ -1,0 +1,210 @@
+//! One connection for one purpose, opened anew whenever it is lost.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::{Instant, timeout};
+use windlass_store::StoreError;
+
+use crate::fault::{Fault, store_error};
+use crate::open;
+
+/// A server that takes longer to say hello is as good as away.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// The server ends a statement that takes longer: whoever waits is told that the database is away.
+const STATEMENT_MAX: Duration = Duration::from_secs(5);
+/// When the server does not even do that, we hang up.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(6);
+/// A transaction of ours never waits for us; one that does belongs to a process that is stuck.
+const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(5);
+/// Migrations may rewrite tables.
+const MIGRATION_STATEMENT_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// A connection that has rested this long may have been cut meanwhile, and is asked before it is trusted with a write.
+const TRUST_MAX: Duration = Duration::from_secs(1);
+
+/// Between two attempts to connect; doubled, with as much again by chance, up to the second.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// What a connection is for, because that decides how the server must plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Groups of writes and creates: one generic plan that never walks a table, however little is known about it.
+    Ticks,
+    /// Groups of claims: planned anew each time, for the ids at hand.
+    Claims,
+    /// Single statements of every kind.
+    Pool,
+    /// Long walks that nobody waits for by the second.
+    Walk,
+    Migration,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ticks => "windlass ticks",
+            Self::Claims => "windlass claims",
+            Self::Pool => "windlass",
+            Self::Walk => "windlass walk",
+            Self::Migration => "windlass migrate",
+        }
+    }
+
+    fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // A table that was never analysed looks as if it had one row; then walking it, or looking each row up
+            // through the index on lease owners, seems cheap, and a batch costs as much as the table is long.
+            Self::Ticks => &[
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_nestloop", "off"),
+                ("enable_mergejoin", "off"),
+            ],
+            // A generic plan would not know how few ids there are, nor which partitions they lie in.
+            Self::Claims | Self::Pool | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
+            Self::Migration => &[],
+        }
+    }
+
+    fn statement_max(self) -> Duration {
+        match self {
+            Self::Walk | Self::Migration => MIGRATION_STATEMENT_MAX,
+            Self::Ticks | Self::Claims | Self::Pool => STATEMENT_MAX,
+        }
+    }
+}
+
+/// How to connect for this purpose. All that the connection needs is said while connecting.
+pub(crate) fn options(server: &PgConnectOptions, purpose: Purpose) -> PgConnectOptions {
+    let millis = |span: Duration| span.as_millis().to_string();
+    server
+        .clone()
+        .application_name(purpose.name())
+        .options([
+            ("statement_timeout", millis(purpose.statement_max()).as_str()),
+            ("idle_in_transaction_session_timeout", &millis(IDLE_IN_TRANSACTION_MAX)),
+            ("default_transaction_isolation", "read\\ committed"),
+            // Costs that only say "never do this" would make it compile every statement.
+            ("jit", "off"),
+        ])
+        .options(purpose.settings().iter().copied())
+        .disable_statement_logging()
+}
+
+/// # Errors
+/// When the server is not there, or does not let us in, or can only be read from.
+pub(crate) async fn connect(
+    server: &PgConnectOptions,
+    purpose: Purpose,
+) -> Result<PgConnection, sqlx::Error> {
+    let connecting = async {
+        let mut connection = options(server, purpose).connect().await?;
+        open::check_writable(&mut connection).await?;
+        Ok(connection)
+    };
+    timeout(CONNECT_MAX, connecting).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
+}
+
+/// A connection that is there when it is needed.
+pub(crate) struct Line {
+    server: PgConnectOptions,
+    purpose: Purpose,
+    connection: Option<PgConnection>,
+    used_at: Instant,
+    /// Attempts to connect that failed since one worked.
+    failures: u32,
+    retry_at: Instant,
+}
+
+impl Line {
+    pub(crate) fn new(server: &PgConnectOptions, purpose: Purpose) -> Self {
+        let now = Instant::now();
+        Self { server: server.clone(), purpose, connection: None, used_at: now, failures: 0, retry_at: now }
+    }
+
+    /// The connection, if need be a new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] after one attempt that failed.
+    pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        let mut connection = self.connection.take();
+        if let Some(rested) = connection.as_mut().filter(|_| self.used_at.elapsed() > TRUST_MAX) {
+            // A connection that was cut is found out before anything is written on it, while that is still harmless.
+            if !matches!(timeout(CONNECT_MAX, rested.ping()).await, Ok(Ok(()))) {
+                connection = None;
+            }
+        }
+        let connection = match connection {
+            Some(connection) => connection,
+            None => self.reconnect().await?,
+        };
+        self.used_at = Instant::now();
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Hangs up without a word: what is on its way is the server's to finish or to drop.
+    pub(crate) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
+    async fn reconnect(&mut self) -> Result<PgConnection, StoreError> {
+        tokio::time::sleep_until(self.retry_at).await;
+        match connect(&self.server, self.purpose).await {
+            Ok(connection) => {
+                if self.failures > 0 {
+                    tracing::info!(connection = self.purpose.name(), "The database is back");
+                }
+                self.failures = 0;
+                Ok(connection)
+            }
+            Err(error) => {
+                if self.failures == 0 {
+                    tracing::warn!(connection = self.purpose.name(), error = %error, "The database is away");
+                }
+                self.failures = self.failures.saturating_add(1);
+                self.retry_at = Instant::now() + pause_after(self.failures);
+                Err(store_error(error))
+            }
+        }
+    }
+}
+
+fn pause_after(failures: u32) -> Duration {
+    let longest = RETRY_FIRST.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
+    longest + longest.mul_f64(chance())
+}
+
+/// A number from zero to one, so that processes that lost the server together do not come back together.
+pub(crate) fn chance() -> f64 {
+    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
+
+/// Does `work` on a connection, and hangs up when no answer comes.
+///
+/// # Errors
+/// Whatever `work` says, or that the server does not answer.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    timeout(limit, work).await.unwrap_or_else(|_| Err(no_answer().into()))
+}
+
+fn no_answer() -> sqlx::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {ANSWER_MAX:?}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert!(pause_after(1) <= 4 * RETRY_FIRST);
+        assert!(pause_after(50) >= RETRY_MAX && pause_after(u32::MAX) <= 2 * RETRY_MAX);
+        assert!((0.0..=1.0).contains(&chance()));
+    }
+}

@@ -1,0 +1,1 @@
+delete from worker_sessions where id = $1

@@ -1,0 +1,1 @@
+select status, count(*) from workflow_runs group by status

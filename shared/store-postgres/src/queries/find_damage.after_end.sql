@@ -1,0 +1,7 @@
+-- Events after the end of their run.
+select e.run_id, max(e.seq) as last, t.seq as ended
+  from workflow_run_events t
+  join workflow_run_events e on e.run_id = t.run_id and e.seq > t.seq
+ where t.code in (6, 7, 8)
+ group by e.run_id, t.seq
+ limit $1

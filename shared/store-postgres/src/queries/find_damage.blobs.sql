@@ -1,0 +1,1 @@
+select tenant, digest from blobs

@@ -1,0 +1,1 @@
+select 1 from workflow_runs where id = $1 and tenant = $2

@@ -1,0 +1,198 @@
+//! Rows read into the values of the port.
+
+use sqlx::postgres::PgRow;
+use sqlx::{Decode, Postgres, Row, Type};
+use windlass_model::{
+    Attempt, Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, RunId, RunState, RunStatus,
+    RunVersion, SessionId, TenantId, Timestamp, VersionId,
+};
+use windlass_store::stored::{StoredEvent, StoredSnapshot};
+use windlass_store::{ApprovalDecision, ApprovalRow, Labels, RunRow, VersionRow, WorkflowRow};
+
+use crate::fault::Fault;
+use crate::types::At;
+
+/// What a row says for "no item": nulls are all different in a unique index.
+pub(crate) const NO_ITEM: i32 = -1;
+
+fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, column: &str) -> Result<T, Fault> {
+    Ok(row.try_get(column)?)
+}
+
+fn number<T: TryFrom<i32>>(number: i32, what: &str) -> Result<T, Fault> {
+    T::try_from(number).map_err(|_| Fault::damaged(format!("{number} is no {what}")))
+}
+
+fn counter(row: &PgRow, column: &str) -> Result<u32, Fault> {
+    number(get(row, column)?, column)
+}
+
+fn optional_counter(row: &PgRow, column: &str) -> Result<Option<u32>, Fault> {
+    get::<Option<i32>>(row, column)?.map(|value| number(value, column)).transpose()
+}
+
+fn time(row: &PgRow, column: &str) -> Result<Timestamp, Fault> {
+    get::<At>(row, column).map(Timestamp::from)
+}
+
+fn optional_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>, Fault> {
+    Ok(get::<Option<At>>(row, column)?.map(Timestamp::from))
+}
+
+fn word<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
+    parse(text).ok_or_else(|| Fault::damaged(format!("`{text}` is no known word")))
+}
+
+/// Columns as in the view `run_rows`.
+pub(crate) fn run(row: &PgRow) -> Result<RunRow, Fault> {
+    let id = RunId(get(row, "id")?);
+    Ok(RunRow {
+        id,
+        tenant: TenantId(get(row, "tenant")?),
+        version_id: VersionId(get(row, "version_id")?),
+        workflow: get::<Option<String>>(row, "workflow")?
+            .ok_or_else(|| Fault::damaged(format!("the definition of run {id} is not there")))?,
+        workflow_version: optional_counter(row, "workflow_version")?,
+        status: word(get(row, "status")?, RunStatus::parse)?,
+        paused_reason: get::<Option<&str>>(row, "paused_reason")?
+            .map(|text| word(text, PauseReason::parse))
+            .transpose()?,
+        version: RunVersion(counter(row, "version")?),
+        next_seq: EventSeq(counter(row, "next_seq")?),
+        wake_at: optional_time(row, "wake_at")?,
+        last_activity_at: time(row, "last_activity_at")?,
+        lease_owner: get::<Option<_>>(row, "lease_owner")?.map(SessionId),
+        epoch: Epoch(counter(row, "epoch")?),
+        priority: Priority::from_rank(get(row, "priority")?),
+        labels: labels(get(row, "labels")?)?,
+        created_at: time(row, "created_at")?,
+        started_at: optional_time(row, "started_at")?,
+        ended_at: optional_time(row, "ended_at")?,
+        error: get(row, "error")?,
+    })
+}
+
+fn labels(text: Option<&str>) -> Result<Labels, Fault> {
+    match text {
+        None => Ok(Labels::new()),
+        Some(text) => serde_json::from_str(text).map_err(|error| Fault::damaged(format!("labels: {error}"))),
+    }
+}
+
+/// The columns `snapshot_…`; none when there is no fold or it cannot be read: the log tells the same.
+pub(crate) fn snapshot(row: &PgRow) -> Result<Option<RunState>, Fault> {
+    let Some(seq) = optional_counter(row, "snapshot_seq")? else { return Ok(None) };
+    let stored = StoredSnapshot {
+        seq: EventSeq(seq),
+        format: counter(row, "snapshot_format")?,
+        state: get(row, "snapshot_state")?,
+    };
+    Ok(stored.read())
+}
+
+/// One column of an event, for all events of a run.
+fn column<T>(row: &PgRow, name: &str) -> Result<Vec<T>, Fault>
+where
+    T: for<'r> Decode<'r, Postgres> + Type<Postgres> + sqlx::postgres::PgHasArrayType,
+{
+    Ok(get::<Option<Vec<T>>>(row, name)?.unwrap_or_default())
+}
+
+/// The columns `seqs`, `ats`, … that a statement aggregated.
+pub(crate) fn history(row: &PgRow) -> Result<Vec<StoredEvent>, Fault> {
+    let seqs = column::<i32>(row, "seqs")?;
+    let ats = column::<At>(row, "ats")?;
+    let codes = column::<i16>(row, "codes")?;
+    let nodes = column::<Option<i16>>(row, "nodes")?;
+    let items = column::<i32>(row, "items")?;
+    let attempts = column::<Option<i16>>(row, "attempts")?;
+    let epochs = column::<Option<i32>>(row, "epochs")?;
+    let actors = column::<Option<String>>(row, "actors")?;
+    let datas = column::<String>(row, "datas")?;
+    let texts = actors.into_iter().zip(datas);
+    let events = texts.enumerate().map(|(at, (actor, data))| {
+        Ok(StoredEvent {
+            seq: EventSeq(number(seqs[at], "seq")?),
+            at: ats[at].into(),
+            code: codes[at],
+            node: node(nodes[at])?,
+            item: u32::try_from(items[at]).ok(),
+            attempt: attempt(attempts[at])?,
+            epoch: epochs[at].map(|epoch| number(epoch, "epoch")).transpose()?.map(Epoch),
+            actor,
+            data,
+        })
+    });
+    events.collect()
+}
+
+fn node(index: Option<i16>) -> Result<Option<NodeIndex>, Fault> {
+    Ok(index.map(|index| number(index.into(), "node")).transpose()?.map(NodeIndex))
+}
+
+fn attempt(attempt: Option<i16>) -> Result<Option<Attempt>, Fault> {
+    attempt.map(|attempt| number(attempt.into(), "attempt")).transpose()
+}
+
+/// Columns as in `read_events.sql`.
+pub(crate) fn event(row: &PgRow) -> Result<StoredEvent, Fault> {
+    Ok(StoredEvent {
+        seq: EventSeq(counter(row, "seq")?),
+        at: time(row, "at")?,
+        code: get(row, "code")?,
+        node: node(get(row, "node")?)?,
+        item: u32::try_from(get::<i32>(row, "item")?).ok(),
+        attempt: attempt(get(row, "attempt")?)?,
+        epoch: optional_counter(row, "epoch")?.map(Epoch),
+        actor: get(row, "actor")?,
+        data: get(row, "data")?,
+    })
+}
+
+/// Columns as in `list_approvals.sql`.
+pub(crate) fn approval(row: &PgRow) -> Result<ApprovalRow, Fault> {
+    Ok(ApprovalRow {
+        run_id: RunId(get(row, "run_id")?),
+        workflow: get::<Option<_>>(row, "workflow")?.unwrap_or_default(),
+        node: get(row, "node")?,
+        attempt: number(get(row, "attempt")?, "attempt")?,
+        seq: EventSeq(counter(row, "seq")?),
+        requested_at: time(row, "requested_at")?,
+        expires_at: optional_time(row, "expires_at")?,
+        decided_at: optional_time(row, "decided_at")?,
+        decision: get::<Option<&str>>(row, "decision")?
+            .map(|text| word(text, ApprovalDecision::parse))
+            .transpose()?,
+        decided_by: get(row, "decided_by")?,
+    })
+}
+
+/// Columns as in `get_workflow.sql`.
+pub(crate) fn workflow(row: &PgRow) -> Result<WorkflowRow, Fault> {
+    Ok(WorkflowRow {
+        name: get(row, "name")?,
+        revision: counter(row, "revision")?,
+        latest_version: counter(row, "latest_version")?,
+        hash: Digest(get(row, "content_hash")?),
+        tags: get(row, "tags")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+/// Columns as in `get_definition.sql`.
+pub(crate) fn version(row: &PgRow) -> Result<VersionRow, Fault> {
+    Ok(VersionRow {
+        id: VersionId(get(row, "id")?),
+        name: get(row, "name")?,
+        version: optional_counter(row, "version")?,
+        hash: Digest(get(row, "content_hash")?),
+        spec: get(row, "spec")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// All rows, each read by `read`.
+pub(crate) fn all<T>(rows: &[PgRow], read: impl Fn(&PgRow) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    rows.iter().map(read).collect()
+}

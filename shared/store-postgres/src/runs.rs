@@ -1,0 +1,220 @@
+//! Runs: created, written, claimed, read.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use sqlx::postgres::types::PgInterval;
+use windlass_model::state::SNAPSHOT_FORMAT;
+use windlass_model::{Event, EventSeq, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_store::stored::StoredEvent;
+use windlass_store::{
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, RunCounts, RunFilter, RunRecord,
+    RunRow, RunWrite, Runs, StoreError, WriteError,
+};
+
+use crate::claim_run::{self, Claim};
+use crate::create_run::Create;
+use crate::fault::Fault;
+use crate::types::{At, duration, int4, span};
+use crate::write_run::Append;
+use crate::{PostgresStore, list_runs, query, rows};
+
+#[async_trait]
+impl Runs for PostgresStore {
+    async fn create_run(&self, run: NewRun) -> Result<(), WriteError> {
+        self.creates.run(Create::new(run)?).await
+    }
+
+    async fn write_run(&self, write: RunWrite) -> Result<(), WriteError> {
+        self.writes.run(Append::new(write)?).await
+    }
+
+    async fn claim_run(
+        &self,
+        run_id: RunId,
+        session: SessionId,
+        stale_after: Duration,
+    ) -> Result<Option<RunRecord>, StoreError> {
+        let claimed = self.claims.run(Claim { run_id, session, stale_after }).await;
+        claimed.map_err(|error| Fault::Write(error).into_store())
+    }
+
+    async fn touch_run(&self, run_id: RunId, fence: Fence) -> Result<bool, StoreError> {
+        self.pool
+            .ask(move |db| {
+                Box::pin(async move {
+                    let touched = sqlx::query(query!("touch_run"))
+                        .bind(run_id.0)
+                        .bind(fence.session.0)
+                        .bind(int4(fence.epoch.0))
+                        .execute(db)
+                        .await?;
+                    Ok(touched.rows_affected() == 1)
+                })
+            })
+            .await
+    }
+
+    async fn get_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.pool
+            .ask(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query(query!("get_run")).bind(run_id.0).bind(tenant.0);
+                    query.fetch_optional(db).await?.as_ref().map(rows::run).transpose()
+                })
+            })
+            .await
+    }
+
+    async fn load_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.pool
+            .ask(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query(query!("load_run")).bind(run_id.0).bind(tenant.0);
+                    let found = query.bind(int4(SNAPSHOT_FORMAT)).fetch_optional(&mut *db).await?;
+                    match found {
+                        Some(row) => claim_run::record(db, &row, None).await.map(Some),
+                        None => Ok(None),
+                    }
+                })
+            })
+            .await
+    }
+
+    async fn list_runs(
+        &self,
+        tenant: TenantId,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let filter = filter.clone();
+        self.pool
+            .ask(move |db| Box::pin(async move { list_runs::list(db, tenant, &filter, before, limit).await }))
+            .await
+    }
+
+    async fn read_events(
+        &self,
+        tenant: TenantId,
+        run_id: RunId,
+        after: EventSeq,
+        limit: u32,
+    ) -> Result<Option<Vec<Event>>, StoreError> {
+        self.pool.ask(move |db| Box::pin(events(db, tenant, run_id, after, limit))).await
+    }
+
+    async fn list_approvals(
+        &self,
+        tenant: TenantId,
+        filter: &ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: u32,
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        let filter = filter.clone();
+        self.pool
+            .ask(move |db| Box::pin(async move { approvals(db, tenant, &filter, after, limit).await }))
+            .await
+    }
+
+    async fn find_due(
+        &self,
+        horizon: Duration,
+        stale_after: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRun>, StoreError> {
+        self.pool
+            .ask(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
+                    let found = query.bind(i64::from(limit)).fetch_all(db).await?;
+                    rows::all(&found, |row| {
+                        Ok(DueRun {
+                            run_id: RunId(row.try_get(0)?),
+                            priority: Priority::from_rank(row.try_get(1)?),
+                            after: duration(&row.try_get::<PgInterval, _>(2)?),
+                        })
+                    })
+                })
+            })
+            .await
+    }
+
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError> {
+        self.pool
+            .ask(move |db| {
+                Box::pin(async move {
+                    let found = sqlx::query(query!("find_moved")).bind(session.0).fetch_all(db).await?;
+                    rows::all(&found, |row| Ok(RunId(row.try_get(0)?)))
+                })
+            })
+            .await
+    }
+
+    async fn count_runs(&self) -> Result<RunCounts, StoreError> {
+        self.pool.ask(|db| Box::pin(count(db))).await
+    }
+}
+
+async fn events(
+    db: &mut PgConnection,
+    tenant: TenantId,
+    run_id: RunId,
+    after: EventSeq,
+    limit: u32,
+) -> Result<Option<Vec<Event>>, Fault> {
+    let exists = sqlx::query(query!("read_events.exists")).bind(run_id.0).bind(tenant.0);
+    if exists.fetch_optional(&mut *db).await?.is_none() {
+        return Ok(None);
+    }
+    let query = sqlx::query(query!("read_events")).bind(run_id.0).bind(int4(after.0));
+    let found = query.bind(i64::from(limit)).fetch_all(db).await?;
+    let stored = rows::all(&found, rows::event)?;
+    Ok(Some(stored.into_iter().map(StoredEvent::read).collect::<Result<_, _>>()?))
+}
+
+async fn approvals(
+    db: &mut PgConnection,
+    tenant: TenantId,
+    filter: &ApprovalFilter,
+    after: Option<ApprovalCursor>,
+    limit: u32,
+) -> Result<Vec<ApprovalRow>, Fault> {
+    let after = after.unwrap_or(ApprovalCursor {
+        requested_at: Timestamp(i64::MIN),
+        run_id: RunId(uuid::Uuid::nil()),
+        seq: EventSeq(0),
+    });
+    let query = match filter {
+        ApprovalFilter { run_id: None, decided: Some(false) } => {
+            sqlx::query(query!("list_approvals.open")).bind(tenant.0)
+        }
+        ApprovalFilter { run_id: None, decided } => {
+            sqlx::query(query!("list_approvals")).bind(tenant.0).bind(decided)
+        }
+        ApprovalFilter { run_id: Some(_), decided } => {
+            sqlx::query(query!("list_approvals.run")).bind(tenant.0).bind(decided)
+        }
+    };
+    let query = query.bind(At(after.requested_at)).bind(after.run_id.0).bind(int4(after.seq.0));
+    let query = match filter.run_id {
+        Some(run_id) => query.bind(run_id.0),
+        None => query,
+    };
+    rows::all(&query.bind(i64::from(limit)).fetch_all(db).await?, rows::approval)
+}
+
+async fn count(db: &mut PgConnection) -> Result<RunCounts, Fault> {
+    let mut counts = RunCounts::default();
+    for row in sqlx::query(query!("count_runs")).fetch_all(&mut *db).await? {
+        let status: &str = row.try_get(0)?;
+        let status = RunStatus::parse(status)
+            .ok_or_else(|| Fault::damaged(format!("`{status}` is no status of a run")))?;
+        counts.by_status.insert(status, row.try_get::<i64, _>(1)?.unsigned_abs());
+    }
+    let row = sqlx::query(query!("count_runs.oldest")).fetch_one(db).await?;
+    counts.oldest_claimable = row.try_get::<Option<PgInterval>, _>(0)?.as_ref().map(duration);
+    Ok(counts)
+}
