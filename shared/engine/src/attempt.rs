@@ -41,12 +41,11 @@ impl Attempt {
         state: &RunState,
         work: Work,
         cancel: CancellationToken,
-    ) -> Result<Self, Ended> {
+    ) -> Result<Self, Box<Ended>> {
         let node = plan.node(work.node);
-        let fail = |error: StepError| Ended {
-            work,
-            outcome: Outcome::Failed { error, artifacts: Vec::new() },
-            blobs: Vec::new(),
+        let fail = |error: StepError| {
+            let outcome = Outcome::Failed { error, artifacts: Vec::new() };
+            Box::new(Ended { work, outcome, blobs: Vec::new() })
         };
         let runner = parts.runners.get(&node.kind).cloned().ok_or_else(|| {
             fail(StepError::new("internal", format!("this worker has no runner for `{}`", node.kind)))

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,8 @@ pub struct Engine {
     held: Mutex<HashMap<RunId, Hold>>,
     timers: NearTimers,
     pub(crate) draining: CancellationToken,
+    /// When a drain gives up what is still in flight.
+    pub(crate) drain_ends_at: OnceLock<Instant>,
 }
 
 struct Hold {
@@ -59,6 +61,7 @@ impl Engine {
             held: Mutex::default(),
             timers: NearTimers::default(),
             draining: CancellationToken::new(),
+            drain_ends_at: OnceLock::new(),
         })
     }
 
@@ -109,6 +112,7 @@ impl Engine {
 
     /// Starts nothing new; held runs finish what is in flight, within the drain timeout, and are released.
     pub fn drain(&self) {
+        self.drain_ends_at.get_or_init(|| Instant::now() + self.parts.options.drain_timeout);
         self.draining.cancel();
     }
 

@@ -293,7 +293,7 @@ impl HeldRun {
             let cancel = CancellationToken::new();
             self.running.insert(work, cancel.clone());
             match Attempt::prepare(parts, &self.plan, &self.state, work, cancel) {
-                Err(ended) => self.ended.push(ended),
+                Err(ended) => self.ended.push(*ended),
                 Ok(attempt) => {
                     let engine = self.engine.clone();
                     let task = self.tasks.spawn(async move { attempt.run(&engine.parts).await });
@@ -311,7 +311,6 @@ impl HeldRun {
     /// Waits for something that can move the run. None when the lease turned out to be lost.
     async fn wait(&mut self) -> Option<News> {
         let mut news = News::default();
-        let drain_deadline = tokio::time::Instant::now() + self.engine.parts.options.drain_timeout;
         loop {
             self.take_ended(&mut news);
             let draining = self.engine.draining.is_cancelled();
@@ -333,7 +332,7 @@ impl HeldRun {
                     }
                 }
                 () = engine.draining.cancelled(), if !draining => {}
-                () = tokio::time::sleep_until(drain_deadline), if draining => {
+                () = sleep_until(engine.drain_ends_at.get().copied()), if draining => {
                     self.tasks.abort_all();
                     self.running.clear();
                     news.drain_is_over = true;
@@ -354,11 +353,9 @@ impl HeldRun {
 
     /// Tells the database that the run is alive although it writes nothing.
     async fn is_still_ours(&self) -> bool {
-        match self.engine.parts.store.touch_run(self.state.run_id, self.fence).await {
-            Ok(ours) => ours,
-            // Not an answer: the fence will tell when there is something to commit.
-            Err(_) => true,
-        }
+        let touched = self.engine.parts.store.touch_run(self.state.run_id, self.fence).await;
+        // An error is no answer: the fence will tell when there is something to commit.
+        touched.unwrap_or(true)
     }
 
     fn ended_with(&mut self, joined: Result<(Id, Ended), JoinError>) {

@@ -11,7 +11,7 @@ use windlass_model::{
 };
 
 /// Kinds whose deeds the test itself does. `work` is not safe to repeat, `noop` is.
-pub fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     let kind = |name, retry_safe| KindSpec {
         name,
         summary: "a kind for tests",
@@ -21,22 +21,21 @@ pub fn catalog() -> Catalog {
     Catalog::new([kind("noop", |_| true), kind("work", |_| false), kind("switch", |_| true)])
 }
 
-pub fn plan(yaml: &str) -> Plan {
+pub(crate) fn plan(yaml: &str) -> Plan {
     let document = Document::parse(yaml, Format::Yaml).unwrap_or_else(|problems| panic!("{problems:#?}"));
     compile(&document, &catalog()).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
-pub struct Run<'a> {
-    pub plan: &'a Plan,
-    pub state: RunState,
-    pub log: Vec<Event>,
-    pub now: Timestamp,
+pub(crate) struct Run<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) state: RunState,
+    pub(crate) log: Vec<Event>,
+    pub(crate) now: Timestamp,
     epoch: u32,
 }
 
-#[allow(dead_code, reason = "every test file uses another part")]
 impl<'a> Run<'a> {
-    pub fn new(plan: &'a Plan) -> Self {
+    pub(crate) fn new(plan: &'a Plan) -> Self {
         let now = Timestamp(1_000_000);
         let run_id = RunId(Uuid::from_u128(7));
         let (event, state) =
@@ -44,12 +43,12 @@ impl<'a> Run<'a> {
         Self { plan, state, log: vec![event], now, epoch: 0 }
     }
 
-    pub fn node(&self, id: &str) -> NodeIndex {
+    pub(crate) fn node(&self, id: &str) -> NodeIndex {
         self.plan.by_id[id]
     }
 
     /// What the store does at a claim.
-    pub fn take(&mut self) {
+    pub(crate) fn take(&mut self) {
         self.epoch += 1;
         let event = Event {
             seq: self.state.last_seq.next(),
@@ -68,16 +67,16 @@ impl<'a> Run<'a> {
         self.tick(Input::Advance);
     }
 
-    pub fn tick(&mut self, input: Input) {
+    pub(crate) fn tick(&mut self, input: Input) {
         let events = decide(self.plan, &mut self.state, input, self.now).expect("engines are not rejected");
         self.log.extend(events);
     }
 
-    pub fn command(&mut self, command: Command) -> Result<(), Rejection> {
+    pub(crate) fn command(&mut self, command: Command) -> Result<(), Rejection> {
         self.command_by(command, Actor::user("ada"))
     }
 
-    pub fn command_by(&mut self, command: Command, actor: Actor) -> Result<(), Rejection> {
+    pub(crate) fn command_by(&mut self, command: Command, actor: Actor) -> Result<(), Rejection> {
         let before = self.state.clone();
         match decide(self.plan, &mut self.state, Input::Command { command, actor }, self.now) {
             Ok(events) => {
@@ -92,33 +91,33 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub fn outcome(&mut self, id: &str, outcome: Outcome) {
+    pub(crate) fn outcome(&mut self, id: &str, outcome: Outcome) {
         let node = self.node(id);
         let attempt = self.state.step(node).attempt;
         self.tick(Input::Outcome { node, item: None, attempt, outcome });
         self.tick(Input::Advance);
     }
 
-    pub fn succeed(&mut self, id: &str) {
+    pub(crate) fn succeed(&mut self, id: &str) {
         let output = Payload::from(json!({ "by": id }));
         self.outcome(id, Outcome::Succeeded { output, artifacts: Vec::new(), emit: None });
     }
 
-    pub fn fail(&mut self, id: &str, kind: &str) {
+    pub(crate) fn fail(&mut self, id: &str, kind: &str) {
         let error = StepError::new(kind, "it broke");
         self.outcome(id, Outcome::Failed { error, artifacts: Vec::new() });
     }
 
-    pub fn pass(&mut self, span: Duration) {
+    pub(crate) fn pass(&mut self, span: Duration) {
         self.now = self.now.plus(span);
         self.tick(Input::Advance);
     }
 
-    pub fn in_flight(&self) -> Vec<String> {
+    pub(crate) fn in_flight(&self) -> Vec<String> {
         open_work(&self.state).map(|work| self.plan.node(work.node).id.clone()).collect()
     }
 
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.log
             .iter()
             .map(|event| match event.node {
@@ -129,7 +128,7 @@ impl<'a> Run<'a> {
     }
 
     /// The state is the fold of the log, however it is stored and read back.
-    pub fn check_fold(&self) {
+    pub(crate) fn check_fold(&self) {
         let stored: Vec<Event> = self
             .log
             .iter()

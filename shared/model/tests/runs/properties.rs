@@ -1,11 +1,9 @@
 //! Random graphs under random lives: whatever happens, the rules hold and the run can be brought to an end.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::{Run, plan};
+use crate::common::{Run, plan};
 use proptest::prelude::*;
 use windlass_model::command::Verdict;
 use windlass_model::plan::Accept;

@@ -1,10 +1,8 @@
 //! Prints what every command does in every status into `docs/state-machine.md`.
 
-mod common;
-
 use std::fmt::Write as _;
 
-use common::{Run, plan};
+use crate::common::{Run, plan};
 use windlass_model::command::Verdict;
 use windlass_model::{Command, Outcome, Payload, Plan};
 

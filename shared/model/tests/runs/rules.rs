@@ -1,10 +1,8 @@
 //! The rules of a run, one fact a test.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Run, plan};
+use crate::common::{Run, plan};
 use serde_json::json;
 use windlass_model::command::{RejectionCode, Verdict};
 use windlass_model::{

@@ -1,0 +1,6 @@
+//! The rules of a run: one fact a test, the whole table, and random lives.
+
+mod common;
+mod properties;
+mod rules;
+mod state_machine;
