@@ -51,14 +51,11 @@ pub(crate) fn refuse_media_type(wanted: &str) -> Problem {
     )
 }
 
-/// Reads text: UTF-8 without a byte order mark.
+/// Reads the text of a definition, whose own parser looks at everything else.
 pub(crate) fn read_text(bytes: &[u8]) -> Result<&str> {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        return Err(malformed("The body begins with a byte order mark.", 1, 1));
-    }
     std::str::from_utf8(bytes).map_err(|error| {
         let (line, column) = position(bytes, error.valid_up_to());
-        malformed("The body is not valid UTF-8.", line, column)
+        misplaced(Code::MalformedRequest, "The body is not valid UTF-8.", line, column)
     })
 }
 
@@ -67,7 +64,13 @@ pub(crate) fn read_text(bytes: &[u8]) -> Result<&str> {
 /// Refused are: keys given twice, NUL characters, lone surrogates, a byte order mark, nesting beyond
 /// [`DEPTH_MAX`], and integers that do not fit 64 bits.
 pub(crate) fn read_json(bytes: &[u8]) -> Result<Value> {
-    let text = read_text(bytes)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(malformed("The body begins with a byte order mark.", 1, 1));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let (line, column) = position(bytes, error.valid_up_to());
+        malformed("The body is not valid UTF-8.", line, column)
+    })?;
     scan(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
@@ -83,6 +86,10 @@ pub(crate) fn read_json(bytes: &[u8]) -> Result<Value> {
 
 /// Turns JSON into what a route takes.
 pub(crate) fn shape<T: DeserializeOwned>(value: Value) -> Result<T> {
+    // A list of the right values in the right order would be taken for an object.
+    if !value.is_object() {
+        return Err(Problem::body("", "must be an object"));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = pointer_of(error.path());
         Problem::body(pointer, sentence_of(&error.inner().to_string()))
@@ -109,9 +116,13 @@ pub(crate) fn escape(token: &str) -> String {
 }
 
 fn malformed(detail: &str, line: u32, column: u32) -> Problem {
+    misplaced(Code::MalformedJson, detail, line, column)
+}
+
+fn misplaced(code: Code, detail: &str, line: u32, column: u32) -> Problem {
     let fault =
         Fault { detail: detail.to_owned(), line: Some(line), column: Some(column), ..Fault::default() };
-    Problem::new(Code::MalformedJson, detail.to_owned()).with(fault)
+    Problem::new(code, detail.to_owned()).with(fault)
 }
 
 /// Checks what must hold before anything recurses over the text, and what a parser would round silently.
@@ -176,7 +187,7 @@ fn position(bytes: &[u8], at: usize) -> (u32, u32) {
 fn column_in_chars(text: &str, line: usize, column_in_bytes: usize) -> u32 {
     let line = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().as_bytes();
     let before = &line[..column_in_bytes.min(line.len())];
-    u32::try_from(String::from_utf8_lossy(before).chars().count()).unwrap_or(u32::MAX)
+    u32::try_from(String::from_utf8_lossy(before).chars().count().max(1)).unwrap_or(u32::MAX)
 }
 
 /// Reads any JSON value; refuses keys given twice and NUL characters.
@@ -278,8 +289,8 @@ mod tests {
     fn what_must_not_be_is_refused_with_its_position() {
         let nested = "[".repeat(100_000);
         for (text, what, line, column) in [
-            (&b"{\"a\": 1,\n \"a\": 2}"[..], "twice", 2, 5),
-            (b"{\"a\": \"x\\u0000y\"}", "NUL", 1, 15),
+            (&b"{\"a\": 1,\n \"a\": 2}"[..], "twice", 2, 4),
+            (b"{\"a\": \"x\\u0000y\"}", "NUL", 1, 16),
             (b"{\"a\\u0000\": 1}", "NUL", 1, 10),
             (b"\"\\ud800\"", "surrogate|hex escape", 1, 8),
             (b"\xef\xbb\xbf{}", "byte order mark", 1, 1),
@@ -289,7 +300,7 @@ mod tests {
             (b"[-9223372036854775809]", "64 bits", 1, 2),
             (b"[1e999]", "out of range", 1, 6),
             (b"{} {}", "trailing", 1, 4),
-            (b"", "EOF", 1, 0),
+            (b"", "EOF", 1, 1),
             (nested.as_bytes(), "deeper", 1, 65),
         ] {
             let (detail, at_line, at_column) = refusal(text);

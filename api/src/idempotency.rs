@@ -44,7 +44,9 @@ impl<S: Send + Sync> FromRequest<S> for Deed {
         // The intake has read it already, within its limits.
         let bytes =
             axum::body::to_bytes(body, usize::MAX).await.map_err(|error| Problem::internal(&error))?;
-        let media_type = if bytes.is_empty() { None } else { MediaType::of(&parts.headers)? };
+        let media_type = MediaType::of(&parts.headers);
+        // Nothing has no wrong type.
+        let media_type = if bytes.is_empty() { media_type.unwrap_or_default() } else { media_type? };
         let digest = Digest::of(&[route.as_bytes(), b"\n", &bytes].concat());
         let content_type = parts.headers.get(header::CONTENT_TYPE).cloned();
         Ok(Self { caller, media_type, content_type, bytes, key, digest })
@@ -76,7 +78,7 @@ impl Deed {
     pub(crate) fn json_value(&self) -> Result<Value> {
         match self.media_type {
             Some(MediaType::Json) => body::read_json(&self.bytes),
-            None if self.bytes.is_empty() => Err(Problem::body("", "a body is required")),
+            None if self.bytes.is_empty() => body::read_json(&self.bytes),
             _ => Err(body::refuse_media_type("application/json")),
         }
     }

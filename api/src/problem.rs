@@ -51,7 +51,7 @@ macro_rules! codes {
 
 codes! {
     MalformedRequest 400 "malformed_request" "The request cannot be read"
-        "The address is not valid UTF-8, or the multipart body is broken.",
+        "The address or the definition is not valid UTF-8, or the multipart body is broken.",
     MalformedJson 400 "malformed_json" "The body is not acceptable JSON"
         "Syntax, a key given twice, a NUL character, a byte order mark, or nesting deeper than 64; `line` and `column` say where.",
     InvalidHeader 400 "invalid_header" "A header has a value that cannot be used"

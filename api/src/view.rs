@@ -161,6 +161,15 @@ pub(crate) struct RunView<'a> {
     pub steps: Vec<StepView<'a>>,
 }
 
+/// A new run; with a wait, the whole run as it is afterwards.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the two answers to a create")]
+pub(crate) enum CreatedRun<'a> {
+    Summary(RunSummary),
+    Run(RunView<'a>),
+}
+
 impl Folded {
     pub(crate) fn view(&self) -> RunView<'_> {
         let Self { row, plan, state } = self;

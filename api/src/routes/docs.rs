@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use axum::Router;
 use axum::http::header;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::app::Shared;
@@ -32,7 +32,6 @@ pub(crate) async fn openapi(query: Query) -> Result<Response> {
 /// The page and its parts; they are no part of the API.
 pub(crate) fn add_pages(routes: Router<Shared>) -> Router<Shared> {
     routes
-        .route("/", get(async || Redirect::to("/docs")))
         .route("/docs", get(async || asset("text/html; charset=utf-8", PAGE)))
         .route("/docs/docs.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
         .route("/docs/docs.css", get(async || asset("text/css; charset=utf-8", STYLE)))

@@ -24,7 +24,7 @@ use crate::idempotency::Deed;
 use crate::problem::{Code, Problem, Result};
 use crate::query::{Query, number_within};
 use crate::routes::workflows::compile;
-use crate::view::RunSummary;
+use crate::view::{CreatedRun, RunSummary};
 use crate::wait::{preferred_wait, wait_for_rest};
 
 /// Labels that a run may have: each is a row.
@@ -105,7 +105,7 @@ struct Ordered {
 #[utoipa::path(post, path = "/v1/workflow-runs", operation_id = "create_run", tag = "runs",
     params(("Prefer" = Option<String>, Header, description = "`wait=30`: wait up to that many seconds, at most 60.")),
     request_body(content = NewRunBody),
-    responses((status = 201, description = "The run is in the log; an engine will take it.", body = RunSummary,
+    responses((status = 201, description = "The run is in the log; an engine will take it.", body = CreatedRun,
         headers(("Location" = String, description = "The run.")),
         links(
             ("get" = (operation_id = "get_run", parameters(("id" = "$response.body#/id")))),

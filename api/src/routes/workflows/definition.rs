@@ -12,7 +12,7 @@ use windlass_store::Definition;
 use crate::app::Shared;
 use crate::body::{self, MediaType};
 use crate::idempotency::Deed;
-use crate::problem::{Problem, Result};
+use crate::problem::{Code, Problem, Result};
 
 pub(super) const TAGS_MAX: usize = 32;
 const TAG_CHARS_MAX: usize = 63;
@@ -85,7 +85,9 @@ pub(super) async fn read(app: &Shared, deed: &Deed) -> Result<Compiled> {
             Ok(compiled)
         }
         Some(MediaType::Yaml) => read_text(app, body::read_text(&deed.bytes)?.to_owned(), Format::Yaml).await,
-        None if deed.bytes.is_empty() => Err(Problem::body("", "a definition is required")),
+        None if deed.bytes.is_empty() => {
+            Err(Problem::new(Code::InvalidWorkflow, "There is no definition in the body.").at("", "is empty"))
+        }
         _ => Err(body::refuse_media_type("application/json or application/yaml")),
     }
 }

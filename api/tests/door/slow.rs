@@ -1,0 +1,182 @@
+//! A store that takes as long as a test says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use windlass_model::{Digest, Event, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_store::memory::MemoryStore;
+use windlass_store::*;
+
+pub(crate) struct SlowStore {
+    pub inner: Arc<MemoryStore>,
+    delay_ms: AtomicU64,
+}
+
+impl SlowStore {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { inner: MemoryStore::new(), delay_ms: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn takes(&self, delay: Duration) {
+        self.delay_ms.store(u64::try_from(delay.as_millis()).expect("a short time"), Ordering::SeqCst);
+    }
+
+    async fn inner(&self) -> &MemoryStore {
+        tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
+        &self.inner
+    }
+}
+
+type Read<T> = Result<T, StoreError>;
+type Write<T> = Result<T, WriteError>;
+
+#[async_trait]
+impl Runs for SlowStore {
+    async fn create_run(&self, run: NewRun) -> Write<()> {
+        self.inner().await.create_run(run).await
+    }
+    async fn write_run(&self, write: RunWrite) -> Write<()> {
+        self.inner().await.write_run(write).await
+    }
+    async fn claim_run(&self, id: RunId, session: SessionId, stale: Duration) -> Read<Option<RunRecord>> {
+        self.inner().await.claim_run(id, session, stale).await
+    }
+    async fn touch_run(&self, id: RunId, fence: Fence) -> Read<bool> {
+        self.inner().await.touch_run(id, fence).await
+    }
+    async fn get_run(&self, tenant: TenantId, id: RunId) -> Read<Option<RunRow>> {
+        self.inner().await.get_run(tenant, id).await
+    }
+    async fn load_run(&self, tenant: TenantId, id: RunId) -> Read<Option<RunRecord>> {
+        self.inner().await.load_run(tenant, id).await
+    }
+    async fn list_runs(
+        &self,
+        t: TenantId,
+        by: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Read<Vec<RunRow>> {
+        self.inner().await.list_runs(t, by, before, limit).await
+    }
+    async fn read_events(
+        &self,
+        t: TenantId,
+        id: RunId,
+        after: EventSeq,
+        limit: u32,
+    ) -> Read<Option<Vec<Event>>> {
+        self.inner().await.read_events(t, id, after, limit).await
+    }
+    async fn list_approvals(
+        &self,
+        tenant: TenantId,
+        filter: &ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: u32,
+    ) -> Read<Vec<ApprovalRow>> {
+        self.inner().await.list_approvals(tenant, filter, after, limit).await
+    }
+    async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32) -> Read<Vec<DueRun>> {
+        self.inner().await.find_due(horizon, stale_after, limit).await
+    }
+    async fn find_moved(&self, session: SessionId) -> Read<Vec<RunId>> {
+        self.inner().await.find_moved(session).await
+    }
+    async fn count_runs(&self) -> Read<RunCounts> {
+        self.inner().await.count_runs().await
+    }
+}
+
+#[async_trait]
+impl Workflows for SlowStore {
+    async fn put_workflow(&self, new: NewWorkflow) -> Write<PutWorkflow> {
+        self.inner().await.put_workflow(new).await
+    }
+    async fn get_workflow(&self, tenant: TenantId, name: &str) -> Read<Option<WorkflowRow>> {
+        self.inner().await.get_workflow(tenant, name).await
+    }
+    async fn list_workflows(
+        &self,
+        tenant: TenantId,
+        filter: &WorkflowFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Read<Vec<WorkflowRow>> {
+        self.inner().await.list_workflows(tenant, filter, after, limit).await
+    }
+    async fn delete_workflow(&self, tenant: TenantId, name: &str, revision: Option<u32>) -> Write<bool> {
+        self.inner().await.delete_workflow(tenant, name, revision).await
+    }
+    async fn list_versions(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Read<Option<Vec<VersionRow>>> {
+        self.inner().await.list_versions(tenant, name, before, limit).await
+    }
+    async fn get_version(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        version: Option<u32>,
+    ) -> Read<Option<VersionRow>> {
+        self.inner().await.get_version(tenant, name, version).await
+    }
+    async fn get_definition(&self, id: VersionId) -> Read<Option<VersionRow>> {
+        self.inner().await.get_definition(id).await
+    }
+    async fn put_inline(&self, tenant: TenantId, definition: Definition) -> Read<VersionId> {
+        self.inner().await.put_inline(tenant, definition).await
+    }
+}
+
+#[async_trait]
+impl Sessions for SlowStore {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Read<Timestamp> {
+        self.inner().await.renew_session(session, ttl).await
+    }
+    async fn close_session(&self, session: SessionId) -> Read<()> {
+        self.inner().await.close_session(session).await
+    }
+    async fn now(&self) -> Read<Timestamp> {
+        self.inner().await.now().await
+    }
+    async fn find_reply(&self, tenant: TenantId, key: &IdempotencyKey) -> Read<Option<Reply>> {
+        self.inner().await.find_reply(tenant, key).await
+    }
+    async fn clean_up(&self, age: Duration, limit: u32) -> Read<u64> {
+        self.inner().await.clean_up(age, limit).await
+    }
+}
+
+#[async_trait]
+impl Outbox for SlowStore {
+    async fn read_outbox(&self, limit: u32) -> Read<Vec<OutboxRow>> {
+        self.inner().await.read_outbox(limit).await
+    }
+    async fn settle_outbox(&self, settlements: Vec<OutboxSettlement>) -> Read<()> {
+        self.inner().await.settle_outbox(settlements).await
+    }
+}
+
+#[async_trait]
+impl Blobs for SlowStore {
+    async fn get_blob(&self, tenant: TenantId, digest: &Digest) -> Read<Option<Vec<u8>>> {
+        self.inner().await.get_blob(tenant, digest).await
+    }
+}
+
+#[async_trait]
+impl Integrity for SlowStore {
+    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Read<Vec<RunRow>> {
+        self.inner().await.scan_runs(after, limit).await
+    }
+    async fn find_damage(&self, limit: u32) -> Read<Vec<Damage>> {
+        self.inner().await.find_damage(limit).await
+    }
+}
