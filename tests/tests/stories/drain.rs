@@ -8,6 +8,8 @@ use serde_json::json;
 in_every_mode!(
     a_drain_lets_steps_end_and_repeats_none,
     a_drain_under_load_fails_no_run,
+    a_drain_gives_its_whole_time_to_a_step_that_began_long_before,
+    a_drain_that_takes_too_long_gives_up_what_is_in_flight,
     a_drained_house_takes_its_runs_up_again,
 );
 
@@ -63,6 +65,44 @@ async fn a_drain_under_load_fails_no_run(mode: Mode) {
     }
     assert_eq!(sink.effects().len(), runs.len() * 2);
     assert_eq!(recorder.lines().len(), runs.len());
+    house.close_with(&[&sink]).await;
+}
+
+const CALL: &str = "{ version: 1, name: call, type: steps, steps: [ { id: call, type: http, \
+                    with: { method: POST, url: '${{ inputs.sink }}/call' } } ] }";
+
+async fn a_drain_gives_its_whole_time_to_a_step_that_began_long_before(mode: Mode) {
+    let mut house = House::open_with(mode, &[("WINDLASS_DRAIN_TIMEOUT", "2s")]).await;
+    let sink = Sink::open().await;
+    sink.is_slow("/call", Duration::from_millis(3_500));
+    let run = house.run(CALL, json!({"sink": sink.url()})).await;
+    sink.wait_for("/call", 1).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+
+    assert_eq!(house.stop().await, Some(0));
+    house.rise().await;
+
+    house.wait_for(&run, "completed").await;
+    assert_eq!((sink.at("/call").len(), house.events(&run).await.count("step.lost")), (1, 0));
+    house.close_with(&[&sink]).await;
+}
+
+async fn a_drain_that_takes_too_long_gives_up_what_is_in_flight(mode: Mode) {
+    let mut house = House::open_with(mode, &[("WINDLASS_DRAIN_TIMEOUT", "1s")]).await;
+    let sink = Sink::open().await;
+    sink.hangs("/call");
+    let run = house.run(CALL, json!({"sink": sink.url()})).await;
+    sink.wait_for("/call", 1).await;
+    let began = std::time::Instant::now();
+
+    assert_eq!(house.stop().await, Some(0));
+
+    assert!(began.elapsed() < Duration::from_secs(10), "the drain took {:?}", began.elapsed());
+    sink.heals("/call");
+    house.rise().await;
+    house.wait_for_pause(&run, "engine_interrupted").await;
+    house.resume(&run).await.ok();
+    house.wait_for(&run, "completed").await;
     house.close_with(&[&sink]).await;
 }
 
