@@ -127,6 +127,16 @@ pub enum ErrorAction {
     Fail,
 }
 
+impl Node {
+    /// The gate that this node is, or that stands before it.
+    pub fn gate_spec(&self) -> Option<&GateSpec> {
+        match &self.role {
+            Role::Approval(spec) => Some(spec),
+            _ => self.gate.as_ref(),
+        }
+    }
+}
+
 impl Plan {
     pub fn node(&self, index: NodeIndex) -> &Node {
         &self.nodes[index.at()]

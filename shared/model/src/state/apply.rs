@@ -1,0 +1,375 @@
+//! Takes events into the state, one at a time. The only place where state changes.
+
+use crate::event::{ApprovalExpired, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn};
+use crate::plan::{Accept, Plan, Role};
+use crate::state::{
+    AttemptOutcome, AttemptRecord, FoldError, Gate, GateOutcome, Grant, Phase, RunState, Wait, WaitReason,
+};
+use crate::{Actor, Epoch, NodeIndex, PauseReason, StepError, StepStatus, Timestamp};
+
+impl RunState {
+    /// Takes one event into the state. The only place where state changes.
+    ///
+    /// # Errors
+    /// [`FoldError`] when the event cannot follow what was applied so far. Nothing was changed then.
+    pub fn apply(&mut self, plan: &Plan, event: &Event) -> Result<(), FoldError> {
+        if event.seq != self.last_seq.next() {
+            return Err(FoldError::Gap { last: self.last_seq, found: event.seq });
+        }
+        if self.is_terminal() {
+            return Err(FoldError::AfterEnd { seq: event.seq, name: event.body.name() });
+        }
+        match event.node {
+            Some(node) if node.at() < self.steps.len() => self.apply_to_step(plan, event, node),
+            Some(_) => return Err(FoldError::NoStep { seq: event.seq, name: event.body.name() }),
+            None => self.apply_to_run(event)?,
+        }
+        self.just_taken = matches!(event.body, EventBody::EngineTaken(_));
+        self.last_seq = event.seq;
+        self.last_event_at = event.at;
+        Ok(())
+    }
+
+    fn apply_to_run(&mut self, event: &Event) -> Result<(), FoldError> {
+        match &event.body {
+            EventBody::EngineTaken(_) => {
+                // The engine before died with work in its hands, or before it wrote anything at all.
+                self.deaths = if !self.in_flight.is_empty() || self.just_taken { self.deaths + 1 } else { 0 };
+                self.epoch = event.epoch.unwrap_or(Epoch(self.epoch.0 + 1));
+                self.started_at.get_or_insert(event.at);
+            }
+            EventBody::RunPaused(body) => {
+                self.phase = Phase::Paused { reason: body.reason, message: body.message.clone() };
+            }
+            EventBody::RunQuarantined(_) => {
+                self.phase = Phase::Paused { reason: PauseReason::Quarantined, message: None };
+            }
+            EventBody::RunResumed(_) => {
+                self.phase = Phase::Active;
+                self.deaths = 0;
+                for node in std::mem::take(&mut self.paused_steps) {
+                    self.steps[node.at()].failures = 0;
+                    self.make_ready_again(node);
+                }
+            }
+            EventBody::CancelRequested(_) => self.phase = Phase::Canceling,
+            EventBody::RunCanceled(_) => self.end(event.at, Phase::Canceled),
+            EventBody::RunCompleted(body) => {
+                self.output = body.output.clone();
+                self.end(event.at, Phase::Completed);
+            }
+            EventBody::RunFailed(body) => {
+                self.error = Some(body.error.clone());
+                self.end(event.at, Phase::Failed);
+            }
+            EventBody::SignalReceived(body) => {
+                self.signals.entry(body.name.clone()).or_default().push_back(body.payload.clone());
+                if let Some(node) = self.listening.get(&body.name).and_then(|nodes| nodes.first()) {
+                    self.decided.insert(*node);
+                }
+            }
+            _ => return Err(FoldError::NoStep { seq: event.seq, name: event.body.name() }),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, at: Timestamp, phase: Phase) {
+        self.phase = phase;
+        self.ended_at = Some(at);
+        self.ready.clear();
+        self.timers.clear();
+        self.decided.clear();
+        self.listening.clear();
+        self.signals.clear();
+        self.paused_steps.clear();
+    }
+
+    fn apply_to_step(&mut self, plan: &Plan, event: &Event, node: NodeIndex) {
+        let at = event.at;
+        match &event.body {
+            EventBody::StepStarted(body) => {
+                self.leave_wait(node);
+                self.ready.remove(&node);
+                self.in_flight.insert(node);
+                let step = &mut self.steps[node.at()];
+                step.status = StepStatus::Running;
+                step.attempt = event.attempt.unwrap_or(step.attempt + 1);
+                step.key_attempt = body.key_attempt.unwrap_or(step.attempt);
+                step.outcome_unknown = false;
+                step.started_at = Some(at);
+                step.ended_at = None;
+                step.error = None;
+            }
+            EventBody::StepSucceeded(body) => {
+                self.deaths = 0;
+                if let Role::Signal { name, .. } = &plan.node(node).role {
+                    self.take_signal(name);
+                }
+                self.end_attempt(event, node, AttemptOutcome::Succeeded, None);
+                let step = &mut self.steps[node.at()];
+                step.output = body.output.clone();
+                step.artifacts.extend(body.artifacts.iter().cloned());
+                step.error = None;
+                self.settle(plan, node, StepStatus::Succeeded, at);
+            }
+            EventBody::StepFailed(body) => {
+                self.end_attempt(event, node, AttemptOutcome::Failed, Some(&body.error));
+                self.steps[node.at()].artifacts.extend(body.artifacts.iter().cloned());
+                self.after_failure(plan, node, &body.error, &body.then, at);
+            }
+            EventBody::StepTimedOut(body) => {
+                self.end_attempt(event, node, AttemptOutcome::TimedOut, Some(&body.error));
+                self.after_failure(plan, node, &body.error, &body.then, at);
+            }
+            EventBody::StepCanceled(_) => {
+                self.end_attempt(event, node, AttemptOutcome::Canceled, None);
+                self.settle(plan, node, StepStatus::Canceled, at);
+            }
+            EventBody::StepSkipped(body) => {
+                self.leave_wait(node);
+                let step = &mut self.steps[node.at()];
+                step.skip_reason = Some(body.reason);
+                step.passed_over = body.reason == SkipReason::Command;
+                self.settle(plan, node, StepStatus::Skipped, at);
+            }
+            EventBody::StepLost(body) => {
+                self.end_attempt(event, node, AttemptOutcome::Lost, None);
+                self.steps[node.at()].outcome_unknown = true;
+                if body.retry {
+                    self.make_ready_again(node);
+                } else {
+                    self.pause_step(node);
+                }
+            }
+            EventBody::RetryScheduled(body) => {
+                if self.paused_steps.remove(&node) {
+                    self.steps[node.at()].failures = 0;
+                }
+                if body.at <= at {
+                    self.leave_wait(node);
+                    self.make_ready_again(node);
+                } else {
+                    self.wait(node, WaitReason::Retry, Some(body.at));
+                }
+            }
+            EventBody::StepWaiting(body) => {
+                self.begin_attempt(node, at);
+                match &body.on {
+                    WaitingOn::Timer => self.wait(node, WaitReason::Timer, body.until),
+                    WaitingOn::Signal { name } => {
+                        self.listening.entry(name.clone()).or_default().insert(node);
+                        self.wait(node, WaitReason::Signal { name: name.clone() }, body.until);
+                    }
+                }
+            }
+            EventBody::StepPaused(_) => self.pause_step(node),
+            EventBody::ApprovalRequested(body) => {
+                let is_gate_node = matches!(plan.node(node).role, Role::Approval(_));
+                if is_gate_node {
+                    self.begin_attempt(node, at);
+                }
+                let step = &mut self.steps[node.at()];
+                let attempt = if is_gate_node { step.attempt } else { step.attempt + 1 };
+                step.gate = Some(Gate {
+                    attempt,
+                    show: body.show.clone(),
+                    digest: body.digest.clone(),
+                    requested_at: at,
+                    expires_at: body.expires_at,
+                    grants: Vec::new(),
+                    outcome: None,
+                });
+                self.ready.remove(&node);
+                self.wait(node, WaitReason::Approval, body.expires_at);
+            }
+            EventBody::ApprovalGranted(body) => {
+                let min = gate_spec_min(plan, node);
+                let grant = Grant {
+                    by: event.actor.clone().unwrap_or_else(Actor::engine),
+                    at,
+                    comment: body.comment.clone(),
+                    form: body.form.clone(),
+                };
+                if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                    gate.grants.push(grant);
+                    if gate.grants.len() as u32 >= min {
+                        gate.outcome = Some(GateOutcome::Granted);
+                        self.decided.insert(node);
+                    }
+                }
+            }
+            EventBody::ApprovalRejected(body) => {
+                let grant = Grant {
+                    by: event.actor.clone().unwrap_or_else(Actor::engine),
+                    at,
+                    comment: body.comment.clone(),
+                    form: body.form.clone(),
+                };
+                if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                    gate.outcome = Some(GateOutcome::Rejected(grant));
+                    self.decided.insert(node);
+                }
+            }
+            EventBody::ApprovalExpired(ApprovalExpired { action }) => {
+                self.leave_timer(node);
+                if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                    gate.expires_at = None;
+                    if *action != ExpiryAction::Escalate {
+                        gate.outcome = Some(GateOutcome::Expired(*action));
+                        self.decided.insert(node);
+                    }
+                }
+            }
+            // A timer that fired is followed by the outcome; an emitted event changes nothing here.
+            EventBody::TimerFired(_) => self.leave_timer(node),
+            EventBody::EventEmitted(_) => {}
+            // Events of the run as a whole carry no node; one that does changes nothing.
+            _ => {}
+        }
+    }
+
+    /// A step that no runner moves begins its attempt by waiting.
+    fn begin_attempt(&mut self, node: NodeIndex, at: Timestamp) {
+        let step = &mut self.steps[node.at()];
+        step.attempt += 1;
+        step.key_attempt = step.attempt;
+        step.outcome_unknown = false;
+        step.started_at = Some(at);
+        step.ended_at = None;
+        step.error = None;
+        self.ready.remove(&node);
+    }
+
+    fn end_attempt(
+        &mut self,
+        event: &Event,
+        node: NodeIndex,
+        outcome: AttemptOutcome,
+        error: Option<&StepError>,
+    ) {
+        self.in_flight.remove(&node);
+        self.leave_wait(node);
+        let step = &mut self.steps[node.at()];
+        step.ended_at = Some(event.at);
+        if let Some(attempt) = event.attempt {
+            // An attempt may end without having started: its gate was refused, its condition is broken.
+            step.attempt = step.attempt.max(attempt);
+            step.attempts.push(AttemptRecord {
+                attempt,
+                outcome,
+                started_at: step.started_at,
+                ended_at: event.at,
+                error: error.cloned(),
+            });
+        }
+    }
+
+    fn after_failure(&mut self, plan: &Plan, node: NodeIndex, error: &StepError, then: &Then, at: Timestamp) {
+        let step = &mut self.steps[node.at()];
+        step.error = Some(error.clone());
+        step.failures += 1;
+        match then {
+            // `step.retry_scheduled` follows in the same commit.
+            Then::Retry => step.status = StepStatus::Waiting,
+            Then::Pause => self.pause_step(node),
+            Then::Continue { output } => {
+                step.passed_over = true;
+                step.output = output.clone();
+                self.settle(plan, node, StepStatus::Failed, at);
+            }
+            Then::Fail => {
+                if !matches!(self.phase, Phase::Canceling) {
+                    self.error.get_or_insert_with(|| error.clone());
+                    self.phase = Phase::Failing;
+                }
+                self.settle(plan, node, StepStatus::Failed, at);
+            }
+        }
+    }
+
+    fn settle(&mut self, plan: &Plan, node: NodeIndex, status: StepStatus, at: Timestamp) {
+        self.ready.remove(&node);
+        self.in_flight.remove(&node);
+        self.paused_steps.remove(&node);
+        self.decided.remove(&node);
+        let step = &mut self.steps[node.at()];
+        step.status = status;
+        step.ended_at = Some(at);
+        self.unsettled -= 1;
+        for dependent in &plan.node(node).dependents {
+            let accept = plan
+                .node(*dependent)
+                .needs
+                .iter()
+                .find(|need| need.node == node)
+                .map_or(Accept::Default, |need| need.accept);
+            let satisfied = self.satisfies(plan, node, *dependent, accept);
+            let step = &mut self.steps[dependent.at()];
+            step.unmet = step.unmet.saturating_sub(1);
+            step.blocked |= !satisfied;
+            if step.unmet == 0 && step.status == StepStatus::Pending {
+                self.ready.insert(*dependent);
+            }
+        }
+    }
+
+    fn pause_step(&mut self, node: NodeIndex) {
+        self.leave_wait(node);
+        self.ready.remove(&node);
+        self.steps[node.at()].status = StepStatus::Paused;
+        self.paused_steps.insert(node);
+    }
+
+    /// A person, or a lost attempt that may be repeated, asks for another try.
+    fn make_ready_again(&mut self, node: NodeIndex) {
+        let step = &mut self.steps[node.at()];
+        step.status = StepStatus::Pending;
+        // A gate lets through the attempts that follow it by themselves; a person's retry asks anew.
+        if !step.outcome_unknown {
+            step.gate = None;
+        }
+        self.ready.insert(node);
+    }
+
+    fn wait(&mut self, node: NodeIndex, on: WaitReason, until: Option<Timestamp>) {
+        self.leave_timer(node);
+        let step = &mut self.steps[node.at()];
+        step.status = StepStatus::Waiting;
+        step.wait = Some(Wait { on, until });
+        if let Some(at) = until {
+            self.timers.insert((at, node));
+        }
+    }
+
+    fn leave_timer(&mut self, node: NodeIndex) {
+        if let Some(at) = self.steps[node.at()].wait.as_mut().and_then(|wait| wait.until.take()) {
+            self.timers.remove(&(at, node));
+        }
+    }
+
+    fn leave_wait(&mut self, node: NodeIndex) {
+        self.leave_timer(node);
+        self.decided.remove(&node);
+        if let Some(Wait { on: WaitReason::Signal { name }, .. }) = self.steps[node.at()].wait.take()
+            && let Some(nodes) = self.listening.get_mut(&name)
+        {
+            nodes.remove(&node);
+            if nodes.is_empty() {
+                self.listening.remove(&name);
+            }
+        }
+    }
+
+    fn take_signal(&mut self, name: &str) {
+        if let Some(queue) = self.signals.get_mut(name) {
+            queue.pop_front();
+            if queue.is_empty() {
+                self.signals.remove(name);
+            }
+        }
+    }
+}
+
+fn gate_spec_min(plan: &Plan, node: NodeIndex) -> u32 {
+    plan.node(node).gate_spec().map_or(1, |spec| spec.min)
+}

@@ -1,0 +1,390 @@
+//! What a run is right now: the fold of its events, and nothing else.
+
+mod apply;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Artifact, Event, EventBody, ExpiryAction, SkipReason};
+use crate::plan::{Accept, Plan};
+use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, Timestamp};
+
+pub use status::{PauseReason, RunStatus, StepStatus};
+
+/// Raised when the meaning or the shape of a stored fold changes: older snapshots are then ignored.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+/// A run, folded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    pub run_id: RunId,
+    /// Seq of the last event that was applied.
+    pub last_seq: EventSeq,
+    pub epoch: Epoch,
+    pub inputs: Payload,
+    /// Who created the run.
+    pub requester: Actor,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub deadline_at: Option<Timestamp>,
+    pub last_event_at: Timestamp,
+    pub phase: Phase,
+    /// One per node of the plan, in its order.
+    pub steps: Vec<Step>,
+    /// Pending steps whose needs have all settled.
+    pub ready: BTreeSet<NodeIndex>,
+    /// Steps with an attempt in flight.
+    pub in_flight: BTreeSet<NodeIndex>,
+    /// What ends by itself, by time.
+    pub timers: BTreeSet<(Timestamp, NodeIndex)>,
+    /// Gates that were decided and wait for the engine to act on it.
+    pub decided: BTreeSet<NodeIndex>,
+    /// Steps that wait for a signal, by its name.
+    pub listening: BTreeMap<String, BTreeSet<NodeIndex>>,
+    /// Signals that no step has taken yet, oldest first.
+    pub signals: BTreeMap<String, VecDeque<Payload>>,
+    /// Steps that a person must decide about.
+    pub paused_steps: BTreeSet<NodeIndex>,
+    /// How many steps have not settled.
+    pub unsettled: u32,
+    /// How many engines in a row died while they held this run.
+    pub deaths: u32,
+    /// The last event was an engine taking the run.
+    pub just_taken: bool,
+    pub output: Payload,
+    pub error: Option<StepError>,
+}
+
+/// The part of a run's status that events state outright. The rest follows from its steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Active,
+    Paused {
+        reason: PauseReason,
+        message: Option<String>,
+    },
+    /// A step's failure ends the run as soon as nothing is in flight.
+    Failing,
+    Canceling,
+    Completed,
+    Failed,
+    Canceled,
+}
+
+/// A node's life inside one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub status: StepStatus,
+    /// The current or last attempt; 0 before the first.
+    pub attempt: Attempt,
+    /// The attempt whose idempotency key the current one uses.
+    pub key_attempt: Attempt,
+    /// Definite failures since the last time a person asked for another try.
+    pub failures: u16,
+    /// Needs that have not settled.
+    pub unmet: u32,
+    /// A settled need did not end as this step requires.
+    pub blocked: bool,
+    /// The next attempt repeats one whose outcome is unknown.
+    pub outcome_unknown: bool,
+    /// It failed and the definition, or a person, let the run go on.
+    pub passed_over: bool,
+    pub wait: Option<Wait>,
+    /// The gate of the current attempt, open or decided.
+    pub gate: Option<Gate>,
+    pub output: Payload,
+    pub error: Option<StepError>,
+    pub skip_reason: Option<SkipReason>,
+    pub artifacts: Vec<Artifact>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// Attempts that ended, oldest first.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wait {
+    pub on: WaitReason,
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "on", rename_all = "snake_case")]
+pub enum WaitReason {
+    Timer,
+    Signal {
+        name: String,
+    },
+    Approval,
+    /// Between two attempts.
+    Retry,
+}
+
+/// A request for approval and what people answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The attempt that it lets through.
+    pub attempt: Attempt,
+    pub show: Payload,
+    pub digest: Digest,
+    pub requested_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub grants: Vec<Grant>,
+    pub outcome: Option<GateOutcome>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    pub by: Actor,
+    pub at: Timestamp,
+    pub comment: Option<String>,
+    pub form: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateOutcome {
+    Granted,
+    Rejected(Grant),
+    Expired(ExpiryAction),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    pub attempt: Attempt,
+    pub outcome: AttemptOutcome,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<StepError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    Succeeded,
+    Failed,
+    TimedOut,
+    Canceled,
+    Lost,
+}
+
+impl Gate {
+    /// What people filled in.
+    fn forms(&mut self) -> impl Iterator<Item = &mut Payload> {
+        let rejected = match &mut self.outcome {
+            Some(GateOutcome::Rejected(by)) => Some(&mut by.form),
+            _ => None,
+        };
+        self.grants.iter_mut().map(|grant| &mut grant.form).chain(rejected)
+    }
+}
+
+impl RunState {
+    /// A run as its first event, `run.created`, makes it.
+    pub fn created(plan: &Plan, run_id: RunId, event: &Event) -> Result<Self, FoldError> {
+        let EventBody::RunCreated(body) = &event.body else {
+            return Err(FoldError::NotCreated);
+        };
+        let steps: Vec<Step> = plan
+            .nodes
+            .iter()
+            .map(|node| Step { unmet: node.needs.len() as u32, ..Step::default() })
+            .collect();
+        let ready = plan.nodes.iter().filter(|node| node.needs.is_empty()).map(|node| node.index).collect();
+        Ok(Self {
+            run_id,
+            last_seq: event.seq,
+            epoch: Epoch::default(),
+            inputs: body.inputs.clone(),
+            requester: event.actor.clone().unwrap_or_else(Actor::engine),
+            created_at: event.at,
+            started_at: None,
+            ended_at: None,
+            deadline_at: body.deadline_at,
+            last_event_at: event.at,
+            phase: Phase::Active,
+            unsettled: steps.len() as u32,
+            steps,
+            ready,
+            in_flight: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            decided: BTreeSet::new(),
+            listening: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            paused_steps: BTreeSet::new(),
+            deaths: 0,
+            just_taken: false,
+            output: Payload::null(),
+            error: None,
+        })
+    }
+
+    /// Folds a whole log, or the rest of one onto a snapshot.
+    pub fn fold(
+        plan: &Plan,
+        run_id: RunId,
+        snapshot: Option<RunState>,
+        events: &[Event],
+    ) -> Result<Self, FoldError> {
+        let (mut state, rest) = match (snapshot, events) {
+            (Some(state), rest) => (state, rest),
+            (None, [first, rest @ ..]) => (Self::created(plan, run_id, first)?, rest),
+            (None, []) => return Err(FoldError::NotCreated),
+        };
+        if state.steps.len() != plan.nodes.len() {
+            return Err(FoldError::OtherPlan);
+        }
+        for event in rest {
+            state.apply(plan, event)?;
+        }
+        Ok(state)
+    }
+
+    pub fn step(&self, node: NodeIndex) -> &Step {
+        &self.steps[node.at()]
+    }
+
+    /// The run's status. `held` says whether an engine has the run: the log alone cannot know.
+    pub fn status(&self, held: bool) -> RunStatus {
+        match self.phase {
+            Phase::Completed => RunStatus::Completed,
+            Phase::Failed => RunStatus::Failed,
+            Phase::Canceled => RunStatus::Canceled,
+            Phase::Canceling => RunStatus::Canceling,
+            Phase::Paused { .. } => RunStatus::Paused,
+            Phase::Active | Phase::Failing if self.wants_engine() || !self.in_flight.is_empty() => {
+                if held {
+                    RunStatus::Running
+                } else {
+                    RunStatus::Queued
+                }
+            }
+            Phase::Active | Phase::Failing => RunStatus::Waiting,
+        }
+    }
+
+    pub fn pause_reason(&self) -> Option<PauseReason> {
+        match &self.phase {
+            Phase::Paused { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, Phase::Completed | Phase::Failed | Phase::Canceled)
+    }
+
+    /// Nothing new may start: a cancel was accepted, a step's failure ends the run, or its time is over.
+    pub fn is_stopping(&self, now: Timestamp) -> bool {
+        matches!(self.phase, Phase::Canceling | Phase::Failing)
+            || (!self.is_terminal() && self.deadline_at.is_some_and(|deadline| deadline <= now))
+    }
+
+    /// Whether an engine would have something to do at once, timers aside.
+    pub fn wants_engine(&self) -> bool {
+        match self.phase {
+            Phase::Active => !self.ready.is_empty() || !self.decided.is_empty() || self.unsettled == 0,
+            Phase::Failing | Phase::Canceling => true,
+            Phase::Paused { .. } | Phase::Completed | Phase::Failed | Phase::Canceled => false,
+        }
+    }
+
+    /// When time alone moves this run next. A paused run is moved by nothing but its deadline.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let timer = match self.phase {
+            Phase::Active => self.timers.first().map(|(at, _)| *at),
+            Phase::Paused { .. } => None,
+            _ => return None,
+        };
+        match (timer, self.deadline_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// For serial runs: index of the first step that has not settled, or the number of steps.
+    pub fn current_step_index(&self) -> usize {
+        self.steps.iter().position(|step| !step.status.is_settled()).unwrap_or(self.steps.len())
+    }
+
+    /// The key that the current attempt of a step sends along with its effect.
+    pub fn idempotency_key(&self, plan: &Plan, node: NodeIndex) -> String {
+        idempotency_key(self.run_id, &plan.node(node).id, None, self.step(node).key_attempt)
+    }
+
+    /// Payloads that lie in the blob store and that the rules or expressions of the plan may read: inputs,
+    /// outputs, signals that no step has taken yet, and forms that become the output of a gate.
+    pub fn missing_payloads(&mut self, plan: &Plan) -> impl Iterator<Item = &mut Payload> {
+        let steps = self.steps.iter_mut().zip(&plan.nodes).flat_map(|(step, node)| {
+            let waits = step.status == StepStatus::Waiting;
+            let output = node.output_is_read.then_some(&mut step.output);
+            output.into_iter().chain(step.gate.as_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
+        });
+        let signals = self.signals.values_mut().flatten();
+        let all = std::iter::once(&mut self.inputs).chain(steps).chain(signals);
+        all.filter(|payload| payload.missing().is_some())
+    }
+
+    /// Whether the needs of `dependent` accept how `node` has settled.
+    pub(crate) fn satisfies(
+        &self,
+        plan: &Plan,
+        node: NodeIndex,
+        dependent: NodeIndex,
+        accept: Accept,
+    ) -> bool {
+        let step = self.step(node);
+        match accept {
+            Accept::Default => match step.status {
+                StepStatus::Succeeded => !plan.is_branch_not_taken(
+                    plan.node(node),
+                    step.output.value().map(|value| &**value),
+                    dependent,
+                ),
+                StepStatus::Failed | StepStatus::Skipped => step.passed_over,
+                _ => false,
+            },
+            Accept::Listed { succeeded, skipped, failed } => match step.status {
+                StepStatus::Succeeded => {
+                    succeeded
+                        && !plan.is_branch_not_taken(
+                            plan.node(node),
+                            step.output.value().map(|value| &**value),
+                            dependent,
+                        )
+                }
+                StepStatus::Skipped => skipped || step.passed_over,
+                StepStatus::Failed => failed,
+                _ => false,
+            },
+        }
+    }
+}
+
+/// `<run>/<node>[<item>]/<n>`: the same for attempts whose predecessor's outcome is unknown.
+pub fn idempotency_key(run: RunId, node: &str, item: Option<u32>, key_attempt: Attempt) -> String {
+    match item {
+        Some(item) => format!("{run}/{node}[{item}]/{key_attempt}"),
+        None => format!("{run}/{node}/{key_attempt}"),
+    }
+}
+
+/// The log does not make sense: it is damaged, or belongs to another definition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    #[error("the log does not begin with run.created")]
+    NotCreated,
+    #[error("event {found} follows event {last}: the log has a gap")]
+    Gap { last: EventSeq, found: EventSeq },
+    #[error("the log belongs to a definition with another number of nodes")]
+    OtherPlan,
+    #[error("event {seq} ({name}) needs a step and names none that exists")]
+    NoStep { seq: EventSeq, name: &'static str },
+    #[error("event {seq} ({name}) comes after the run has ended")]
+    AfterEnd { seq: EventSeq, name: &'static str },
+}
