@@ -99,10 +99,10 @@ impl SqliteStore {
         answer.await.map_err(|_| StoreError::Refused("the read panicked".into()))?
     }
 
-    /// Runs `work` in the writer's transaction, in a savepoint of its own, and answers after the commit.
+    /// Runs `work` in the writer's transaction, perhaps twice, and answers after the commit.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, WriteError> {
         let Some(writer) = &self.writer else {
             return Err(StoreError::Refused("the database was opened to be read".into()).into());
@@ -115,7 +115,7 @@ impl SqliteStore {
     /// For writes that no guard can refuse.
     async fn write_always<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Connection, Timestamp) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.write(work).await.map_err(|error| match error {
             WriteError::Store(error) => error,
