@@ -91,7 +91,10 @@ fn tests(which: &[&str], runner: &[String]) -> Result<Ending> {
         command.env("CARGO_TERM_COLOR", "always");
     }
     let mut tally = Tally::default();
-    let passed = shell::watch(command, |line| tally.read(&plain(line)))?;
+    let passed = shell::watch(command, |line| match nextest {
+        true => tally.read_nextest(&plain(line)),
+        false => tally.read_cargo_test(&plain(line)),
+    })?;
     match passed {
         true if tally.passed == 0 => bail!("no test ran"),
         true => Ok(Ending::PassedWith(tally.text())),
@@ -112,20 +115,34 @@ struct Tally {
 const FAILURES_NAMED_MAX: usize = 10;
 
 impl Tally {
-    fn read(&mut self, line: &str) {
-        let line = line.trim();
-        if line.starts_with("Summary [") {
-            // nextest: `Summary [ 1.2s] 9 tests run: 8 passed (1 slow), 1 failed, 2 skipped`
-            let counts = line.rsplit_once(" run: ").map_or("", |(_, counts)| counts);
+    /// nextest says it all once, at the end. It also shows what a failed test printed, which looks like
+    /// what `cargo test` says.
+    fn read_nextest(&mut self, line: &str) {
+        if let Some((_, counts)) =
+            line.trim().strip_prefix("Summary [").and_then(|it| it.split_once(" run: "))
+        {
+            // `Summary [ 1.2s] 9 tests run: 8 passed (1 slow), 1 failed, 2 skipped`
             self.add(counts.split(',').map(str::trim));
-        } else if let Some((_, counts)) =
-            line.strip_prefix("test result: ").and_then(|it| it.split_once(". "))
-        {
-            // cargo test, once for each binary: `test result: ok. 8 passed; 0 failed; 1 ignored; …`
+        } else if let Some(name) = failure_in_nextest(line) {
+            self.fail(name);
+        }
+    }
+
+    /// `cargo test` sums up each binary.
+    fn read_cargo_test(&mut self, line: &str) {
+        let counts = line.strip_prefix("test result: ").and_then(|it| it.split_once(". "));
+        if let Some((_, counts)) = counts {
+            // `test result: ok. 8 passed; 0 failed; 1 ignored; 0 measured; …`
             self.add(counts.split(';').map(str::trim));
-        } else if let Some(name) = failure(line)
-            && !self.failures.iter().any(|it| it == name)
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
+            self.fail(name);
+        }
+    }
+
+    fn fail(&mut self, name: &str) {
+        if !self.failures.iter().any(|it| it == name) {
             self.failures.push(name.to_owned());
         }
     }
@@ -155,21 +172,14 @@ impl Tally {
     }
 }
 
-/// The test that a runner's line says has failed.
-fn failure(line: &str) -> Option<&str> {
-    match line.split_once(['[', ']']) {
-        // nextest: `FAIL [   0.011s] (3/9) scenarios::tidy a_name`, again in its summary.
-        Some((verdict, rest)) if matches!(verdict.trim(), "FAIL" | "TIMEOUT" | "SIGABRT" | "SIGSEGV") => {
-            let rest = rest.split_once(']').map_or(rest, |(_, rest)| rest).trim();
-            Some(if rest.starts_with('(') {
-                rest.split_once(')').map_or(rest, |(_, it)| it.trim())
-            } else {
-                rest
-            })
-        }
-        // cargo test: `test a_name ... FAILED`
-        _ => line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")),
+/// The test of `FAIL [   0.011s] (3/9) scenarios::tidy a_name`.
+fn failure_in_nextest(line: &str) -> Option<&str> {
+    let (verdict, rest) = line.split_once('[')?;
+    if !matches!(verdict.trim(), "FAIL" | "TIMEOUT" | "ABORT" | "SIGABRT" | "SIGSEGV" | "SIGKILL") {
+        return None;
     }
+    let rest = rest.split_once(']')?.1.trim();
+    Some(if rest.starts_with('(') { rest.split_once(')')?.1.trim() } else { rest })
 }
 
 /// A line without terminal colours.
@@ -188,18 +198,21 @@ fn plain(line: &str) -> String {
 mod tests {
     use super::*;
 
-    fn tally(lines: &str) -> Tally {
+    fn tally(lines: &str, read: fn(&mut Tally, &str)) -> Tally {
         let mut tally = Tally::default();
-        lines.lines().for_each(|line| tally.read(&plain(line)));
+        lines.lines().for_each(|line| read(&mut tally, &plain(line)));
         tally
     }
 
     #[test]
-    fn the_tally_reads_what_nextest_says() {
+    fn the_tally_reads_what_nextest_says_and_not_what_failed_tests_print() {
         let seen = tally(
             "\u{1b}[31;1m        FAIL\u{1b}[0m [   0.011s] (2/9) scenarios::tidy links_resolve\n\
+             \x20   test links_resolve ... FAILED\n\
+             test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 15 filtered out\n\
              \u{1b}[1m     Summary\u{1b}[0m [   1.234s] 9 tests run: 7 passed (1 slow), 1 failed, 1 timed out, 2 skipped\n\
              \u{1b}[31;1m        FAIL\u{1b}[0m [   0.011s] (2/9) scenarios::tidy links_resolve",
+            Tally::read_nextest,
         );
         let failures = vec!["scenarios::tidy links_resolve".to_owned()];
         assert_eq!(seen, Tally { passed: 7, failed: 2, skipped: 2, failures });
@@ -211,6 +224,7 @@ mod tests {
             "test a ... ok\ntest b ... FAILED\n\
              test result: FAILED. 1 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
              test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            Tally::read_cargo_test,
         );
         assert_eq!(seen, Tally { passed: 5, failed: 1, skipped: 3, failures: vec!["b".into()] });
     }

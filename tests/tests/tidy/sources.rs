@@ -7,12 +7,6 @@ use super::{TextFile, nothing, text_files};
 const LINES_MAX: usize = 550;
 /// The same for files that hold nothing but tests: they are lists, and read as such.
 const TEST_LINES_MAX: usize = 800;
-/// Files that are longer all the same, with the length they must not outgrow. Only ever make this shorter.
-const LONGER: &[(&str, usize)] = &[
-    // The fold of all events: one `match`, and the helpers that its arms share.
-    ("shared/model/src/state.rs", 900),
-];
-
 /// Folders of people, and of the machines that build.
 const MACHINE_FOLDERS: &[&str] = &["work", "root", "home", "Users", "builds", "workspace"];
 
@@ -48,24 +42,13 @@ fn rust_files() -> Vec<TextFile> {
 fn no_file_is_too_long_to_be_read_in_one_go() {
     let mut found = Vec::new();
     for file in rust_files() {
-        let longer = LONGER.iter().find(|(path, _)| *path == file.path).map(|(_, lines)| *lines);
-        let max = longer.unwrap_or(if is_test_file(&file.path) { TEST_LINES_MAX } else { LINES_MAX });
+        let max = if is_test_file(&file.path) { TEST_LINES_MAX } else { LINES_MAX };
         let lines = code_lines(&file);
         if lines > max {
             found.push(format!("{} has {lines} lines; {max} are allowed", file.path));
         }
     }
     nothing(&found, "A file this long is asking for a second room:");
-}
-
-#[test]
-fn no_exception_for_long_files_has_outlived_its_reason() {
-    let files = rust_files();
-    for (path, _) in LONGER {
-        let file = files.iter().find(|file| file.path == *path);
-        let lines = file.map_or(0, code_lines);
-        assert!(lines > LINES_MAX, "{path} has {lines} lines: strike it from the list");
-    }
 }
 
 #[test]
