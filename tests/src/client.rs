@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::{Answer, Event, GLANCE_EVERY, Log, PATIENCE, definition};
+use crate::{Answer, Event, GLANCE_EVERY, Log, PATIENCE, definition, glance_away};
 
 /// Events that are asked for at once.
 const EVENTS_PER_PAGE: usize = 200;
@@ -206,7 +206,7 @@ impl Client {
             }
             let over = is_terminal(&now["status"]) || began.elapsed() > PATIENCE;
             assert!(!over, "waited in vain for {what} of {now:#}\n{}", self.events(run).await);
-            tokio::time::sleep(GLANCE_EVERY).await;
+            glance_away(began).await;
         }
     }
 

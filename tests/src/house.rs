@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::iter;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
@@ -30,6 +32,7 @@ const SETTINGS: &[(&str, &str)] = &[
 const READY_LINE: &str = "listening on ";
 /// Runs that are read back and checked when a house closes; the newest ones.
 const CHECKED_RUNS_MAX: usize = 1_000;
+const CHECKS_AT_ONCE: usize = 4;
 /// Lines of the server's own log that a failed story shows.
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -203,10 +206,9 @@ impl House {
     pub async fn check(&self, sinks: &[&Sink]) {
         let mut runs = self.all_runs().await;
         runs.truncate(CHECKED_RUNS_MAX);
-        let mut found = Vec::new();
-        for run in &runs {
-            found.extend(check::run_over_http(&self.client, run, sinks).await);
-        }
+        let checks = runs.iter().map(|run| check::run_over_http(&self.client, run, sinks));
+        let found: Vec<Vec<String>> = iter(checks).buffer_unordered(CHECKS_AT_ONCE).collect().await;
+        let found = found.concat();
         assert!(found.is_empty(), "the checker found:\n{}", found.join("\n"));
     }
 

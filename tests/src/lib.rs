@@ -31,8 +31,9 @@ pub use sink::Sink;
 
 /// How long anything in a story may take before the story is over: two busy cores and a debug build.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a story looks again.
+/// How often a story looks again; less and less often while nothing happens.
 const GLANCE_EVERY: Duration = Duration::from_millis(20);
+const GLANCE_EVERY_MAX: Duration = Duration::from_millis(200);
 
 /// Tells each story in every mode that the house can run in.
 ///
@@ -72,6 +73,11 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
             return seen;
         }
         assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        tokio::time::sleep(GLANCE_EVERY).await;
+        glance_away(began).await;
     }
+}
+
+/// Pauses before the next look at something that was first looked at a while ago.
+async fn glance_away(began: Instant) {
+    tokio::time::sleep((began.elapsed() / 8).clamp(GLANCE_EVERY, GLANCE_EVERY_MAX)).await;
 }

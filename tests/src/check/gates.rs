@@ -57,11 +57,10 @@ fn consent_before(record: &Record, node: &str, passage: &Event) -> Consent {
 
 /// A request for approval gets at most one rejection, and nobody answers it twice or after it was decided.
 pub(super) fn gates_are_decided_once(record: &Record, report: &mut Report) {
-    let nodes: BTreeSet<&str> = record.step_events().map(|(node, _)| node).collect();
-    for node in nodes {
+    for events in record.by_node.values() {
         let mut closed = true;
         let mut people: BTreeSet<&str> = BTreeSet::new();
-        for (_, event) in record.step_events().filter(|(it, _)| *it == node) {
+        for event in events.iter().map(|index| &record.events()[*index]) {
             match event.kind.as_str() {
                 "approval.requested" => {
                     closed = false;

@@ -9,6 +9,8 @@ mod order;
 mod planted;
 mod shape;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::definition::{self, Needs};
@@ -24,6 +26,8 @@ pub struct Record {
     pub definition: Option<Value>,
     /// What its steps did outside.
     pub effects: Vec<Effect>,
+    /// Places in the log of the events about each node.
+    by_node: BTreeMap<String, Vec<usize>>,
 }
 
 /// What is wrong, one sentence each.
@@ -60,6 +64,22 @@ pub fn violations(record: &Record) -> Vec<String> {
 }
 
 impl Record {
+    pub fn new(run: Value, log: Log, definition: Option<Value>, effects: Vec<Effect>) -> Self {
+        let mut by_node: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, event) in log.0.iter().enumerate() {
+            if let Some(node) = &event.node {
+                by_node.entry(node.clone()).or_default().push(index);
+            }
+        }
+        Self { run, log, definition, effects, by_node }
+    }
+
+    /// How the attempts of a node ended, in order.
+    fn outcomes_of(&self, node: &str) -> impl DoubleEndedIterator<Item = &Event> {
+        let places = self.by_node.get(node).into_iter().flatten();
+        places.map(|index| &self.log.0[*index]).filter(|event| event.is_outcome())
+    }
+
     fn events(&self) -> &[Event] {
         &self.log.0
     }
@@ -106,7 +126,7 @@ async fn read(client: &Client, id: &str, sinks: &[&Sink]) -> Record {
             let prefix = format!("{id}/");
             let effects = sinks.iter().flat_map(|sink| sink.effects());
             let effects = effects.filter(|effect| effect.key.starts_with(&prefix)).collect();
-            return Record { run, log, definition, effects };
+            return Record::new(run, log, definition, effects);
         }
         run = now;
     }

@@ -27,9 +27,9 @@ pub(super) fn attempts_follow_each_other(record: &Record, report: &mut Report) {
             let before = last.get(node).copied().unwrap_or(0);
             // A gate that was rejected takes an attempt's number without a start.
             let previous_ended = attempt == 1
-                || record.step_events().any(|(it, end)| {
-                    it == node && end.is_outcome() && end.attempt == Some(attempt - 1) && end.seq < event.seq
-                });
+                || record
+                    .outcomes_of(node)
+                    .any(|end| end.attempt == Some(attempt - 1) && end.seq < event.seq);
             report.unless(attempt > before && previous_ended, || {
                 format!("{event} at {} begins before attempt {} has ended", event.seq, attempt - 1)
             });
@@ -45,13 +45,10 @@ pub(super) fn needs_come_first(record: &Record, report: &mut Report) {
     };
     for (node, event) in record.step_events().filter(|(_, event)| begins(event)) {
         for need in needs.get(node).into_iter().flatten() {
-            let last = record
-                .step_events()
-                .filter(|(it, end)| *it == need.node && end.seq < event.seq && end.is_outcome())
-                .last();
-            let satisfied = last.is_some_and(|(_, outcome)| accepts(need, outcome));
+            let last = record.outcomes_of(&need.node).rfind(|outcome| outcome.seq < event.seq);
+            let satisfied = last.is_some_and(|outcome| accepts(need, outcome));
             report.unless(satisfied, || {
-                let found = last.map_or("nothing".to_owned(), |(_, outcome)| outcome.to_string());
+                let found = last.map_or("nothing".to_owned(), ToString::to_string);
                 format!("{event} at {} needs {}, of which there was {found}", event.seq, need.node)
             });
         }

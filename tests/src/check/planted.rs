@@ -83,12 +83,12 @@ fn record(lines: &str) -> Record {
         Some("run.cancel_requested") => "canceling",
         _ => "running",
     };
-    Record {
-        run: json!({"id": "r", "status": status, "ended_at": ended_at}),
-        log: Log(events),
-        definition: Some(definition::parse(DEFINITION)),
-        effects: [("r/a/1", 3), ("r/a/2", 6), ("r/a/2", 9)].map(|(key, at)| effect(key, at)).into(),
-    }
+    Record::new(
+        json!({"id": "r", "status": status, "ended_at": ended_at}),
+        Log(events),
+        Some(definition::parse(DEFINITION)),
+        [("r/a/1", 3), ("r/a/2", 6), ("r/a/2", 9)].map(|(key, at)| effect(key, at)).into(),
+    )
 }
 
 fn effect(key: &str, at: u64) -> Effect {
@@ -121,8 +121,9 @@ fn a_healthy_history_has_no_violations() {
 
 #[test]
 fn a_gap_in_the_log_is_found() {
-    let mut record = record(HEALTHY);
-    record.log.0.remove(4);
+    let Record { run, mut log, definition, effects, .. } = record(HEALTHY);
+    log.0.remove(4);
+    let record = Record::new(run, log, definition, effects);
     finds(&record, "event 6 stands where 5 must");
 }
 

@@ -27,9 +27,7 @@ pub(super) fn terminal_is_final(record: &Record, report: &mut Report) {
 /// Nothing may be in flight once the run has ended.
 fn in_flight_at_end(record: &Record, report: &mut Report) {
     for (node, start) in record.step_events().filter(|(_, event)| event.is("step.started")) {
-        let ended = record
-            .step_events()
-            .any(|(it, event)| it == node && event.is_outcome() && event.attempt == start.attempt);
+        let ended = record.outcomes_of(node).any(|event| event.attempt == start.attempt);
         report.unless(ended, || format!("{start} at {} has no outcome although the run ended", start.seq));
     }
 }
