@@ -2,13 +2,294 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Catalog;
+use super::catalog::gate_schema;
+use super::validate::{self, COMMON_KEYS};
+use super::{Catalog, KindSpec};
 
 /// The JSON Schema of definitions that use the kinds of `catalog`.
 ///
-/// Editors complete and check with it; what it cannot say (cycles, what expressions read) only
+/// Editors complete and check with it. What it cannot say (cycles, what expressions read) only
 /// [`super::compile`] finds.
 pub fn format_schema(catalog: &Catalog) -> Value {
-    let _ = catalog;
-    json!(Map::new())
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Windlass workflow",
+        "type": "object",
+        "properties": top_properties(),
+        "required": ["version", "name", "type"],
+        "additionalProperties": false,
+        "if": { "properties": { "type": { "const": "steps" } }, "required": ["type"] },
+        "then": { "required": ["steps"] },
+        "else": { "required": ["nodes"] },
+        "$defs": definitions(catalog),
+    })
+}
+
+fn top_properties() -> Value {
+    json!({
+        "version": { "description": "Version of this format", "const": 1 },
+        "name": {
+            "description": "Names the workflow in URLs and on the command line",
+            "type": "string",
+            "pattern": "^[a-z][a-z0-9_-]{0,62}$"
+        },
+        "type": {
+            "description": "steps: one after the other. dag: as soon as what a node needs has ended",
+            "enum": ["steps", "dag"]
+        },
+        "description": text("What the workflow is for", validate::DESCRIPTION_CHARS_MAX),
+        "tags": {
+            "description": "To find the workflow by",
+            "type": "array",
+            "items": { "type": "string", "pattern": "^[A-Za-z0-9_.:/-]{1,64}$" },
+            "maxItems": validate::TAGS_MAX
+        },
+        "inputs": { "description": "JSON Schema of the run's inputs", "type": ["object", "boolean"] },
+        "outputs": { "description": "The run's output; expressions may read any node" },
+        "on_error": { "$ref": "#/$defs/on_error" },
+        "defaults": {
+            "description": "What holds for every node that does not say otherwise",
+            "type": "object",
+            "properties": {
+                "timeout": { "$ref": "#/$defs/duration" },
+                "retry": { "$ref": "#/$defs/retry" },
+                "on_error": { "$ref": "#/$defs/on_error" }
+            },
+            "additionalProperties": false
+        },
+        "timeout": { "description": "How long a run may take", "$ref": "#/$defs/duration" },
+        "steps": { "description": "With type: steps", "$ref": "#/$defs/nodes" },
+        "nodes": { "description": "With type: dag", "$ref": "#/$defs/nodes" },
+        "edges": {
+            "description": "Another way to say `needs`",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "from": { "$ref": "#/$defs/id" },
+                    "to": { "$ref": "#/$defs/id" },
+                    "when": { "$ref": "#/$defs/condition" }
+                },
+                "required": ["from", "to"],
+                "additionalProperties": false
+            }
+        }
+    })
+}
+
+fn definitions(catalog: &Catalog) -> Value {
+    json!({
+        "id": { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$" },
+        "duration": {
+            "description": "30s, 5m, 48h, 7d, 1h30m or PT30S",
+            "type": "string",
+            "examples": ["30s", "5m", "48h", "7d"]
+        },
+        "expression": {
+            "description": "An expression; its value must have the right type",
+            "type": "string",
+            "pattern": "\\$\\{\\{"
+        },
+        "condition": {
+            "description": "An expression, with or without ${{ }}",
+            "type": ["string", "boolean"]
+        },
+        "retry": retry(),
+        "patterns": {
+            "description": "Names of errors: timeout, http.503, http.5xx, http.*, *",
+            "type": "array",
+            "items": { "type": "string", "pattern": "^(\\*|[a-z][a-z0-9_.-]*\\*?)$" },
+            "minItems": 1
+        },
+        "on_error": on_error(),
+        "gate": gate(),
+        "needs": needs(),
+        "nodes": {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "propertyNames": { "$ref": "#/$defs/id" },
+                    "additionalProperties": { "$ref": "#/$defs/node" },
+                    "minProperties": 1
+                },
+                {
+                    "type": "array",
+                    "items": { "$ref": "#/$defs/node", "required": ["id"] },
+                    "minItems": 1
+                }
+            ]
+        },
+        "node": node(catalog),
+    })
+}
+
+fn retry() -> Value {
+    json!({
+        "description": "How often, for which errors and with which pauses a node is tried again",
+        "type": "object",
+        "properties": {
+            "max_attempts": {
+                "description": "Attempts in all, the first one included",
+                "type": "integer",
+                "minimum": 1,
+                "maximum": crate::retry::ATTEMPTS_MAX
+            },
+            "errors": { "$ref": "#/$defs/patterns" },
+            "backoff": {
+                "type": "object",
+                "properties": {
+                    "type": { "enum": ["fixed", "linear", "exponential"] },
+                    "initial": { "$ref": "#/$defs/duration" },
+                    "factor": { "type": "number", "minimum": 1, "maximum": 100 },
+                    "max": { "$ref": "#/$defs/duration" },
+                    "jitter": { "enum": ["none", "full", "equal"] }
+                },
+                "additionalProperties": false
+            }
+        },
+        "additionalProperties": false
+    })
+}
+
+fn on_error() -> Value {
+    let action = json!({ "enum": ["pause", "continue", "fail"] });
+    json!({
+        "description": "What a failure does once no retry is left; the first rule that matches decides",
+        "anyOf": [
+            action,
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "match": { "$ref": "#/$defs/patterns" },
+                        "action": action,
+                        "output": { "description": "With continue: what the node's output shall be" }
+                    },
+                    "required": ["match", "action"],
+                    "additionalProperties": false
+                }
+            }
+        ]
+    })
+}
+
+/// The gate in front of a node: that of an approval node, and its time.
+fn gate() -> Value {
+    let mut gate = gate_schema();
+    gate["description"] = "People who must agree before the node runs".into();
+    gate["properties"]["timeout"] = json!({ "$ref": "#/$defs/duration" });
+    gate
+}
+
+fn needs() -> Value {
+    json!({
+        "description": "Nodes that must have ended before this one starts",
+        "anyOf": [
+            { "$ref": "#/$defs/id" },
+            {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        { "$ref": "#/$defs/id" },
+                        {
+                            "type": "object",
+                            "properties": {
+                                "node": { "$ref": "#/$defs/id" },
+                                "accept": {
+                                    "type": "array",
+                                    "items": { "enum": ["succeeded", "skipped", "failed"] },
+                                    "minItems": 1
+                                }
+                            },
+                            "required": ["node"],
+                            "additionalProperties": false
+                        }
+                    ]
+                }
+            }
+        ]
+    })
+}
+
+fn node(catalog: &Catalog) -> Value {
+    let kinds: Vec<&str> = catalog.iter().map(|kind| kind.name).collect();
+    let own_keys: Vec<Value> = catalog.iter().map(keys_of_kind).collect();
+    json!({
+        "type": "object",
+        "properties": common_properties(&kinds),
+        "required": ["type"],
+        "allOf": own_keys,
+        "unevaluatedProperties": false
+    })
+}
+
+fn common_properties(kinds: &[&str]) -> Value {
+    let properties = json!({
+        "id": { "$ref": "#/$defs/id" },
+        "type": { "description": "The kind of node", "enum": kinds },
+        "name": { "type": "string" },
+        "description": text("What the node is for", validate::DESCRIPTION_CHARS_MAX),
+        "needs": { "$ref": "#/$defs/needs" },
+        "if": { "description": "The node is skipped when this is false", "$ref": "#/$defs/condition" },
+        "timeout": { "description": "How long one attempt may take", "$ref": "#/$defs/duration" },
+        "retry": { "$ref": "#/$defs/retry" },
+        "on_error": { "$ref": "#/$defs/on_error" },
+        "approval": { "$ref": "#/$defs/gate" },
+        "retry_safe": {
+            "description": "Whether an attempt of unknown outcome may be repeated without asking",
+            "type": "boolean"
+        }
+    });
+    debug_assert!(COMMON_KEYS.iter().all(|key| properties.get(key).is_some()));
+    properties
+}
+
+/// `if type is http then these keys`.
+fn keys_of_kind(kind: &KindSpec) -> Value {
+    let mut keys = (kind.params)();
+    if let Some(map) = keys.as_object_mut() {
+        // Each kind would otherwise refuse the keys that every node has.
+        map.remove("additionalProperties");
+        map.insert("description".into(), kind.summary.into());
+        each_subschema(map, or_expression);
+    }
+    json!({
+        "if": { "properties": { "type": { "const": kind.name } }, "required": ["type"] },
+        "then": keys
+    })
+}
+
+/// A string that holds an expression stands for any type.
+fn or_expression(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    each_subschema(map, or_expression);
+    let takes_any_text = match map.get("type") {
+        None => !map.contains_key("enum") && !map.contains_key("const") && !map.contains_key("anyOf"),
+        Some(Value::String(kind)) => kind == "string" && !map.contains_key("pattern"),
+        Some(kinds) => kinds.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "string")),
+    };
+    if takes_any_text {
+        return;
+    }
+    let mut either = Map::new();
+    // Editors show what stands outermost.
+    either.extend(map.remove("description").map(|description| ("description".to_owned(), description)));
+    either.insert("anyOf".into(), json!([schema.take(), { "$ref": "#/$defs/expression" }]));
+    *schema = Value::Object(either);
+}
+
+fn each_subschema(map: &mut Map<String, Value>, change: fn(&mut Value)) {
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("properties" | "patternProperties", Value::Object(inner)) => inner.values_mut().for_each(change),
+            ("items" | "additionalProperties", inner) => change(inner),
+            ("prefixItems", Value::Array(inner)) => inner.iter_mut().for_each(change),
+            _ => {}
+        }
+    }
+}
+
+fn text(description: &str, chars_max: usize) -> Value {
+    json!({ "description": description, "type": "string", "maxLength": chars_max })
 }

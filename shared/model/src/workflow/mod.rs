@@ -90,13 +90,16 @@ fn is_invisible(c: char) -> bool {
 pub(crate) fn closest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     // Words of more than this are not typing mistakes worth the time that comparing them takes.
     const NAME_CHARS_MAX: usize = 64;
-    if name.chars().count() > NAME_CHARS_MAX {
+    let length = name.chars().count();
+    if length > NAME_CHARS_MAX {
         return None;
     }
-    let far = name.chars().count().div_ceil(3).min(3);
+    // One letter for short words, none for letters.
+    let far = ((length + 1) / 3).min(3);
     names
         .into_iter()
-        .filter(|other| other.len() <= NAME_CHARS_MAX * 4)
+        // Most names differ too much in length already, which is much cheaper to see.
+        .filter(|other| other.len() <= NAME_CHARS_MAX * 4 && other.chars().count().abs_diff(length) <= far)
         .map(|other| (distance(name, other), other))
         .filter(|(distance, _)| *distance <= far)
         .min_by_key(|(distance, _)| *distance)
@@ -148,7 +151,7 @@ mod tests {
         {
             assert_eq!(closest(name, names), Some(meant), "{name}");
         }
-        for name in ["xyz", "n", "", "compensate"] {
+        for name in ["xyz", "n", "", "compensate", "network"] {
             assert_eq!(closest(name, names), None, "{name}");
         }
     }

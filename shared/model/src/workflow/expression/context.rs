@@ -16,6 +16,7 @@ pub struct Context<'a> {
     state: &'a RunState,
     node: Option<NodeIndex>,
     secrets: Option<&'a BTreeMap<String, String>>,
+    error: Option<&'a StepError>,
 }
 
 /// What a reference leads to.
@@ -27,7 +28,7 @@ pub(super) enum Found<'a> {
 
 impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
-        Self { plan, state, node: None, secrets: None }
+        Self { plan, state, node: None, secrets: None, error: None }
     }
 
     /// For expressions of one node: `node.id` and `node.attempt` can be read.
@@ -44,6 +45,13 @@ impl<'a> Context<'a> {
         self
     }
 
+    /// While a failure is being routed: the error that the node of [`Self::with_node`] has just met.
+    #[must_use]
+    pub fn with_error(mut self, error: &'a StepError) -> Self {
+        self.error = Some(error);
+        self
+    }
+
     pub(super) fn find<'c>(&'c self, reference: &'c Reference) -> Result<Found<'c>, StepError> {
         let key = reference.first_key().unwrap_or_default();
         match &reference.source {
@@ -57,7 +65,8 @@ impl<'a> Context<'a> {
                 _ => Found::Missing,
             }),
             Source::Error { node } => {
-                let error = self.step(node).and_then(|step| step.error.as_ref());
+                let own = self.error.filter(|_| self.plan.by_id.get(node).copied() == self.node);
+                let error = own.or_else(|| self.step(node).and_then(|step| step.error.as_ref()));
                 let error = error.map_or(
                     Value::Null,
                     |error| json!({ "type": error.kind, "message": error.message, "details": error.details }),

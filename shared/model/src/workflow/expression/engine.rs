@@ -1,5 +1,6 @@
 //! The one minijinja environment: which filters, tests and functions expressions have, and what they pay.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
@@ -47,11 +48,11 @@ const TEXT_FILTERS: &[(&str, Price, Make)] = builtin!(
     "count" = filters::length,
     "lower" = filters::lower,
     "round" = filters::round,
-    "string" = filters::string,
     "title" = filters::title,
     "trim" = filters::trim,
     "upper" = filters::upper,
     // Ours, which charge what they make before they make it.
+    "_concat" = concat,
     "_times" = times,
     "batch" = batch,
     "join" = join,
@@ -60,6 +61,7 @@ const TEXT_FILTERS: &[(&str, Price, Make)] = builtin!(
     "lines" = lines,
     "replace" = replace,
     "split" = split,
+    "string" = string,
     "sum" = sum,
     "tojson" = to_json,
     "truncate" = truncate,
@@ -197,15 +199,40 @@ fn times(left: &Term, right: &Term) -> Result<Term, Error> {
         meter::charge(text.len().saturating_mul(count))?;
         return Ok(Term::from(text.repeat(count)));
     }
-    if left.is_integer() && right.is_integer() {
+    // As with the other operators, true is 1 and false is 0.
+    let is_boolean = |term: &Term| term.kind() == ValueKind::Bool;
+    let is_whole = |term: &Term| term.is_integer() || is_boolean(term);
+    let is_number = |term: &Term| term.is_number() || is_boolean(term);
+    if is_whole(left) && is_whole(right) {
         let product = i128::try_from(left.clone())?.checked_mul(i128::try_from(right.clone())?);
         let product = product.ok_or_else(|| view::invalid("the product is too large"))?;
         return Ok(i64::try_from(product).map_or_else(|_| Term::from(product), Term::from));
     }
-    if left.is_number() && right.is_number() {
+    if is_number(left) && is_number(right) {
         return Ok(Term::from(f64::try_from(left.clone())? * f64::try_from(right.clone())?));
     }
     Err(view::invalid(format!("cannot multiply {} by {}", left.kind(), right.kind())))
+}
+
+/// `a ~ b`: both as text.
+fn concat(left: &Term, right: &Term) -> Result<String, Error> {
+    let (left, right) = (text_of(left)?, text_of(right)?);
+    meter::charge(left.len() + right.len())?;
+    Ok([left, right].concat())
+}
+
+fn string(value: &Term) -> Result<String, Error> {
+    text_of(value).map(Cow::into_owned)
+}
+
+/// Text as it is, everything else as its JSON: the same here, in `join` and in text around `${{ }}`.
+fn text_of(value: &Term) -> Result<Cow<'_, str>, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let value = view::to_json(value, view::Room::new())?;
+    meter::charge(view::measure(&value).bytes)?;
+    Ok(Cow::Owned(value.to_string()))
 }
 
 fn batch(state: &State<'_, '_>, value: Term, count: usize, fill_with: Option<Term>) -> Result<Term, Error> {
@@ -235,10 +262,7 @@ fn join(
     let mut joined = String::new();
     for (at, item) in value.try_iter()?.checked().enumerate() {
         let item = member(item?, attribute)?;
-        if item.is_undefined() {
-            return Err(Error::from(ErrorKind::UndefinedError));
-        }
-        let text = item.as_str().map_or_else(|| item.to_string().into(), std::borrow::Cow::Borrowed);
+        let text = text_of(&item)?;
         let joiner = if at > 0 { joiner } else { "" };
         meter::charge(joiner.len() + text.len() + 1)?;
         joined.push_str(joiner);
@@ -298,7 +322,7 @@ fn to_json(value: &Term, indent: Option<Term>, options: Kwargs) -> Result<String
         None => options.get::<Option<Term>>("indent")?,
     };
     options.assert_all_used()?;
-    let value = view::to_json(value, crate::payload::PAYLOAD_BYTES_MAX)?;
+    let value = view::to_json(value, view::Room::new())?;
     let size = view::measure(&value);
     let is_pretty = indent.is_some_and(|indent| indent.is_true());
     // Two blanks per level in front of each line, at most.

@@ -14,6 +14,7 @@ mod translate;
 mod view;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::{ErrorKind, Value as Term};
 use serde_json::Value;
@@ -25,6 +26,7 @@ pub use template::Template;
 use crate::StepError;
 use context::Found;
 use translate::Translation;
+use view::Room;
 
 /// The longest expression, without its delimiters.
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
@@ -53,7 +55,7 @@ impl Expression {
     /// A sentence with what is wrong in the expression.
     pub fn compile(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        if !trimmed.starts_with("${{") {
+        if !trimmed.contains("${{") {
             let tokens = lexer::whole(trimmed)?;
             return Self::from_tokens(trimmed, &tokens);
         }
@@ -71,7 +73,7 @@ impl Expression {
         let program = if is_reference {
             Program::Read
         } else {
-            let compiled = engine::environment().compile_expression_owned(program);
+            let compiled = guarded(|| engine::environment().compile_expression_owned(program))?;
             Program::Compute(Box::new(compiled.map_err(|error| sentence(&error))?))
         };
         Ok(Self { text: text.trim().to_owned(), references, program })
@@ -90,7 +92,7 @@ impl Expression {
     /// # Errors
     /// `expression` or `limit.expression` errors.
     pub fn eval(&self, context: &Context<'_>) -> Result<Value, StepError> {
-        self.eval_bounded(context, crate::payload::PAYLOAD_BYTES_MAX).map(|sized| sized.value)
+        self.eval_into(context, &mut Room::new())
     }
 
     /// The value as a condition: false, null, 0, "" and empty containers are false.
@@ -114,16 +116,15 @@ impl Expression {
         }
     }
 
-    /// Evaluates to a value whose JSON has at most about `bytes_max` bytes.
-    fn eval_bounded(&self, context: &Context<'_>, bytes_max: usize) -> Result<Sized, StepError> {
+    /// Evaluates to a value that fits into what room is left, and takes that room.
+    fn eval_into(&self, context: &Context<'_>, room: &mut Room) -> Result<Value, StepError> {
         let value = match &self.program {
             Program::Read => match self.read(context)? {
                 Found::Shared(root, path) => {
                     let value = reference::follow(root, path).ok_or_else(|| self.undefined(context))?;
                     // Measured before it is copied.
-                    let size = view::measure(value);
-                    self.check_size(size, bytes_max)?;
-                    return Ok(Sized { value: value.clone(), size });
+                    self.take_room(value, room)?;
+                    return Ok(value.clone());
                 }
                 Found::Owned(value) => value,
                 Found::Missing => return Err(self.undefined(context)),
@@ -133,12 +134,11 @@ impl Expression {
                 if term.is_undefined() {
                     return Err(self.undefined(context));
                 }
-                view::to_json(&term, bytes_max).map_err(|error| self.failure(&error, context))
+                view::to_json(&term, room.clone()).map_err(|error| self.failure(&error, context))
             })?,
         };
-        let size = view::measure(&value);
-        self.check_size(size, bytes_max)?;
-        Ok(Sized { value, size })
+        self.take_room(&value, room)?;
+        Ok(value)
     }
 
     fn read<'c>(&'c self, context: &'c Context<'_>) -> Result<Found<'c>, StepError> {
@@ -155,16 +155,17 @@ impl Expression {
             .iter()
             .map(|reference| Ok(context.find(reference)?.into_term()))
             .collect::<Result<Vec<_>, StepError>>()?;
-        let term = program.eval(view::bindings(bindings)).map_err(|error| self.failure(&error, context))?;
+        let term = guarded(|| program.eval(view::bindings(bindings)))
+            .map_err(|detail| self.error("expression", &detail))?
+            .map_err(|error| self.failure(&error, context))?;
         if meter::is_exhausted() { Err(self.too_much()) } else { Ok(term) }
     }
 
-    fn check_size(&self, size: view::Size, bytes_max: usize) -> Result<(), StepError> {
-        if size.bytes > bytes_max {
-            return Err(self.error(
-                "limit.expression",
-                &format!("its value has {} bytes, which is more than may leave here", size.bytes),
-            ));
+    fn take_room(&self, value: &Value, room: &mut Room) -> Result<(), StepError> {
+        let size = view::measure(value);
+        if !room.take(size) {
+            let detail = format!("its value of about {} bytes is more than there is room for", size.bytes);
+            return Err(self.error("limit.expression", &detail));
         }
         if size.depth > VALUE_DEPTH_MAX {
             let detail = format!("its value nests deeper than {VALUE_DEPTH_MAX} levels");
@@ -213,10 +214,10 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// A value that was measured on its way out.
-struct Sized {
-    value: Value,
-    size: view::Size,
+/// minijinja is written not to panic, and sometimes does (`'abc'[0:2:-1]` with overflow checks). The
+/// engine that asks holds other runs, too.
+fn guarded<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(ask)).map_err(|_| "minijinja cannot evaluate it".into())
 }
 
 fn is_true(value: &Value) -> bool {

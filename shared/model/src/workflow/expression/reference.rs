@@ -62,7 +62,9 @@ impl Reference {
             "run" => Source::Run,
             "node" => Source::Node,
             "secrets" => Source::Secrets,
-            _ => read_node_source(&mut path)?,
+            _ => {
+                read_node_source(&mut path).map_err(|detail| hyphen_hint(tokens, length).unwrap_or(detail))?
+            }
         };
         match source {
             Source::Run => expect_field("run", &path, &["id", "workflow", "created_at"])?,
@@ -103,6 +105,18 @@ fn bracket_step(token: &Token<'_>) -> Option<Step> {
             Some(Step::Key(token.text[1..token.text.len() - 1].into()))
         }
         Kind::Number => token.text.parse().ok().map(Step::Index),
+        _ => None,
+    }
+}
+
+/// `nodes.a-b.output` is a subtraction, which is hardly ever meant.
+fn hyphen_hint(tokens: &[Token<'_>], length: usize) -> Option<String> {
+    let (first, rest) = (tokens.get(length.checked_sub(1)?)?, &tokens[length..]);
+    match rest {
+        [minus, word, ..] if minus.is("-") && minus.is_glued && word.is_glued => Some(format!(
+            "a name with a hyphen is written in brackets, as in nodes['{}-{}'].output",
+            first.text, word.text
+        )),
         _ => None,
     }
 }

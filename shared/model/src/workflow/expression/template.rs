@@ -5,9 +5,9 @@ use std::fmt;
 use serde_json::Value;
 
 use super::lexer::{Part, split};
-use super::{Context, Expression, Reference, VALUE_DEPTH_MAX, view};
+use super::view::{self, Room};
+use super::{Context, Expression, Reference, VALUE_DEPTH_MAX};
 use crate::StepError;
-use crate::payload::PAYLOAD_BYTES_MAX;
 
 /// A JSON value whose strings may hold expressions.
 ///
@@ -93,9 +93,9 @@ impl Template {
     /// `expression` or `limit.expression` errors.
     pub fn render(&self, context: &Context<'_>) -> Result<Value, StepError> {
         let mut value = self.source.clone();
-        let mut bytes_left = PAYLOAD_BYTES_MAX;
+        let mut room = Room::new();
         for hole in &self.holes {
-            let filled = hole.filling.render(context, &mut bytes_left)?;
+            let filled = hole.filling.render(context, &mut room)?;
             if hole.path.len() + view::measure(&filled).depth > VALUE_DEPTH_MAX {
                 let detail = format!("the value nests deeper than {VALUE_DEPTH_MAX} levels");
                 return Err(StepError::new("limit.expression", detail));
@@ -187,27 +187,19 @@ impl Filling {
         typed.into_iter().chain(in_text)
     }
 
-    fn render(&self, context: &Context<'_>, bytes_left: &mut usize) -> Result<Value, StepError> {
+    fn render(&self, context: &Context<'_>, room: &mut Room) -> Result<Value, StepError> {
         let pieces = match self {
-            Self::Typed(expression) => {
-                let sized = expression.eval_bounded(context, *bytes_left)?;
-                *bytes_left = bytes_left.saturating_sub(sized.size.bytes);
-                return Ok(sized.value);
-            }
+            Self::Typed(expression) => return expression.eval_into(context, room),
             Self::Text(pieces) => pieces,
         };
         let mut text = String::new();
         for piece in pieces {
             match piece {
                 Piece::Literal(literal) => text.push_str(literal),
-                Piece::Expression(expression) => {
-                    let sized = expression.eval_bounded(context, *bytes_left)?;
-                    *bytes_left = bytes_left.saturating_sub(sized.size.bytes);
-                    match sized.value {
-                        Value::String(value) => text.push_str(&value),
-                        value => text.push_str(&value.to_string()),
-                    }
-                }
+                Piece::Expression(expression) => match expression.eval_into(context, room)? {
+                    Value::String(value) => text.push_str(&value),
+                    value => text.push_str(&value.to_string()),
+                },
             }
         }
         Ok(Value::String(text))

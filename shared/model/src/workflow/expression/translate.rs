@@ -1,9 +1,9 @@
 //! From the tokens of an expression to the program that minijinja compiles.
 //!
 //! Three things change on the way. References become variables `_r0`, `_r1`, … in the order they are
-//! written. `a * b` becomes `(a)|_times(b)`, because minijinja's own operator repeats text a hundred
-//! million times over. And whatever is not on the list of what expressions may use is refused here,
-//! before a run meets it.
+//! written. `a * b` becomes `(a)|_times(b)` and `a ~ b` becomes `(a)|_concat(b)`, because minijinja's own
+//! operators repeat text a hundred million times over, and write None where JSON has null. And whatever
+//! is not on the list of what expressions may use is refused here, before a run meets it.
 
 use super::engine;
 use super::lexer::{Kind, Token};
@@ -12,9 +12,13 @@ use crate::workflow::{closest, list_of};
 
 /// How many operators, brackets and filters an expression may have: each nests the compiler's recursion.
 const OPERATORS_MAX: usize = 256;
-/// `+` and `~` copy what they join, again and again when they are chained.
-const JOINS_MAX: usize = 32;
-const BRACKET_DEPTH_MAX: usize = 32;
+/// `+` copies the text that it joins, again and again when it is chained, and nobody counts.
+const JOINS_MAX: usize = 16;
+/// Colons in `value[start:stop:step]`: each slice of text is a copy of it that nobody counts.
+const SLICE_COLONS_MAX: usize = 6;
+/// Brackets that were written, and those that the translation adds. Compiling one takes 30 KiB of stack
+/// without optimization.
+const BRACKET_DEPTH_MAX: usize = 24;
 
 pub(super) struct Translation {
     pub references: Vec<Reference>,
@@ -27,10 +31,37 @@ pub(super) fn translate(tokens: &[Token<'_>]) -> Result<Translation, String> {
     if tokens.is_empty() {
         return Err("the expression is empty".into());
     }
-    let mut translator = Translator { tokens, at: 0, references: Vec::new(), operators: 0, joins: 0 };
+    let mut translator =
+        Translator { tokens, at: 0, references: Vec::new(), operators: 0, joins: 0, colons: 0 };
     let program = translator.sequence(None, 0)?;
+    if nesting(&program) > BRACKET_DEPTH_MAX {
+        return Err(TOO_DEEP.into());
+    }
     let is_reference = translator.references.len() == 1 && program.trim() == "_r0";
     Ok(Translation { references: translator.references, program, is_reference })
+}
+
+const TOO_DEEP: &str = "brackets, products or joined texts nest too deep";
+
+/// How deep brackets nest, those inside texts aside.
+fn nesting(program: &str) -> usize {
+    let (mut depth, mut deepest, mut quote, mut is_escaped) = (0usize, 0, None, false);
+    for byte in program.bytes() {
+        match (quote, byte) {
+            (Some(_), _) if is_escaped => is_escaped = false,
+            (Some(_), b'\\') => is_escaped = true,
+            (Some(open), _) if open == byte => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'(' | b'[' | b'{') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (None, b')' | b']' | b'}') => depth = depth.saturating_sub(1),
+            (None, _) => {}
+        }
+    }
+    deepest
 }
 
 struct Translator<'a> {
@@ -39,15 +70,23 @@ struct Translator<'a> {
     references: Vec<Reference>,
     operators: usize,
     joins: usize,
+    colons: usize,
 }
 
 /// What is written between two brackets, so far.
 struct Level {
     out: String,
     /// Where the current chain of `*`, `/`, `//` and `%` begins.
-    chain_start: usize,
+    factors_start: usize,
     /// A `|_times(` waits for its closing bracket.
     is_times_open: bool,
+    /// The chain so far ends with a `|_times(…)`, which takes another one as it is.
+    is_product: bool,
+    /// Where the current chain of `~` begins. It binds weaker than `*` and stronger than `+`.
+    parts_start: usize,
+    /// A `|_concat(` waits for its closing bracket.
+    is_concat_open: bool,
+    is_concatenation: bool,
     /// The last token ended an operand: what follows is an operator.
     after_operand: bool,
     /// The last token may be called: a function's, filter's or test's name.
@@ -70,22 +109,51 @@ impl Level {
         if self.is_times_open {
             self.out.push(')');
             self.is_times_open = false;
+            self.is_product = true;
         }
     }
 
-    /// An operator that binds weaker than `*`, or a separator.
-    fn break_chain(&mut self, text: &str) {
+    fn end_part(&mut self) {
         self.end_factor();
+        if self.is_concat_open {
+            self.out.push(')');
+            self.is_concat_open = false;
+            self.is_concatenation = true;
+        }
+    }
+
+    /// An operator that binds weaker than `~`, or a separator.
+    fn break_chain(&mut self, text: &str) {
+        self.end_part();
         self.push(text);
-        self.chain_start = self.out.len();
+        self.factors_start = self.out.len();
+        self.parts_start = self.out.len();
+        self.is_product = false;
+        self.is_concatenation = false;
         self.after_operand = false;
     }
 
     fn times(&mut self) {
         self.end_factor();
-        self.out.insert(self.chain_start, '(');
-        self.out.push_str(")|_times(");
+        if !self.is_product {
+            self.out.insert(self.factors_start, '(');
+            self.out.push(')');
+        }
+        self.out.push_str("|_times(");
         self.is_times_open = true;
+        self.after_operand = false;
+    }
+
+    fn concat(&mut self) {
+        self.end_part();
+        if !self.is_concatenation {
+            self.out.insert(self.parts_start, '(');
+            self.out.push(')');
+        }
+        self.out.push_str("|_concat(");
+        self.is_concat_open = true;
+        self.factors_start = self.out.len();
+        self.is_product = false;
         self.after_operand = false;
     }
 }
@@ -95,15 +163,19 @@ impl Translator<'_> {
     fn sequence(&mut self, close: Option<&str>, depth: usize) -> Result<String, String> {
         let mut level = Level {
             out: String::new(),
-            chain_start: 0,
+            factors_start: 0,
             is_times_open: false,
+            is_product: false,
+            parts_start: 0,
+            is_concat_open: false,
+            is_concatenation: false,
             after_operand: false,
             after_callable: false,
         };
         while let Some(token) = self.tokens.get(self.at).copied() {
             if close.is_some_and(|close| token.is(close)) {
                 self.at += 1;
-                level.end_factor();
+                level.end_part();
                 return Ok(level.out);
             }
             match token.kind {
@@ -112,13 +184,13 @@ impl Translator<'_> {
                     level.operand(token.text);
                 }
                 Kind::Name => self.name(token, &mut level)?,
-                Kind::Symbol => self.symbol(token, &mut level, depth)?,
+                Kind::Symbol => self.symbol(token, &mut level, close, depth)?,
             }
         }
         match close {
             Some(close) => Err(format!("a bracket is not closed: `{close}` is missing")),
             None => {
-                level.end_factor();
+                level.end_part();
                 Ok(level.out)
             }
         }
@@ -200,16 +272,26 @@ impl Translator<'_> {
         Ok(())
     }
 
-    fn symbol(&mut self, token: Token<'_>, level: &mut Level, depth: usize) -> Result<(), String> {
+    fn symbol(
+        &mut self,
+        token: Token<'_>,
+        level: &mut Level,
+        close: Option<&str>,
+        depth: usize,
+    ) -> Result<(), String> {
         self.at += 1;
         match token.text {
+            ":" if close == Some("]") => {
+                self.colons += 1;
+                if self.colons > SLICE_COLONS_MAX {
+                    return Err("an expression has a few slices at most".into());
+                }
+                level.break_chain(token.text);
+            }
             "," | ":" => level.break_chain(token.text),
             ")" | "]" | "}" => return Err(format!("`{}` closes nothing", token.text)),
             "(" | "[" | "{" => {
                 self.count()?;
-                if depth >= BRACKET_DEPTH_MAX {
-                    return Err(format!("brackets nest deeper than {BRACKET_DEPTH_MAX} levels"));
-                }
                 self.bracket(token.text, level, depth)?;
             }
             "." => {
@@ -220,19 +302,16 @@ impl Translator<'_> {
                 self.count()?;
                 self.filter(level)?;
             }
-            "*" | "/" | "//" | "%" | "**" => self.factor(token.text, level)?,
+            "*" | "/" | "//" | "%" | "**" | "~" => self.factor(token.text, level)?,
             "-" if !level.after_operand => {
                 self.count()?;
                 level.push("-");
             }
-            // Kept apart from what follows: minijinja has no unary plus.
-            "+" | "~" | "-" => {
+            "+" => {
                 self.count()?;
-                self.joins += usize::from(token.text != "-");
+                self.joins += 1;
                 if self.joins > JOINS_MAX {
-                    return Err(format!(
-                        "more than {JOINS_MAX} uses of `+` or `~`; write text with several `${{{{ }}}}`"
-                    ));
+                    return Err(format!("more than {JOINS_MAX} uses of `+`; text is joined by `~`"));
                 }
                 level.break_chain(token.text);
             }
@@ -251,6 +330,7 @@ impl Translator<'_> {
         }
         match operator {
             "*" => level.times(),
+            "~" => level.concat(),
             "**" => {
                 level.push("**");
                 level.after_operand = false;
@@ -258,6 +338,7 @@ impl Translator<'_> {
             _ => {
                 level.end_factor();
                 level.push(operator);
+                level.is_product = false;
                 level.after_operand = false;
             }
         }
@@ -273,6 +354,9 @@ impl Translator<'_> {
             "[" => "]",
             _ => "}",
         };
+        if depth >= BRACKET_DEPTH_MAX {
+            return Err(TOO_DEEP.into());
+        }
         let inner = self.sequence(Some(close), depth + 1)?;
         // No blank before the bracket: it may belong to the name before it.
         level.out.push_str(open);

@@ -65,7 +65,10 @@ fn scalar(value: &Value) -> Option<Term> {
         Value::Number(number) => Some(number_term(number)),
         Value::String(text) => Some(match meter::charge(text.len()) {
             Ok(()) => Term::from(text.as_str()),
-            Err(error) => Term::from(error),
+            // What follows is thrown away: the meter remembers, and the evaluation ends as
+            // `limit.expression`. An invalid value would say the same, but minijinja panics when it
+            // compares two of them.
+            Err(_) => Term::UNDEFINED,
         }),
         Value::Array(_) | Value::Object(_) => None,
     }
@@ -117,7 +120,7 @@ impl Object for View {
                 let price = map.keys().map(|key| ELEMENT + key.len()).sum();
                 match meter::charge(price) {
                     Ok(()) => Enumerator::Values(map.keys().map(|key| Term::from(key.as_str())).collect()),
-                    Err(error) => Enumerator::Values(vec![Term::from(error)]),
+                    Err(_) => Enumerator::Empty,
                 }
             }
             _ => Enumerator::Empty,
@@ -137,7 +140,6 @@ impl Object for View {
         let Some(value) = self.value() else { return Ok(()) };
         match meter::charge(measure(value).bytes) {
             Ok(()) => write!(f, "{value}"),
-            // The meter remembers; the evaluation ends as `limit.expression`.
             Err(_) => Ok(()),
         }
     }
@@ -157,9 +159,9 @@ impl Iterator for Elements {
         if self.next >= self.length {
             return None;
         }
-        if let Err(error) = meter::charge(ELEMENT) {
+        if meter::charge(ELEMENT).is_err() {
             self.next = self.length;
-            return Some(Term::from(error));
+            return None;
         }
         let index = self.next;
         self.next += 1;
@@ -172,39 +174,71 @@ impl Iterator for Elements {
     }
 }
 
-/// About how long a value's JSON is, and how deep it nests.
+/// About how long a value's JSON is, how much memory the value takes, and how deep it nests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub bytes: usize,
+    pub memory: usize,
     pub depth: usize,
 }
 
+/// What a member of an object takes beside its key's text and its value.
+const MEMBER_OVERHEAD: usize = 56;
+
 pub(super) fn measure(value: &Value) -> Size {
-    let inside = |size: Size, inner: Size, extra: usize| Size {
-        bytes: size.bytes + inner.bytes + extra,
+    const SLOT: usize = size_of::<Value>();
+    let scalar = |bytes| Size { bytes, memory: SLOT, depth: 0 };
+    let container = Size { bytes: 2, memory: SLOT, depth: 1 };
+    let inside = |size: Size, inner: Size, bytes: usize, memory: usize| Size {
+        bytes: size.bytes + inner.bytes + bytes,
+        memory: size.memory + inner.memory + memory,
         depth: size.depth.max(inner.depth + 1),
     };
     match value {
-        Value::Null | Value::Bool(_) => Size { bytes: 4, depth: 0 },
-        Value::Number(_) => Size { bytes: 8, depth: 0 },
-        Value::String(text) => Size { bytes: text.len() + 2, depth: 0 },
-        Value::Array(list) => {
-            list.iter().map(measure).fold(Size { bytes: 2, depth: 1 }, |size, inner| inside(size, inner, 1))
-        }
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, value)| (key.len() + 4, measure(value)))
-            .fold(Size { bytes: 2, depth: 1 }, |size, (extra, inner)| inside(size, inner, extra)),
+        Value::Null | Value::Bool(_) => scalar(4),
+        Value::Number(_) => scalar(8),
+        Value::String(text) => Size { bytes: text.len() + 2, memory: SLOT + text.len(), depth: 0 },
+        Value::Array(list) => list.iter().fold(container, |size, inner| inside(size, measure(inner), 1, 0)),
+        Value::Object(map) => map.iter().fold(container, |size, (key, inner)| {
+            inside(size, measure(inner), key.len() + 4, key.len() + MEMBER_OVERHEAD)
+        }),
     }
 }
 
-/// A computed value as JSON of at most about `bytes_max` bytes.
-pub(super) fn to_json(term: &Term, bytes_max: usize) -> Result<Value, Error> {
-    Output { bytes_left: bytes_max }.value(term, 0)
+/// What the values that one template or expression makes may take together.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    bytes: usize,
+    memory: usize,
+    is_untouched: bool,
+}
+
+/// A value in memory takes many times its JSON when it consists of small parts.
+const MEMORY_MAX: usize = 48 * 1024 * 1024;
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self { bytes: crate::payload::PAYLOAD_BYTES_MAX, memory: MEMORY_MAX, is_untouched: true }
+    }
+
+    /// False when there is not enough of it. One value alone may take any memory: it is in memory
+    /// already, and passing a step's output on must always be possible.
+    pub(super) fn take(&mut self, size: Size) -> bool {
+        let is_enough = size.bytes <= self.bytes && (self.is_untouched || size.memory <= self.memory);
+        self.bytes = self.bytes.saturating_sub(size.bytes);
+        self.memory = self.memory.saturating_sub(size.memory);
+        self.is_untouched = false;
+        is_enough
+    }
+}
+
+/// A computed value as JSON, which must fit into the room.
+pub(super) fn to_json(term: &Term, room: Room) -> Result<Value, Error> {
+    Output { room: Room { is_untouched: false, ..room } }.value(term, 0)
 }
 
 struct Output {
-    bytes_left: usize,
+    room: Room,
 }
 
 impl Output {
@@ -214,10 +248,10 @@ impl Output {
         }
         if let Some(view) = term.downcast_object_ref::<View>() {
             let value = view.value().unwrap_or(&Value::Null);
-            self.take(measure(value).bytes)?;
+            self.take(measure(value))?;
             return Ok(value.clone());
         }
-        self.take(2)?;
+        self.take(Size { bytes: 2, memory: size_of::<Value>(), depth: 0 })?;
         match term.kind() {
             ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
             ValueKind::None => Ok(Value::Null),
@@ -225,7 +259,7 @@ impl Output {
             ValueKind::Number => number(term),
             ValueKind::String => {
                 let text = term.as_str().unwrap_or_default();
-                self.take(text.len())?;
+                self.take(Size { bytes: text.len(), memory: text.len(), depth: 0 })?;
                 Ok(Value::String(text.to_owned()))
             }
             ValueKind::Seq | ValueKind::Iterable => {
@@ -250,24 +284,20 @@ impl Output {
                 kind => return Err(invalid(format!("a {kind} cannot be the key of an object"))),
             };
             meter::charge(ELEMENT)?;
-            self.take(name.len() + 4)?;
+            let memory = name.len() + MEMBER_OVERHEAD;
+            self.take(Size { bytes: name.len() + 4, memory, depth: 0 })?;
             map.insert(name, self.value(&term.get_item(&key)?, depth + 1)?);
         }
         Ok(Value::Object(map))
     }
 
-    fn take(&mut self, bytes: usize) -> Result<(), Error> {
-        match self.bytes_left.checked_sub(bytes) {
-            Some(left) => {
-                self.bytes_left = left;
-                Ok(())
-            }
-            None => {
-                // An empty meter is what turns this into `limit.expression`.
-                meter::charge(usize::MAX)?;
-                Err(meter::exhausted())
-            }
+    fn take(&mut self, size: Size) -> Result<(), Error> {
+        if self.room.take(size) {
+            return Ok(());
         }
+        // An empty meter is what turns this into `limit.expression`.
+        meter::charge(usize::MAX)?;
+        Err(meter::exhausted())
     }
 }
 

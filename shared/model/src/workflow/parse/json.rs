@@ -139,7 +139,12 @@ impl<'a> Reader<'a> {
             }
             Err(error) => {
                 let reason = error.to_string();
-                let reason = reason.split(" at line").next().unwrap_or_default();
+                let reason = match reason.split(" at line").next().unwrap_or_default() {
+                    "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+                        "a \\u escape stands for half a character only"
+                    }
+                    other => other,
+                };
                 self.syntax(format!("this text is not valid: {reason}"))
             }
         }

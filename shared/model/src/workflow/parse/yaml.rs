@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Span};
 use serde_json::{Map, Number, Value};
 
 use super::positions::{At, Spot};
@@ -16,6 +16,7 @@ const ANCHORS_MAX: usize = 100;
 
 pub(super) fn read(text: &str) -> Result<(Value, Spot), Vec<Problem>> {
     let mut builder = Builder {
+        text,
         reading: Reading::new(),
         open: Vec::new(),
         root: None,
@@ -24,11 +25,12 @@ pub(super) fn read(text: &str) -> Result<(Value, Spot), Vec<Problem>> {
         alias_bytes: 0,
         documents: 0,
     };
-    let read = builder.document(text);
+    let read = builder.document();
     builder.reading.finish(read)
 }
 
-struct Builder {
+struct Builder<'a> {
+    text: &'a str,
     reading: Reading,
     /// Collections that have begun and not ended, outermost first.
     open: Vec<Open>,
@@ -65,19 +67,21 @@ struct Anchored {
     bytes: usize,
 }
 
-impl Builder {
-    fn document(&mut self, text: &str) -> Result<(Value, Spot), Stopped> {
+impl Builder<'_> {
+    fn document(&mut self) -> Result<(Value, Spot), Stopped> {
         let options = granit_parser::options! {
-            simple_key_max_lookahead: DOCUMENT_BYTES_MAX,
             // One more than a document may have, so that our own sentence is the one people read.
             flow_nesting_limit: DEPTH_MAX + 1,
             block_nesting_limit: DEPTH_MAX + 1,
         };
-        for next in Parser::new_from_str_with_options(text, options) {
+        for next in Parser::new_from_str_with_options(self.text, options) {
             match next {
                 Ok((event, span)) => self.event(event, span)?,
                 Err(error) => {
                     let at = at(error.marker());
+                    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+                        return self.reading.too_deep(at);
+                    }
                     return self.reading.stop("syntax", at, error.info());
                 }
             }
@@ -98,15 +102,15 @@ impl Builder {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), &span)?;
+                self.refuse_tag(tag.is_some(), &span)?;
                 self.scalar(text, style, anchor, here)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), &span)?;
+                self.refuse_tag(tag.is_some(), &span)?;
                 self.begin(Body::List(Vec::new()), anchor, here)?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), &span)?;
+                self.refuse_tag(tag.is_some(), &span)?;
                 self.begin(Body::Map { map: Map::new(), key: None }, anchor, here)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
@@ -117,10 +121,13 @@ impl Builder {
         Ok(())
     }
 
-    fn refuse_tag(&mut self, tag: Option<&Tag>, span: &Span) -> Result<(), Stopped> {
-        let Some(tag) = tag else { return Ok(()) };
+    fn refuse_tag(&mut self, is_tagged: bool, span: &Span) -> Result<(), Stopped> {
+        if !is_tagged {
+            return Ok(());
+        }
         let here = at(&span.tag_start.unwrap_or(span.start));
-        let tag = excerpt(&tag.to_string()).into_owned();
+        let tag = span.tag_span().and_then(|tag| tag.slice(self.text)).unwrap_or("!tag");
+        let tag = excerpt(tag).into_owned();
         self.reading.note("yaml_tag", here, format!("tags such as `{tag}` are not read; leave it out"))
     }
 

@@ -9,6 +9,7 @@ use super::node::Draft;
 use super::{Checker, EDGES_MAX};
 use crate::NodeIndex;
 use crate::plan::{Accept, Need, WorkflowKind};
+use crate::workflow::parse::PROBLEMS_MAX;
 use crate::workflow::schema::member;
 use crate::workflow::{closest, excerpt};
 
@@ -154,7 +155,11 @@ impl Checker<'_> {
     }
 
     pub(super) fn unknown_node(&mut self, id: &str, pointer: &str, ids: &BTreeMap<String, usize>) {
-        let detail = match closest(id, ids.keys().map(String::as_str)) {
+        // Comparing with thousands of names is for the first mistakes, not for thousands of them.
+        let near = (self.problems.len() < PROBLEMS_MAX)
+            .then(|| closest(id, ids.keys().map(String::as_str)))
+            .flatten();
+        let detail = match near {
             Some(near) => format!("there is no node `{}`; did you mean `{near}`?", excerpt(id)),
             None => format!("there is no node `{}`", excerpt(id)),
         };

@@ -19,6 +19,7 @@ use super::{Catalog, Document, Problem};
 use crate::plan::{Plan, WorkflowKind};
 use crate::{Digest, NodeIndex};
 use fields::Scope;
+pub(super) use node::COMMON_KEYS;
 use node::Draft;
 
 /// A run's state holds one step per node, and an engine keeps it in memory.
@@ -34,7 +35,7 @@ pub const DESCRIPTION_CHARS_MAX: usize = 4_000;
 const GATHERED_MAX: usize = 10 * PROBLEMS_MAX;
 
 /// What a definition may say at its top.
-pub(super) const KEYS: &[&str] = &[
+const KEYS: &[&str] = &[
     "version",
     "name",
     "type",
@@ -69,6 +70,13 @@ const LATER_KEYS: &[&str] = &[
     "gates",
 ];
 const LATER_TYPES: &[&str] = &["machine", "state_machine", "hybrid", "bench"];
+
+enum Kind {
+    Known(WorkflowKind),
+    /// Of the format, but not of this version: nothing else in it can be judged.
+    Later,
+    Unknown,
+}
 
 pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
     let mut checker = Checker {
@@ -112,7 +120,16 @@ impl Checker<'_> {
         };
         self.check_size(map)?;
         self.check_values(spec)?;
-        let kind = self.kind(map)?;
+        let kind = match self.kind(map) {
+            Kind::Known(kind) => kind,
+            Kind::Later => return None,
+            Kind::Unknown => {
+                self.check_version(map);
+                self.workflow_name(map);
+                self.check_unknown_keys(map, "", KEYS, LATER_KEYS);
+                return None;
+            }
+        };
         self.check_keys(map, kind);
         self.check_version(map);
         let name = self.workflow_name(map);
@@ -189,22 +206,22 @@ impl Checker<'_> {
         Some(())
     }
 
-    fn kind(&mut self, map: &Map<String, Value>) -> Option<WorkflowKind> {
+    fn kind(&mut self, map: &Map<String, Value>) -> Kind {
         match map.get("type") {
-            Some(Value::String(kind)) if kind == "steps" => Some(WorkflowKind::Steps),
-            Some(Value::String(kind)) if kind == "dag" => Some(WorkflowKind::Dag),
+            Some(Value::String(kind)) if kind == "steps" => Kind::Known(WorkflowKind::Steps),
+            Some(Value::String(kind)) if kind == "dag" => Kind::Known(WorkflowKind::Dag),
             Some(Value::String(kind)) if LATER_TYPES.contains(&kind.as_str()) => {
                 let detail = format!("`type: {kind}` is not there yet in this version; use steps or dag");
                 self.problem("unsupported", "/type", detail);
-                None
+                Kind::Later
             }
             Some(_) => {
                 self.problem("invalid_field", "/type", "`type` is `steps` or `dag`");
-                None
+                Kind::Unknown
             }
             None => {
                 self.problem("missing_field", "", "`type` is missing: `steps` or `dag`");
-                None
+                Kind::Unknown
             }
         }
     }

@@ -19,10 +19,10 @@ const RULES_MAX: usize = 50;
 const FACTOR_MAX: f64 = 100.0;
 const APPROVERS_MAX: usize = 100;
 
-pub(super) const RETRY_KEYS: &[&str] = &["max_attempts", "errors", "backoff"];
-pub(super) const BACKOFF_KEYS: &[&str] = &["type", "initial", "factor", "max", "jitter"];
-pub(super) const RULE_KEYS: &[&str] = &["match", "action", "output"];
-pub(super) const DEFAULTS_KEYS: &[&str] = &["timeout", "retry", "on_error"];
+const RETRY_KEYS: &[&str] = &["max_attempts", "errors", "backoff"];
+const BACKOFF_KEYS: &[&str] = &["type", "initial", "factor", "max", "jitter"];
+const RULE_KEYS: &[&str] = &["match", "action", "output"];
+const DEFAULTS_KEYS: &[&str] = &["timeout", "retry", "on_error"];
 const APPROVERS_KEYS: &[&str] = &["any_of", "min", "exclude_requester"];
 
 /// What holds for every node that does not say otherwise.

@@ -1,12 +1,11 @@
 //! What the tests of definitions share: a catalog with the kinds that the tests use.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use serde_json::{Value, json};
 use windlass_model::Plan;
 use windlass_model::workflow::{Catalog, Document, Format, KindSpec, Problem, compile};
 
 /// Kinds shaped like the worker's.
-pub fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     Catalog::new([
         KindSpec {
             name: "noop",
@@ -104,24 +103,24 @@ pub fn catalog() -> Catalog {
     ])
 }
 
-pub fn plan(text: &str) -> Result<Plan, Vec<Problem>> {
+pub(crate) fn plan(text: &str) -> Result<Plan, Vec<Problem>> {
     compile(&Document::parse(text, Format::Yaml)?, &catalog())
 }
 
-pub fn plan_of(spec: Value) -> Result<Plan, Vec<Problem>> {
+pub(crate) fn plan_of(spec: Value) -> Result<Plan, Vec<Problem>> {
     compile(&Document::from_value(spec), &catalog())
 }
 
 /// The plan of a definition that has no problems.
-pub fn good(text: &str) -> Plan {
+pub(crate) fn good(text: &str) -> Plan {
     plan(text).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"))
 }
 
 /// The codes of a broken definition's problems, in order.
-pub fn codes(text: &str) -> Vec<&'static str> {
+pub(crate) fn codes(text: &str) -> Vec<&'static str> {
     problems(text).iter().map(|problem| problem.code).collect()
 }
 
-pub fn problems(text: &str) -> Vec<Problem> {
+pub(crate) fn problems(text: &str) -> Vec<Problem> {
     plan(text).err().unwrap_or_else(|| panic!("this should have problems:\n{text}"))
 }
