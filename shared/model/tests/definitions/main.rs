@@ -1,0 +1,11 @@
+//! Definitions, from text to plan, and the expressions in them.
+
+mod attacks;
+mod expressions;
+mod graphs;
+mod plans;
+mod problems;
+mod properties;
+mod schemas;
+mod support;
+mod world;
