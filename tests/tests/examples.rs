@@ -380,6 +380,48 @@ fn every_example_says_what_it_shows_and_how_to_run_it() {
     }
 }
 
+/// Commands that have commands of their own.
+const NOUNS: &[&str] = &["workflow", "runs", "approvals", "config"];
+
+#[test]
+fn documents_and_examples_name_only_commands_that_windlass_has() {
+    let root = folder().parent().expect("examples lie in the workspace").to_path_buf();
+    let mut texts: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/config.example.toml"]
+            .iter()
+            .map(|name| root.join(name))
+            .collect();
+    texts.extend(EXAMPLES.iter().map(|name| folder().join(name)));
+    texts.push(folder().join("README.md"));
+    let mut commands = BTreeSet::new();
+    for text in texts {
+        let text =
+            std::fs::read_to_string(&text).unwrap_or_else(|error| panic!("{}: {error}", text.display()));
+        // In a code span, or at the beginning of a line of code or of a comment.
+        let spans = text.split('`').skip(1).step_by(2);
+        let lines = text.lines().map(|line| line.trim_start_matches(['#', ' ', '$']));
+        let said = spans.chain(lines).filter_map(|code| code.strip_prefix("windlass "));
+        commands
+            .extend(said.filter_map(|rest| command_of(&rest.split_whitespace().take(2).collect::<Vec<_>>())));
+    }
+    assert!(commands.contains(&vec!["runs".to_owned(), "start".to_owned()]), "{commands:?}");
+    for command in commands {
+        let known = program().args(&command).arg("--help").output().expect("the program can be started");
+        assert!(known.status.success(), "there is no `windlass {}`", command.join(" "));
+    }
+}
+
+/// `["runs", "start"]` of `runs start NAME`, none of what is no command.
+fn command_of(words: &[&str]) -> Option<Vec<String>> {
+    let word = |at: usize| {
+        let text: String = words.get(at)?.chars().take_while(char::is_ascii_lowercase).collect();
+        (text.len() > 1).then_some(text)
+    };
+    let first = word(0)?;
+    let second = if NOUNS.contains(&first.as_str()) { word(1) } else { None };
+    Some(std::iter::once(first).chain(second).collect())
+}
+
 #[test]
 fn every_example_is_valid_and_can_be_drawn() {
     let files: Vec<PathBuf> = EXAMPLES.iter().map(|name| folder().join(name)).collect();
