@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::world::World;
 use serde_json::{Value, json};
-use windlass_model::workflow::expression::{Context, Expression, Template};
+use windlass_model::workflow::expression::{Context, Expression, Template, filter_names, test_names};
 
 fn world() -> World {
     World::new(
@@ -343,4 +343,29 @@ fn a_value_that_nests_deeper_than_readers_accept_is_not_made() {
     assert!(world.eval("inputs.deep").is_ok());
     let deeper = world.render(json!([[[[[[[[[[["${{ [inputs.deep] }}"]]]]]]]]]]]));
     assert_eq!(deeper.unwrap_err().kind, "limit.expression");
+}
+
+#[test]
+fn the_documentation_says_what_is_true() {
+    let text = include_str!("../../../../docs/expressions.md");
+    let blocks = |kind: &str| {
+        let fence = format!("```{kind}\n");
+        let inside = text.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap());
+        inside.collect::<Vec<_>>()
+    };
+    let inputs: Value = serde_json::from_str(blocks("json")[0]).unwrap();
+    let world = World::new(inputs, Value::Null);
+    let examples: Vec<(&str, &str)> =
+        blocks("text").into_iter().flat_map(str::lines).filter_map(|line| line.split_once("→")).collect();
+    assert!(examples.len() > 50, "{}", examples.len());
+    for (expression, result) in &examples {
+        assert_eq!(world.shown(expression.trim()), result.trim(), "{expression}");
+    }
+    for filter in filter_names() {
+        let uses = [format!("| {filter} "), format!("| {filter}(")];
+        assert!(examples.iter().any(|(text, _)| uses.iter().any(|name| text.contains(name))), "{filter}");
+    }
+    let tests = text.split("Tests, for `is`").nth(1).unwrap().split("\n\n").next().unwrap();
+    let named: Vec<&str> = tests.split('`').skip(3).step_by(2).collect();
+    assert_eq!(named, test_names().collect::<Vec<_>>());
 }

@@ -96,7 +96,7 @@ macro_rules! builtin_tests {
     };
 }
 
-pub(super) const TESTS: &[(&str, Make)] = builtin_tests!(
+const TESTS: &[(&str, Make)] = builtin_tests!(
     "boolean" = is_boolean,
     "defined" = is_defined,
     "divisibleby" = is_divisibleby,
@@ -129,8 +129,13 @@ pub(super) const TESTS: &[(&str, Make)] = builtin_tests!(
     "upper" = is_upper,
 );
 
-/// The filters that people may name.
-pub(super) fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
+/// The tests that expressions have.
+pub fn test_names() -> impl Iterator<Item = &'static str> + Clone {
+    TESTS.iter().map(|(name, _)| *name)
+}
+
+/// The filters that expressions have.
+pub fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
     TEXT_FILTERS.iter().chain(ITEM_FILTERS).map(|(name, ..)| *name).filter(|name| !name.starts_with('_'))
 }
 

@@ -20,6 +20,7 @@ use minijinja::{ErrorKind, Value as Term};
 use serde_json::Value;
 
 pub use context::Context;
+pub use engine::{filter_names, test_names};
 pub use reference::{Reference, Source};
 pub use template::Template;
 

@@ -265,7 +265,7 @@ impl Translator<'_> {
         let Some(name) = self.tokens.get(self.at).filter(|token| token.kind == Kind::Name) else {
             return Err("after `is` stands the name of a test, as in `is defined`".into());
         };
-        known("test", name.text, engine::TESTS.iter().map(|(name, _)| *name))?;
+        known("test", name.text, engine::test_names())?;
         self.at += 1;
         level.operand(name.text);
         level.after_callable = true;
