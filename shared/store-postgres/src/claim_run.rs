@@ -1,6 +1,7 @@
 //! Taking runs, a group in one statement, and reading all it takes to fold one.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -13,9 +14,13 @@ use windlass_store::stored::StoredEvent;
 use windlass_store::{RunRecord, RunRow, WriteError};
 
 use crate::fault::Fault;
-use crate::lane::Kind;
+use crate::lane::{Answers, Kind};
 use crate::types::{int4, span};
 use crate::{query, rows};
+
+/// The same statement, except that it waits for rows that others are writing to.
+static PATIENT: LazyLock<&str> = LazyLock::new(|| query!("claim_run").replace(SKIP_LOCKED, "").leak());
+const SKIP_LOCKED: &str = " skip locked";
 
 /// A run whose history cannot be read is left alone this long: a newer Windlass may be able to.
 const PUT_OFF: Duration = Duration::from_secs(30);
@@ -36,15 +41,17 @@ impl Kind for Claims {
     fn commit<'c>(
         db: &'c mut PgConnection,
         claims: &'c [Claim],
-    ) -> BoxFuture<'c, Result<Vec<Result<Option<RunRecord>, WriteError>>, Fault>> {
+    ) -> BoxFuture<'c, Result<Answers<Option<RunRecord>>, Fault>> {
         Box::pin(async move {
             let mut answers: Vec<_> = claims.iter().map(|_| Ok(None)).collect();
             let mut left: Vec<_> = (0..claims.len()).collect();
             while !left.is_empty() {
                 // Two claims of one run in one statement would both be granted.
                 let mut runs = HashSet::new();
-                let (group, later) = left.into_iter().partition(|at| runs.insert(claims[*at].run_id));
-                claim(db, claims, group, &mut answers).await?;
+                let (group, later): (Vec<_>, _) =
+                    left.into_iter().partition(|at| runs.insert(claims[*at].run_id));
+                claim(db, query!("claim_run"), claims, &group, &mut answers).await?;
+                claim_patiently(db, claims, group, &mut answers).await?;
                 left = later;
             }
             Ok(answers)
@@ -52,10 +59,30 @@ impl Kind for Claims {
     }
 }
 
-async fn claim(
+/// A row that somebody was writing to at that moment was passed over: waits for it, though not for long. Most of what
+/// was not claimed is simply not there to be taken, and then nothing is waited for.
+async fn claim_patiently(
     db: &mut PgConnection,
     claims: &[Claim],
-    group: Vec<usize>,
+    mut group: Vec<usize>,
+    answers: &mut [Result<Option<RunRecord>, WriteError>],
+) -> Result<(), Fault> {
+    group.retain(|at| matches!(answers[*at], Ok(None)));
+    if group.is_empty() {
+        return Ok(());
+    }
+    match claim(db, *PATIENT, claims, &group, answers).await {
+        // Whoever holds it is stuck; the sweep will ask again.
+        Err(fault) if fault.is_passing() => Ok(()),
+        done => done,
+    }
+}
+
+async fn claim(
+    db: &mut PgConnection,
+    sql: &'static str,
+    claims: &[Claim],
+    group: &[usize],
     answers: &mut [Result<Option<RunRecord>, WriteError>],
 ) -> Result<(), Fault> {
     let (mut ids, mut sessions) = (Vec::new(), Vec::new());
@@ -66,7 +93,7 @@ async fn claim(
         stale_afters.push(span(claim.stale_after));
         datas.push(EventBody::from(EngineTaken { session: claim.session }).data());
     }
-    let claimed = sqlx::query(query!("claim_run"))
+    let claimed = sqlx::query(sql)
         .bind(ids)
         .bind(sessions)
         .bind(stale_afters)
@@ -171,4 +198,14 @@ async fn put_off(db: &mut PgConnection, row: &PgRow) -> Result<(), Fault> {
         .execute(db)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patient_statement_waits() {
+        assert_eq!(PATIENT.len() + SKIP_LOCKED.len(), query!("claim_run").len());
+    }
 }

@@ -12,7 +12,7 @@ use windlass_store::stored::StoredEvent;
 use windlass_store::{NewRun, StoreError, WriteError};
 
 use crate::fault::Fault;
-use crate::lane::Kind;
+use crate::lane::{Answers, Kind};
 use crate::replies::{self, ReplyColumns};
 use crate::types::At;
 use crate::write_run::refused;
@@ -50,7 +50,7 @@ impl Kind for Creates {
     fn commit<'c>(
         db: &'c mut PgConnection,
         creates: &'c [Create],
-    ) -> BoxFuture<'c, Result<Vec<Result<(), WriteError>>, Fault>> {
+    ) -> BoxFuture<'c, Result<Answers<()>, Fault>> {
         Box::pin(async move {
             let (group, mut answers) = first_of_each_key(creates);
             let written = if creates.iter().all(|create| create.run.blobs.is_empty()) {
@@ -76,7 +76,7 @@ impl Kind for Creates {
 }
 
 /// A key that stands twice in one group is used by whoever came first.
-fn first_of_each_key(creates: &[Create]) -> (Vec<(usize, &Create)>, Vec<Result<(), WriteError>>) {
+fn first_of_each_key(creates: &[Create]) -> (Vec<(usize, &Create)>, Answers<()>) {
     let (mut keys, mut group, mut answers) = (HashSet::new(), Vec::new(), Vec::new());
     for (at, create) in creates.iter().enumerate() {
         let is_first = create.key_id().is_none_or(|id| keys.insert(id));

@@ -47,6 +47,11 @@ impl Fault {
         matches!(self, Self::Sqlx(error) if kind_of(error) == Kind::Away)
     }
 
+    /// Whether a parameter holds a character that PostgreSQL cannot store: NUL.
+    pub(crate) fn is_unstorable(&self) -> bool {
+        matches!(self, Self::Sqlx(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22021"))
+    }
+
     pub(crate) fn into_write(self) -> WriteError {
         match self {
             Self::Sqlx(error) => store_error(error).into(),

@@ -27,6 +27,9 @@ const JOBS_WAITING_MAX: usize = 65_536;
 const ATTEMPTS_MAX: u32 = 5;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 
+/// An answer to each of a group, in its order.
+pub(crate) type Answers<T> = Vec<Result<T, WriteError>>;
+
 /// One kind of write, done in groups.
 pub(crate) trait Kind: Send + 'static {
     type Item: Send + Sync + 'static;
@@ -39,7 +42,7 @@ pub(crate) trait Kind: Send + 'static {
     fn commit<'c>(
         connection: &'c mut PgConnection,
         items: &'c [Self::Item],
-    ) -> BoxFuture<'c, Result<Vec<Result<Self::Answer, WriteError>>, Fault>>;
+    ) -> BoxFuture<'c, Result<Answers<Self::Answer>, Fault>>;
 }
 
 type Reply<K> = oneshot::Sender<Result<<K as Kind>::Answer, WriteError>>;
@@ -162,7 +165,7 @@ async fn commit_all<K: Kind>(line: &mut Line, jobs: Vec<Job<K>>) -> Option<Strin
 async fn commit_patiently<K: Kind>(
     connection: &mut PgConnection,
     items: &[K::Item],
-) -> Result<Vec<Result<K::Answer, WriteError>>, Fault> {
+) -> Result<Answers<K::Answer>, Fault> {
     let mut attempt = 1;
     loop {
         match K::commit(connection, items).await {

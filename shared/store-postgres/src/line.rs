@@ -64,7 +64,12 @@ impl Purpose {
                 ("enable_mergejoin", "off"),
             ],
             // A generic plan would not know how few ids there are, nor which partitions they lie in.
-            Self::Claims | Self::Pool | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
+            Self::Claims => &[
+                ("plan_cache_mode", "force_custom_plan"),
+                // A claim waits for a write on its way, and not for somebody who is stuck.
+                ("lock_timeout", "100ms"),
+            ],
+            Self::Pool | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
             Self::Migration => &[],
         }
     }
@@ -86,7 +91,7 @@ pub(crate) fn options(server: &PgConnectOptions, purpose: Purpose) -> PgConnectO
         .options([
             ("statement_timeout", millis(purpose.statement_max()).as_str()),
             ("idle_in_transaction_session_timeout", &millis(IDLE_IN_TRANSACTION_MAX)),
-            ("default_transaction_isolation", "read\\ committed"),
+            ("default_transaction_isolation", "read committed"),
             // Costs that only say "never do this" would make it compile every statement.
             ("jit", "off"),
         ])

@@ -46,6 +46,10 @@ pub enum OpenError {
 const VERSION_MIN: i32 = 140_000;
 
 pub(crate) fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        let problem = "it begins with neither postgres:// nor postgresql://";
+        return Err(OpenError::Address(sqlx::Error::Configuration(problem.into())));
+    }
     Ok(PgConnectOptions::from_str(url).map_err(OpenError::Address)?.disable_statement_logging())
 }
 

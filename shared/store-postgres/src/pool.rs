@@ -80,6 +80,22 @@ impl Pool {
         self.run(work).await.map_err(|error| Fault::Write(error).into_store())
     }
 
+    /// As [`Pool::ask`], for looking up text from outside. What cannot be stored is nowhere to be found.
+    pub(crate) async fn find<T: Default + Send + 'static>(
+        &self,
+        work: impl Work<T>,
+    ) -> Result<T, StoreError> {
+        self.ask(|db| {
+            Box::pin(async move {
+                match work(db).await {
+                    Err(fault) if fault.is_unstorable() => Ok(T::default()),
+                    done => done,
+                }
+            })
+        })
+        .await
+    }
+
     /// A long walk, at one moment, on a connection of its own.
     pub(crate) async fn walk<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T, StoreError> {
         let server = self.server.clone();

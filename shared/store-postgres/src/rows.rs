@@ -115,9 +115,9 @@ pub(crate) fn history(row: &PgRow) -> Result<Vec<StoredEvent>, Fault> {
             seq: EventSeq(number(seqs[at], "seq")?),
             at: ats[at].into(),
             code: codes[at],
-            node: node(nodes[at])?,
-            item: u32::try_from(items[at]).ok(),
-            attempt: attempt(attempts[at])?,
+            node: node(nodes[at]),
+            item: item(items[at]),
+            attempt: attempt(attempts[at]),
             epoch: epochs[at].map(|epoch| number(epoch, "epoch")).transpose()?.map(Epoch),
             actor,
             data,
@@ -126,12 +126,18 @@ pub(crate) fn history(row: &PgRow) -> Result<Vec<StoredEvent>, Fault> {
     events.collect()
 }
 
-fn node(index: Option<i16>) -> Result<Option<NodeIndex>, Fault> {
-    Ok(index.map(|index| number(index.into(), "node")).transpose()?.map(NodeIndex))
+// PostgreSQL has no unsigned numbers, but bytes are bytes: what is above their half shows as negative there.
+
+fn item(index: i32) -> Option<u32> {
+    (index != NO_ITEM).then(|| index.cast_unsigned())
 }
 
-fn attempt(attempt: Option<i16>) -> Result<Option<Attempt>, Fault> {
-    attempt.map(|attempt| number(attempt.into(), "attempt")).transpose()
+fn node(index: Option<i16>) -> Option<NodeIndex> {
+    index.map(|index| NodeIndex(index.cast_unsigned()))
+}
+
+fn attempt(attempt: Option<i16>) -> Option<Attempt> {
+    attempt.map(i16::cast_unsigned)
 }
 
 /// Columns as in `read_events.sql`.
@@ -140,9 +146,9 @@ pub(crate) fn event(row: &PgRow) -> Result<StoredEvent, Fault> {
         seq: EventSeq(counter(row, "seq")?),
         at: time(row, "at")?,
         code: get(row, "code")?,
-        node: node(get(row, "node")?)?,
-        item: u32::try_from(get::<i32>(row, "item")?).ok(),
-        attempt: attempt(get(row, "attempt")?)?,
+        node: node(get(row, "node")?),
+        item: item(get(row, "item")?),
+        attempt: attempt(get(row, "attempt")?),
         epoch: optional_counter(row, "epoch")?.map(Epoch),
         actor: get(row, "actor")?,
         data: get(row, "data")?,

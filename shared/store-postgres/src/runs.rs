@@ -92,7 +92,9 @@ impl Runs for PostgresStore {
     ) -> Result<Vec<RunRow>, StoreError> {
         let filter = filter.clone();
         self.pool
-            .ask(move |db| Box::pin(async move { list_runs::list(db, tenant, &filter, before, limit).await }))
+            .find(move |db| {
+                Box::pin(async move { list_runs::list(db, tenant, &filter, before, limit).await })
+            })
             .await
     }
 

@@ -50,7 +50,7 @@ impl Sessions for PostgresStore {
 
     async fn find_reply(&self, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Reply>, StoreError> {
         let key = key.clone();
-        self.pool.ask(move |db| Box::pin(async move { replies::find(db, tenant, &key).await })).await
+        self.pool.find(move |db| Box::pin(async move { replies::find(db, tenant, &key).await })).await
     }
 
     async fn clean_up(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
@@ -80,7 +80,7 @@ impl PostgresStore {
                     // Attaching a partition locks the default one; whoever writes there must not wait for long.
                     sqlx::query("set local lock_timeout = '1s'").execute(&mut *db).await?;
                     let query = sqlx::query(query!("clean_up.partitions"));
-                    let row = query.bind(i64::from(migrate::LOCK)).bind(WEEKS_AHEAD).fetch_one(db).await?;
+                    let row = query.bind(migrate::LOCK).bind(WEEKS_AHEAD).fetch_one(db).await?;
                     Ok(row.try_get::<i32, _>(0)?)
                 })
             })

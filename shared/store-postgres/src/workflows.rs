@@ -21,7 +21,7 @@ impl Workflows for PostgresStore {
 
     async fn get_workflow(&self, tenant: TenantId, name: &str) -> Result<Option<WorkflowRow>, StoreError> {
         let name = name.to_owned();
-        self.pool.ask(move |db| Box::pin(async move { get(db, tenant, &name).await })).await
+        self.pool.find(move |db| Box::pin(async move { get(db, tenant, &name).await })).await
     }
 
     async fn list_workflows(
@@ -33,7 +33,7 @@ impl Workflows for PostgresStore {
     ) -> Result<Vec<WorkflowRow>, StoreError> {
         let (filter, after) = (filter.clone(), after.unwrap_or_default().to_owned());
         self.pool
-            .ask(move |db| {
+            .find(move |db| {
                 Box::pin(async move {
                     let found = sqlx::query(query!("list_workflows"))
                         .bind(tenant.0)
@@ -79,7 +79,7 @@ impl Workflows for PostgresStore {
     ) -> Result<Option<Vec<VersionRow>>, StoreError> {
         let name = name.to_owned();
         self.pool
-            .ask(move |db| {
+            .find(move |db| {
                 Box::pin(async move {
                     if get(db, tenant, &name).await?.is_none() {
                         return Ok(None);
@@ -100,7 +100,7 @@ impl Workflows for PostgresStore {
     ) -> Result<Option<VersionRow>, StoreError> {
         let name = name.to_owned();
         self.pool
-            .ask(move |db| {
+            .find(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("get_version")).bind(tenant.0).bind(name);
                     let found = query.bind(version.map(int4)).fetch_optional(db).await?;

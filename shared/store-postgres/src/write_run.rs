@@ -11,7 +11,7 @@ use windlass_store::stored::{StoredEvent, StoredSnapshot};
 use windlass_store::{ApprovalChange, Fence, Guard, Remember, RunWrite, StoreError, WriteError};
 
 use crate::fault::Fault;
-use crate::lane::Kind;
+use crate::lane::{Answers, Kind};
 use crate::rows::NO_ITEM;
 use crate::types::{At, int4};
 use crate::{query, replies, write_run_extras};
@@ -31,7 +31,6 @@ impl Append {
         if let Some(pair) = events.windows(2).find(|pair| pair[1].seq != pair[0].seq.next()) {
             return Err(refused(format!("event {} follows event {}", pair[1].seq, pair[0].seq)));
         }
-        events.iter().try_for_each(check_width)?;
         let snapshot = write.snapshot.take().map(|state| StoredSnapshot::from(&*state));
         Ok(Self { events, snapshot, write })
     }
@@ -66,22 +65,8 @@ impl Append {
     }
 }
 
-/// Rows keep nodes and attempts in two bytes; definitions have far fewer of either.
-pub(crate) fn check_width(event: &StoredEvent) -> Result<(), StoreError> {
-    let is_narrow = |number: Option<u16>| number.is_none_or(|number| i16::try_from(number).is_ok());
-    if is_narrow(event.node.map(|node| node.0)) && is_narrow(event.attempt) {
-        return Ok(());
-    }
-    Err(refused(format!("event {} has a node or an attempt above {}", event.seq, i16::MAX)))
-}
-
 pub(crate) fn refused(problem: String) -> StoreError {
     StoreError::Refused(problem.into())
-}
-
-/// A number that [`check_width`] has seen.
-fn int2(number: u16) -> i16 {
-    i16::try_from(number).unwrap_or(i16::MAX)
 }
 
 /// The lane of all writes to runs that exist.
@@ -94,7 +79,7 @@ impl Kind for Writes {
     fn commit<'c>(
         db: &'c mut PgConnection,
         appends: &'c [Append],
-    ) -> BoxFuture<'c, Result<Vec<Result<(), WriteError>>, Fault>> {
+    ) -> BoxFuture<'c, Result<Answers<()>, Fault>> {
         Box::pin(async move {
             let in_order = in_order_of_runs(appends);
             let mut answers: Vec<_> = appends.iter().map(|_| Ok(())).collect();
@@ -291,10 +276,10 @@ impl<'a> EventColumns<'a> {
         self.ats.push(At(event.at));
         self.seqs.push(int4(event.seq.0));
         self.epochs.push(event.epoch.map(|epoch| int4(epoch.0)));
-        self.items.push(event.item.map_or(NO_ITEM, int4));
+        self.items.push(event.item.map_or(NO_ITEM, u32::cast_signed));
         self.codes.push(event.code);
-        self.nodes.push(event.node.map(|node| int2(node.0)));
-        self.attempts.push(event.attempt.map(int2));
+        self.nodes.push(event.node.map(|node| node.0.cast_signed()));
+        self.attempts.push(event.attempt.map(u16::cast_signed));
         self.actors.push(event.actor.as_deref());
         self.datas.push(&event.data);
     }

@@ -89,6 +89,10 @@ impl Place {
         port
     }
 
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it outlives this process, and whoever adopts it waits for it"
+    )]
     fn watch(&self, folder: &Path) {
         let script = format!(
             "while sleep {LOOK_EVERY_SECONDS}; do\n\

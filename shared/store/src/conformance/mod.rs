@@ -19,7 +19,7 @@ pub mod tenants;
 pub mod together;
 pub mod workflows;
 
-pub use subject::Subject;
+pub use subject::{MovableClock, Subject};
 
 /// Makes a test of every case, by its name.
 #[macro_export]

@@ -27,9 +27,27 @@ pub(super) const TTL: Duration = Duration::from_secs(5);
 pub struct Subject {
     pub store: Arc<dyn Store>,
     /// The clock that the store goes by. It may stand still or go on by itself.
-    pub clock: Arc<Clock>,
+    pub clock: Arc<dyn MovableClock>,
     /// Whatever must live as long as the store, such as its folder.
     pub keep: Box<dyn Any + Send + Sync>,
+}
+
+/// The clock of a store under test. A database's is moved inside the database.
+pub trait MovableClock: Send + Sync {
+    fn now(&self) -> Timestamp;
+
+    /// Lets `span` pass at once.
+    fn advance(&self, span: Duration);
+}
+
+impl MovableClock for Clock {
+    fn now(&self) -> Timestamp {
+        self.now()
+    }
+
+    fn advance(&self, span: Duration) {
+        self.advance(span);
+    }
 }
 
 impl Subject {

@@ -1,0 +1,10 @@
+//! The store against real servers: one that all tests share, and private ones to do harm to.
+
+mod conformance;
+mod groups;
+mod hands;
+mod harm;
+mod migrations;
+mod partitions;
+mod plans;
+mod subject;

@@ -1,0 +1,103 @@
+//! What a statement costs does not depend on what the planner knows about the tables.
+//!
+//! The rows that were visited are read from the server's own counters, so that what is checked are the plans of the
+//! store's own connections, cached as they are.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use windlass_model::{RunId, SessionId, VersionId};
+use windlass_store::Store;
+use windlass_store_postgres::PostgresStore;
+
+use crate::hands::{Hand, definition, fresh_id, fresh_session, new_run};
+use crate::subject::Schema;
+
+/// The server publishes counters of a connection once a second at most.
+const PUBLISHED_EVERY: Duration = Duration::from_millis(1_100);
+/// Rows of other runs, all held by the session that does the work: the owner's index is the trap.
+const CROWD: u32 = 20_000;
+/// Of each kind.
+const WRITES: i64 = 60;
+/// What one tick, one create, one claim and one claim of nothing may fetch together.
+const FETCHED_MAX: i64 = 12;
+
+/// Rows of the table of runs that were read by walking it, and that were fetched through an index.
+async fn visited(schema: &Schema) -> (i64, i64) {
+    let sql = "select seq_tup_read, coalesce(idx_tup_fetch, 0) from pg_stat_user_tables
+                where schemaname = $1 and relname = 'workflow_runs'";
+    let row = sqlx::query(sql).bind(&schema.name).fetch_one(&schema.pool().await).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+async fn crowd(schema: &Schema, version: VersionId, session: SessionId) {
+    let sql = format!(
+        "with r as (
+             insert into workflow_runs (id, version_id, last_activity_at, created_at, tenant, version, next_seq, epoch,
+                                        priority, status, lease_owner)
+             select gen_random_uuid(), {version}, now(), now(), 1, 2, 3, 1, 1, 'running', '{session}'
+               from generate_series(1, {CROWD})
+             returning id)
+         insert into workflow_run_events (run_id, at, seq, code, data)
+         select r.id, now(), n, n, '{{}}' from r, generate_series(1, 2) n"
+    );
+    schema.run(sql).await.unwrap();
+}
+
+/// One of each.
+async fn work(store: &dyn Store, hand: &mut Hand, version: VersionId) {
+    store.write_run(hand.tick()).await.unwrap();
+    let run = new_run(fresh_id(), version);
+    let (id, session) = (run.id, hand.fence.session);
+    store.create_run(run).await.unwrap();
+    assert!(store.claim_run(id, session, Duration::from_secs(600)).await.unwrap().is_some());
+    assert!(store.claim_run(RunId(uuid::Uuid::nil()), session, Duration::ZERO).await.unwrap().is_none());
+}
+
+/// Does the work, and says how many rows each round has visited on average.
+async fn visited_by_work(
+    schema: &Schema,
+    store: &dyn Store,
+    (version, session): (VersionId, SessionId),
+) -> (i64, i64) {
+    let mut hand = Hand::fresh(store, version, session).await;
+    // What is still counted for what came before is published with this.
+    tokio::time::sleep(PUBLISHED_EVERY).await;
+    work(store, &mut hand, version).await;
+    let before = visited(schema).await;
+    for _ in 0..WRITES {
+        work(store, &mut hand, version).await;
+    }
+    tokio::time::sleep(PUBLISHED_EVERY).await;
+    work(store, &mut hand, version).await;
+    let after = visited(schema).await;
+    assert!(after.1 - before.1 >= 3 * WRITES, "the counters are published: {before:?}, {after:?}");
+    ((after.0 - before.0) / WRITES, (after.1 - before.1) / WRITES)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ticks_and_claims_visit_their_own_rows_only() {
+    let schema = Schema::fresh().await;
+    // What the server finds out by itself would make it a matter of time what is tested here.
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    schema.run("alter table workflow_runs set (autovacuum_enabled = off)").await.unwrap();
+    let (version, session) = (definition(&*store).await, fresh_session());
+    let who = (version, session);
+    // A table of a few pages may be walked.
+    let (_, fetched) = visited_by_work(&schema, &*store, who).await;
+    assert!(fetched <= FETCHED_MAX, "empty, never analysed: {fetched} fetched");
+    // The plans that are cached by now were made for an empty table.
+    crowd(&schema, version, session).await;
+    let (walked, fetched) = visited_by_work(&schema, &*store, who).await;
+    assert!(
+        walked == 0 && fetched <= FETCHED_MAX,
+        "large, never analysed: {walked} walked, {fetched} fetched"
+    );
+    schema.run("analyze").await.unwrap();
+    let (walked, fetched) = visited_by_work(&schema, &*store, who).await;
+    assert!(walked == 0 && fetched <= FETCHED_MAX, "large, analysed: {walked} walked, {fetched} fetched");
+    // And those of a process that starts now.
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    let (walked, fetched) = visited_by_work(&schema, &*store, who).await;
+    assert!(walked == 0 && fetched <= FETCHED_MAX, "started anew: {walked} walked, {fetched} fetched");
+}
