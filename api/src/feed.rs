@@ -129,7 +129,7 @@ impl Feed {
             Ok(Ok(News::Event(event))) if event.seq <= self.sent => None,
             Ok(Ok(News::Event(event))) if event.seq == self.sent.next() => Some(self.pass_on(&event)),
             Ok(Ok(News::Progress(progress))) => Some(Frame::Progress(progress)),
-            Ok(Ok(News::Event(_)) | Err(RecvError::Lagged(_))) => {
+            Ok(Ok(News::Event(_) | News::Missed) | Err(RecvError::Lagged(_))) => {
                 self.behind = true;
                 None
             }

@@ -113,9 +113,10 @@ impl Deed {
         body: &impl Serialize,
         location: Option<&str>,
     ) -> Option<Remember> {
+        let key = key?;
         let body = serde_json::to_value(body).expect("replies are plain data");
         let reply = Reply { request, status: status.as_u16(), body, location: location.map(str::to_owned) };
-        Some(Remember { key: key?, reply })
+        Some(Remember { key, reply })
     }
 
     /// The reply kept under a key, if it belongs to this very request.

@@ -32,6 +32,7 @@ const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 /// The one route whose body may be larger.
 const UPLOAD_PATH: &str = "/v1/workflows/upload";
+const RUNS_PATH: &str = "/v1/workflow-runs";
 
 /// Puts the layers around the routes; the first one here is the innermost.
 pub(crate) fn around(routes: Router<Shared>, app: Shared) -> Router<Shared> {
@@ -174,9 +175,17 @@ fn check_origin(app: &App, request: &Request) -> Result<()> {
     Err(Problem::new(Code::OriginNotAllowed, "Pages of this origin may not do this."))
 }
 
+/// Only these two routes may take longer than [`ANSWER_WITHIN`], and only when asked to.
 fn may_wait(request: &Request) -> bool {
-    let in_query = request.uri().query().is_some_and(|query| query.contains("wait="));
-    in_query || wait::preferred_wait(request.headers()).is_some()
+    match *request.method() {
+        Method::POST => {
+            request.uri().path() == RUNS_PATH && wait::preferred_wait(request.headers()).is_some()
+        }
+        Method::GET => {
+            request.uri().query().is_some_and(|query| query.starts_with("wait=") || query.contains("&wait="))
+        }
+        _ => false,
+    }
 }
 
 /// Takes the body before anyone acts on it, so that a slow sender holds nothing but its connection.

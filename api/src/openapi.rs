@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, AllOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
+};
 use utoipa::openapi::{
-    ContentBuilder, HeaderBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Content, ContentBuilder, HeaderBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
     Required, Response, ResponseBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
@@ -46,6 +48,9 @@ pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
         }
     }
     let components = api.components.get_or_insert_default();
+    if let Some(order) = components.schemas.get_mut("NewRun") {
+        *order = one_of_two(order.clone());
+    }
     for (name, schema) in
         [(ProblemDocument::name(), ProblemDocument::schema()), (Fault::name(), Fault::schema())]
     {
@@ -64,7 +69,18 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, &'st
 fn describe(operation: &mut Operation, method: &str, path: &str) {
     let changes = method != "get";
     let has_body = operation.request_body.is_some();
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        for content in body.content.values_mut() {
+            make_optional(content, &mut body.required);
+        }
+    }
     let parameters = operation.parameters.get_or_insert_default();
+    for parameter in parameters.iter_mut() {
+        if let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(object))), .. }) = parameter {
+            // A parameter that is left out is left out: there is no null in an address or a header.
+            without_null(object);
+        }
+    }
     if path.starts_with("/v1/") {
         parameters.push(RefOr::T(user()));
         parameters.push(RefOr::T(roles()));
@@ -85,6 +101,30 @@ fn describe(operation: &mut Operation, method: &str, path: &str) {
     }
 }
 
+fn without_null(object: &mut Object) {
+    if let SchemaType::Array(types) = &object.schema_type
+        && let [kind, Type::Null] | [Type::Null, kind] = types.as_slice()
+    {
+        object.schema_type = SchemaType::Type(kind.clone());
+    }
+}
+
+/// A body that may be left out is described as one that may be null, which it may not.
+fn make_optional(content: &mut RefOr<Content>, required: &mut Option<Required>) {
+    let is_null = |schema: &RefOr<Schema>| match schema {
+        RefOr::T(Schema::Object(object)) => object.schema_type == SchemaType::Type(Type::Null),
+        _ => false,
+    };
+    if let RefOr::T(Content { schema: Some(schema), .. }) = content
+        && let RefOr::T(Schema::OneOf(several)) = schema
+        && let [one, null] = several.items.as_slice()
+        && is_null(null)
+    {
+        *schema = one.clone();
+        *required = Some(Required::False);
+    }
+}
+
 fn header_parameter(name: &str, description: &str, pattern: &str) -> Parameter {
     ParameterBuilder::new()
         .name(name)
@@ -102,7 +142,7 @@ fn user() -> Parameter {
 
 fn roles() -> Parameter {
     let role = "[A-Za-z0-9_.-]{1,64}";
-    let pattern = format!("^{role}(, ?{role}){{0,{}}}$", ROLES_MAX - 1);
+    let pattern = format!("^({role}(, ?{role}){{0,{}}})?$", ROLES_MAX - 1);
     header_parameter("X-Windlass-Roles", "Roles of who asks, separated by commas.", &pattern)
 }
 
@@ -118,7 +158,7 @@ pub(crate) fn refusal(status: u16) -> Response {
     let lines = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.title()));
     let description = lines.collect::<Vec<_>>().join(". ");
     let content = ContentBuilder::new()
-        .schema(Some(RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name(ProblemDocument::name()))))
+        .schema(Some(RefOr::<Schema>::Ref(Ref::from_schema_name(ProblemDocument::name()))))
         .build();
     let mut response =
         ResponseBuilder::new().description(description).content("application/problem+json", content);
@@ -157,4 +197,47 @@ refusals! {
     PreconditionRequired 428,
     TooManyStreams 429,
     Forbidden 403,
+}
+
+/// Either `workflow` or `spec`, and not both.
+fn one_of_two(fields: RefOr<Schema>) -> RefOr<Schema> {
+    let with = |name: &str, kind: Type, other: &str| {
+        ObjectBuilder::new()
+            .required(name)
+            .property(name, ObjectBuilder::new().schema_type(kind))
+            .property(other, ObjectBuilder::new().schema_type(Type::Null))
+    };
+    let choice = OneOfBuilder::new().item(with("workflow", Type::String, "spec")).item(with(
+        "spec",
+        Type::Object,
+        "workflow",
+    ));
+    Schema::AllOf(AllOfBuilder::new().item(fields).item(choice).build()).into()
+}
+
+/// A definition, as far as it is described here.
+pub(crate) struct Definition;
+
+impl ToSchema for Definition {}
+
+impl PartialSchema for Definition {
+    fn schema() -> RefOr<Schema> {
+        let word = |words: &[&str]| {
+            ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied()))
+        };
+        ObjectBuilder::new()
+            .description(Some("A definition. Its whole format: `docs/workflow.schema.json`."))
+            .required("version")
+            .property("version", ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([1])))
+            .required("name")
+            .property(
+                "name",
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z][a-z0-9_-]{0,62}$")),
+            )
+            .required("type")
+            .property("type", word(&["steps", "dag"]))
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+            .build()
+            .into()
+    }
 }

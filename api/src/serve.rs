@@ -18,8 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::Door;
 
-/// Headers that are not complete after this long are given up.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// A connection on which no whole request head comes for this long is closed. It bounds idle connections as
+/// well as slow heads, so it must not be shorter than the pause between two requests of an honest client.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// A peer that takes nothing for this long is gone, or does not read.
 const WRITE_STALLED_MAX: Duration = Duration::from_secs(30);
 /// What is buffered per connection in each direction.
@@ -34,7 +35,7 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: Cancellatio
     let slots = Arc::new(Semaphore::new(door.options.connections_max));
     let service = TowerToHyperService::new(crate::router_until(door, shutdown.child_token()));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(BUFFER_BYTES_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(BUFFER_BYTES_MAX);
     let connections = TaskTracker::new();
     let cut_off = CancellationToken::new();
     loop {

@@ -66,8 +66,8 @@ async fn rests_before(news: &mut Subscription, look_at: Instant) -> bool {
     loop {
         match tokio::time::timeout_at(look_at, news.recv()).await {
             Ok(Ok(News::Event(event))) if is_rest(&event.body) => return true,
-            Ok(Ok(_)) => {}
-            Ok(Err(RecvError::Lagged(_))) | Err(_) => return false,
+            Ok(Ok(News::Missed) | Err(RecvError::Lagged(_))) | Err(_) => return false,
+            Ok(Ok(News::Event(_) | News::Progress(_))) => {}
             Ok(Err(RecvError::Closed)) => {
                 tokio::time::sleep_until(look_at).await;
                 return false;

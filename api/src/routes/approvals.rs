@@ -27,6 +27,7 @@ pub(crate) struct Approval {
     workflow: String,
     /// Id of the node whose gate it is.
     node: String,
+    #[schema(value_type = u16)]
     attempt: Attempt,
     #[schema(schema_with = statuses)]
     status: &'static str,

@@ -35,7 +35,7 @@ pub(crate) struct Nothing {}
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CancelBody {
-    #[schema(max_length = 4000)]
+    #[schema(max_length = 4000, pattern = "^[^\\u0000]*$")]
     reason: Option<String>,
 }
 
@@ -44,15 +44,15 @@ pub(crate) struct CancelBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct VerdictBody {
     /// Id of the node whose gate it is.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
     node: String,
     /// The attempt that was looked at. Left out, it is the one whose gate is open now.
-    #[schema(minimum = 1, maximum = 65535)]
+    #[schema(value_type = Option<u16>, maximum = 65535)]
     attempt: Option<Attempt>,
     /// Digest of what was shown: proves that it is what was decided about.
     #[schema(min_length = 1, max_length = 128)]
     digest: Option<String>,
-    #[schema(max_length = 4000)]
+    #[schema(max_length = 4000, pattern = "^[^\\u0000]*$")]
     comment: Option<String>,
     /// Checked against the gate's `form`, if it has one.
     form: Option<Value>,
@@ -62,14 +62,14 @@ pub(crate) struct VerdictBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryBody {
     /// Id of one node; left out, every failed or interrupted step is tried again.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
     node: Option<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SkipBody {
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
     node: String,
 }
 
@@ -282,7 +282,7 @@ async fn attempt(
         (app.store.clone(), app.bus.clone(), run.row.lease_owner, run.row.priority);
     let written = to_the_end(async move {
         store.write_run(write).await?;
-        bus.publish(run_id, &events);
+        bus.publish(run_id, events);
         match holder {
             Some(session) => bus.poke(session, run_id),
             None => bus.ring(run_id, priority),

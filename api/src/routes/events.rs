@@ -38,7 +38,7 @@ pub(crate) struct EventPage {
 #[expect(dead_code, reason = "describes the parameters that `of_run` takes")]
 pub(crate) struct EventParams {
     /// Only events after this seq.
-    #[param(pattern = "^[0-9]{1,10}$")]
+    #[param(value_type = Option<u32>, minimum = 0, format = Int64, maximum = 4294967295_i64)]
     after: Option<String>,
     /// Of a JSON page; a stream has no limit.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -53,7 +53,7 @@ pub(crate) struct EventParams {
 /// who comes back then gets 204.
 #[utoipa::path(get, path = "/v1/workflow-runs/{id}/events", operation_id = "get_events", tag = "events",
     params(("id" = Uuid, Path), EventParams,
-        ("Last-Event-ID" = Option<String>, Header, description = "Of a stream; wins over `after`.", pattern = "^[0-9]{1,10}$")),
+        ("Last-Event-ID" = Option<u32>, Header, description = "Of a stream; wins over `after`.", minimum = 0, format = Int64, maximum = 4294967295_i64)),
     responses(
         (status = 200, description = "Events, oldest first.", content((EventPage = "application/json"), (String = "text/event-stream"))),
         (status = 204, description = "Of a stream: the run has ended and everything was seen."),
@@ -121,7 +121,7 @@ async fn stream(app: &Shared, caller: &Caller, runs: &[RunId], after: Vec<EventS
 #[expect(dead_code, reason = "describes the parameter that `over_websocket` takes")]
 pub(crate) struct AfterParam {
     /// Only events after this seq.
-    #[param(pattern = "^[0-9]{1,10}$")]
+    #[param(value_type = Option<u32>, minimum = 0, format = Int64, maximum = 4294967295_i64)]
     after: Option<String>,
 }
 
@@ -160,20 +160,9 @@ pub(crate) async fn over_websocket(
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters that `of_many` takes")]
 pub(crate) struct ManyParams {
-    /// A run to watch; repeat it for up to 100.
-    #[param(schema_with = run_ids, explode = true)]
-    run: Vec<String>,
     /// The `id:` of a frame: of each run the last seq that was seen, joined by dots, in the order of `run`.
-    #[param(pattern = r"^[0-9]{1,10}(\.[0-9]{1,10}){0,99}$")]
+    #[param(pattern = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,99}$")]
     after: Option<String>,
-}
-
-fn run_ids() -> utoipa::openapi::schema::Array {
-    use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
-    let id = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
-    ArrayBuilder::new().items(id.build()).min_items(Some(1)).max_items(Some(WATCHED_RUNS_MAX)).build()
 }
 
 /// Watch many runs on one connection
@@ -181,8 +170,10 @@ fn run_ids() -> utoipa::openapi::schema::Array {
 /// An event stream as that of one run. Its `id:` holds of each run the last seq that was sent, joined by dots, in
 /// the order of the `run` parameters: so an `EventSource` that comes back to the same address misses nothing.
 #[utoipa::path(get, path = "/v1/events", operation_id = "watch_runs", tag = "events",
-    params(ManyParams,
-        ("Last-Event-ID" = Option<String>, Header, description = "Wins over `after`.", pattern = r"^[0-9]{1,10}(\.[0-9]{1,10}){0,99}$")),
+    params(
+        ("run" = Vec<Uuid>, Query, description = "A run to watch; repeat it for up to 100.", min_items = 1, max_items = 100),
+        ManyParams,
+        ("Last-Event-ID" = Option<String>, Header, description = "Wins over `after`.", pattern = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,99}$")),
     responses(
         (status = 200, description = "Events of all the runs.", body = String, content_type = "text/event-stream"),
         (status = 204, description = "All the runs have ended and everything was seen."),

@@ -77,6 +77,7 @@ pub(crate) struct Timeline {
 struct TimelineEntry {
     node: String,
     kind: String,
+    #[schema(value_type = u16)]
     attempt: Attempt,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     started_at: Option<Timestamp>,

@@ -150,17 +150,17 @@ async fn fields_of_no_command_are_refused() {
 
 #[tokio::test]
 async fn a_command_rings_for_a_parked_run_and_pokes_the_holder_of_a_held_one() {
-    let mut house = House::new();
+    let house = House::new();
     let parked = house.run(&gate("ask")).await;
-    house.rings.take(10).await;
+    house.rung().await;
     house.command(&parked, "approve", json!({"node": "ok"})).await.ok();
-    assert_eq!(house.rings.take(10).await[0].to_string(), parked);
+    assert_eq!(house.rung().await[0].to_string(), parked);
 
     let held = house.start(&steps("h", json!([{"id": "a", "type": "hang"}]))).await;
-    house.rings.take(10).await;
+    house.rung().await;
     let _held = house.hold(&held).await.expect("nobody else takes it");
     house.command(&held, "cancel", json!({})).await.ok();
-    assert_eq!(house.pokes.recv().await.expect("a poke").to_string(), held);
+    assert_eq!(house.poked().await.to_string(), held);
     assert_eq!(house.status(&held).await, "canceling");
 }
 

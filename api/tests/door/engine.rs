@@ -73,7 +73,7 @@ impl House {
         self.store.renew_session(session, STALE_AFTER).await.expect("a session");
         let record = self.store.claim_run(run_id, session, STALE_AFTER).await.expect("a claim")?;
         let plan = self.door.plans.get(record.row.version_id).await.expect("a plan");
-        self.bus.publish(run_id, &record.events);
+        self.bus.publish(run_id, record.events.clone());
         let state = RunState::fold(&plan, run_id, record.snapshot, &record.events).expect("a sound log");
         let fence = Fence { session, epoch: record.row.epoch };
         let mut held = Held { plan, state, version: record.row.version, fence };
@@ -113,7 +113,7 @@ impl House {
         write.blobs.extend(blobs);
         self.store.write_run(write).await.expect("the lease holds");
         held.version.0 += 1;
-        self.bus.publish(held.state.run_id, &events);
+        self.bus.publish(held.state.run_id, events);
     }
 
     pub(crate) async fn let_go(&self, mut held: Held) {

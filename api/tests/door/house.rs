@@ -8,10 +8,12 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use futures::StreamExt;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tower::ServiceExt;
 use windlass_api::{Door, DoorOptions};
 use windlass_boot::Health;
-use windlass_bus::{InProcessBus, Pokes, Rings};
+use windlass_bus::{Bus, InProcessBus, Pokes, Rings};
+use windlass_model::{RunId, SessionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Plans, Store};
 
@@ -27,8 +29,8 @@ pub(crate) struct House {
     pub door: Arc<Door>,
     pub store: Arc<MemoryStore>,
     pub bus: Arc<InProcessBus>,
-    pub rings: Rings,
-    pub pokes: Pokes,
+    rings: Mutex<Box<dyn Rings>>,
+    pokes: Mutex<Pokes>,
     pub health: Health,
 }
 
@@ -53,10 +55,22 @@ impl House {
     /// A house whose door speaks to `face`, behind which `store` stands.
     pub(crate) fn over(store: Arc<MemoryStore>, face: Arc<dyn Store>, options: DoorOptions) -> Self {
         let plans = Arc::new(Plans::new(face.clone(), Arc::new(catalog())));
-        let (bus, rings, pokes) = InProcessBus::new();
+        let bus = InProcessBus::new();
+        let rings = Mutex::new(bus.rings());
+        let pokes = Mutex::new(bus.pokes(SessionId(uuid::Uuid::now_v7())));
         let health = Health::default();
         let door = Arc::new(Door { store: face, plans, bus: bus.clone(), health: health.clone(), options });
         Self { router: windlass_api::router(door.clone()), door, store, bus, rings, pokes, health }
+    }
+
+    /// Runs that were rung for.
+    pub(crate) async fn rung(&self) -> Vec<RunId> {
+        self.rings.lock().await.take(1_000).await
+    }
+
+    /// A run whose holder was poked.
+    pub(crate) async fn poked(&self) -> RunId {
+        self.pokes.lock().await.recv().await.expect("the bus is there")
     }
 
     /// The answer as it comes, held against the description.

@@ -139,7 +139,7 @@ async fn a_client_may_wait_for_the_end_or_a_pause() {
     {
         let create = with_header(with_json(Method::POST, RUNS, &json!({"spec": spec})), "prefer", "wait=30");
         let (answer, ()) = tokio::join!(house.send(create), async {
-            let run = house.rings.take(1).await[0];
+            let run = house.rung().await[0];
             house.drive(&run.to_string()).await;
         });
         assert_eq!((answer.status.as_u16(), answer.header("preference-applied")), (201, "wait=30"));

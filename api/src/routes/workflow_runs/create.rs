@@ -42,7 +42,7 @@ pub(crate) struct NewRunBody {
     #[schema(pattern = "^[a-z][a-z0-9_-]{0,62}(@[1-9][0-9]{0,8})?$")]
     workflow: Option<String>,
     /// A definition, inline.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<crate::openapi::Definition>)]
     spec: Option<Map<String, Value>>,
     /// Checked against the JSON Schema that the definition declares.
     #[schema(value_type = Option<Object>)]
@@ -181,7 +181,7 @@ async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Re
     to_the_end(async move {
         store.create_run(new).await?;
         bus.ring(run_id, priority);
-        bus.publish(run_id, &[event]);
+        bus.publish(run_id, vec![event]);
         Ok(())
     })
     .await?;

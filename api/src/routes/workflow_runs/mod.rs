@@ -40,7 +40,7 @@ pub(crate) struct ListParams {
     #[param(format = DateTime)]
     created_before: Option<String>,
     /// Part of the workflow's name, the run's id, a label's value or the error's type. Case is ignored.
-    #[param(min_length = 1, max_length = 200)]
+    #[param(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     text: Option<String>,
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,

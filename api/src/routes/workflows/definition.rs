@@ -24,8 +24,7 @@ const COMPILED_AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"spec": crate::view::example_spec(), "tags": ["demo"]}))]
 pub(crate) struct DefinitionBody {
-    /// The definition; its format is described in `docs/workflow.schema.json`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::openapi::Definition)]
     pub spec: Map<String, Value>,
     /// Words to find it by. Without them, the definition's own `tags` are taken.
     #[schema(max_items = 32, value_type = Option<Vec<Tag>>)]

@@ -18,7 +18,7 @@ use windlass_store::{Precondition, StoreError, WorkflowFilter, WorkflowRow, Writ
 use crate::actor::Caller;
 use crate::app::{App, Shared, to_the_end};
 use crate::idempotency::Deed;
-use crate::openapi::{NotFound, PreconditionFailed, PreconditionRequired};
+use crate::openapi::{Definition, NotFound, PreconditionFailed, PreconditionRequired};
 use crate::page::Page;
 use crate::problem::{Code, Problem, Result};
 use crate::query::{At, Query, header_text};
@@ -76,7 +76,7 @@ impl From<WorkflowRow> for WorkflowSummary {
 #[expect(dead_code, reason = "describes the parameters that `list` takes")]
 pub(crate) struct ListParams {
     /// Part of the name. Case is ignored.
-    #[param(min_length = 1, max_length = 200)]
+    #[param(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     text: Option<String>,
     /// Only workflows with this tag.
     #[param(pattern = "^[a-z0-9][a-z0-9_.:/-]{0,62}$")]
@@ -108,10 +108,8 @@ pub(crate) async fn list(State(app): State<Shared>, caller: Caller, mut query: Q
 /// `If-None-Match: *` it is only made, never changed.
 #[utoipa::path(post, path = "/v1/workflows", operation_id = "publish_workflow", tag = "workflows",
     params(("If-None-Match" = Option<String>, Header, description = "`*`: refuse when there is one of this name.", pattern = r"^\*$")),
-    request_body(content(
-        (DefinitionBody = "application/json"),
-        (String = "application/yaml", example = "version: 1\nname: hello\ntype: steps\nsteps:\n  - { id: greet, type: noop }\n"),
-    )),
+    request_body(content((DefinitionBody = "application/json"),
+        (Definition = "application/yaml", example = json!(crate::view::example_spec())))),
     responses(
         (status = 201, description = "The workflow was made.", body = Published,
             headers(("Location" = String, description = "The workflow."), ("ETag" = String))),
@@ -136,7 +134,8 @@ pub(crate) async fn publish(
 
 /// Check a definition without publishing it
 #[utoipa::path(post, path = "/v1/workflows/validate", operation_id = "validate_workflow", tag = "workflows",
-    request_body(content((DefinitionBody = "application/json"), (String = "application/yaml"))),
+    request_body(content((DefinitionBody = "application/json"),
+        (Definition = "application/yaml", example = json!(crate::view::example_spec())))),
     responses((status = 200, description = "The definition is valid.", body = definition::Validated)))]
 pub(crate) async fn validate(State(app): State<Shared>, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
@@ -160,17 +159,15 @@ pub(crate) async fn get(State(app): State<Shared>, caller: Caller, at: At, query
 
 /// Change a workflow
 ///
-/// The definition must carry the name in the address. `If-Match` says which revision is changed;
-/// `If-None-Match: *` makes a workflow that must not exist yet.
+/// The definition must carry the name in the address. `If-Match` says which revision is changed.
 #[utoipa::path(put, path = "/v1/workflows/{name}", operation_id = "put_workflow", tag = "workflows",
     params(
         ("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read, or `*`.", pattern = r#"^(\*|"[0-9]{1,9}")$"#),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: there must be none.", pattern = r"^\*$"),
+        ("If-Match" = String, Header, description = "The `ETag` that was read, or `*`.", pattern = r#"^(\*|"[0-9]{1,9}")$"#),
     ),
-    request_body(content((DefinitionBody = "application/json"), (String = "application/yaml"))),
+    request_body(content((DefinitionBody = "application/json"),
+        (Definition = "application/yaml", example = json!(crate::view::example_spec())))),
     responses(
-        (status = 201, description = "The workflow was made.", body = Published, headers(("Location" = String), ("ETag" = String))),
         (status = 200, description = "The workflow was changed.", body = Published, headers(("ETag" = String))),
         NotFound, PreconditionFailed, PreconditionRequired,
     ))]
@@ -183,20 +180,14 @@ pub(crate) async fn put(
 ) -> Result<Response> {
     query.finish()?;
     let name = at.get("name");
-    let only_new = if_none_match(&headers)?;
-    let wanted = if_match(&headers)?;
+    let wanted = if_match(&headers)?.ok_or_else(precondition_required)?;
     let compiled = definition::read(&app, &deed).await?;
     if compiled.definition.name != name {
         let detail = format!("the definition is named `{}`, the address `{name}`", compiled.definition.name);
         return Err(Problem::body(format!("{}/name", compiled.base), detail));
     }
-    let precondition = match (wanted, only_new) {
-        (None, false) => return Err(precondition_required()),
-        (None, true) => Precondition::Absent,
-        (Some(wanted), _) => {
-            Precondition::Revision(expected_revision(&app, &deed.caller, name, wanted).await?)
-        }
-    };
+    let revision = expected_revision(&app, &deed.caller, name, wanted).await?;
+    let precondition = Precondition::Revision(revision);
     publish::put(&app, &deed, compiled, precondition).await
 }
 
@@ -206,7 +197,7 @@ pub(crate) async fn put(
 #[utoipa::path(delete, path = "/v1/workflows/{name}", operation_id = "delete_workflow", tag = "workflows",
     params(
         ("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that was read, or `*`.", pattern = r#"^(\*|"[0-9]{1,9}")$"#),
+        ("If-Match" = String, Header, description = "The `ETag` that was read, or `*`.", pattern = r#"^(\*|"[0-9]{1,9}")$"#),
     ),
     responses((status = 204, description = "It is hidden."), NotFound, PreconditionFailed, PreconditionRequired))]
 pub(crate) async fn delete(

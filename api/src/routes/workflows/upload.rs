@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 use windlass_model::Digest;
@@ -100,7 +101,7 @@ pub(crate) async fn upload(State(app): State<Shared>, query: Query, deed: Deed) 
     Ok(response)
 }
 
-async fn read_files(deed: &Deed) -> Result<Vec<(String, String)>> {
+async fn read_files(deed: &Deed) -> Result<Vec<(String, Bytes)>> {
     if deed.media_type != Some(MediaType::Multipart) {
         return Err(body::refuse_media_type("multipart/form-data"));
     }
@@ -123,7 +124,7 @@ async fn read_files(deed: &Deed) -> Result<Vec<(String, String)>> {
         if files.len() == FILES_MAX {
             return Err(Problem::body("", format!("more than {FILES_MAX} files")));
         }
-        files.push((name, body::read_text(&content)?.to_owned()));
+        files.push((name, content));
     }
     if files.is_empty() { Err(Problem::body("", "at least one file is required")) } else { Ok(files) }
 }
@@ -134,14 +135,14 @@ async fn publish_file(
     deed: &Deed,
     index: usize,
     file: &str,
-    content: String,
+    content: Bytes,
 ) -> Result<(Published, bool)> {
-    let digest = Digest::of(content.as_bytes());
+    let digest = Digest::of(&content);
     if let Some(kept) = kept(app, deed, index, &digest).await? {
         return Ok((kept, true));
     }
     let format = if file.ends_with(".json") { Format::Json } else { Format::Yaml };
-    let compiled = read_text(app, content, format).await?;
+    let compiled = read_text(app, body::read_text(&content)?.to_owned(), format).await?;
     let remember = |published: &Published| {
         deed.remember_as(deed.part(index), digest.clone(), status(published), published, None)
     };

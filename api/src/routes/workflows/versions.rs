@@ -35,7 +35,7 @@ pub(crate) struct VersionSummary {
 pub(crate) struct Version {
     #[serde(flatten)]
     summary: VersionSummary,
-    #[schema(value_type = Object)]
+    #[schema(value_type = crate::openapi::Definition)]
     spec: Box<RawValue>,
 }
 
