@@ -51,14 +51,12 @@ impl House {
         let runners = nodes::all(&NodeOptions { egress });
         let store: Arc<dyn Store> = windlass_boot::open_store(settings)?;
         let plans = Arc::new(Plans::new(store.clone(), Arc::new(runners.catalog())));
-        let (bus, rings, pokes) = InProcessBus::new();
+        let bus = InProcessBus::new();
         let health = Health::default();
         let parts = WorkerParts {
             store: store.clone(),
             plans: plans.clone(),
             bus: bus.clone(),
-            rings,
-            pokes,
             runners,
             secrets: Secrets::from_env(),
             health: health.clone(),

@@ -16,13 +16,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use uuid::Uuid;
 use windlass_boot::Health;
-use windlass_bus::{Bus, Pokes, Rings};
+use windlass_bus::{Bus, Pokes};
 use windlass_engine::{Clock, Engine, EngineOptions, EngineParts, Lease, Runners, Secrets};
 use windlass_model::SessionId;
 use windlass_store::{Plans, Store};
 
+use crate::doorbell::Room;
+
 /// How often the relay looks into the outbox.
 const RELAY_EVERY: Duration = Duration::from_millis(500);
+/// A worker promises a run of its own this often, when there are runs to take.
+const PROGRESS_WITHIN: Duration = Duration::from_secs(5);
 /// What a drain may take beyond its timeout, to write what it ended with.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
@@ -60,8 +64,6 @@ pub struct WorkerParts {
     pub store: Arc<dyn Store>,
     pub plans: Arc<Plans>,
     pub bus: Arc<dyn Bus>,
-    pub rings: Rings,
-    pub pokes: Pokes,
     pub runners: Runners,
     pub secrets: Secrets,
     pub health: Health,
@@ -76,21 +78,13 @@ pub async fn run(
     options: WorkerOptions,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let WorkerParts { store, plans, bus, rings, mut pokes, runners, secrets, health } = parts;
-    let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
-    let asked_at = Instant::now();
-    let now = store
-        .renew_session(lease.session(), options.session_ttl)
-        .await
-        .context("cannot register this worker's session")?;
-    lease.renewed(asked_at, options.session_ttl);
-    let clock = Arc::new(Clock::new(now));
-    info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
-
+    let WorkerParts { store, plans, bus, runners, secrets, health } = parts;
+    let sink = options.emit_url.clone().map(relay::HttpSink::new).transpose()?;
+    let (lease, clock) = register(&*store, &options).await?;
     let engine = Engine::new(EngineParts {
         store: store.clone(),
         plans,
-        bus,
+        bus: bus.clone(),
         runners,
         secrets,
         lease: lease.clone(),
@@ -105,22 +99,7 @@ pub async fn run(
     // Two circles: what brings new work ends with `shutdown`, what keeps held runs safe ends after the drain.
     let drained = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let (to_worker, from_doorbell) = mpsc::channel(options.max_runs * 2);
-    tasks.spawn(doorbell::carry(rings, to_worker, shutdown.clone()));
-    let sweep = sweep::Sweep {
-        store: store.clone(),
-        every: options.sweep_interval,
-        stale_after: options.stale_after,
-        session_ttl: options.session_ttl,
-    };
-    let sweep_beat = health.register("sweep", options.sweep_interval.max(Duration::from_secs(1)));
-    tasks.spawn(sweep.run(engine.clone(), sweep_beat, shutdown.clone()));
-    let sink: Option<Arc<dyn relay::Sink>> = match options.emit_url {
-        Some(url) => Some(Arc::new(relay::HttpSink::new(url)?)),
-        None => None,
-    };
-    let relay = relay::Relay { store: store.clone(), sink, every: RELAY_EVERY };
-    tasks.spawn(relay.run(health.register("relay", relay::DELIVERY_TIMEOUT), drained.clone()));
+    let pokes = bus.pokes(lease.session());
     let session = session::Session {
         store: store.clone(),
         lease: lease.clone(),
@@ -128,23 +107,38 @@ pub async fn run(
         ttl: options.session_ttl,
         renew_every: options.session_renew,
     };
-    tasks.spawn(session.run(
-        engine.clone(),
-        health.register("session", options.session_renew),
-        drained.clone(),
-    ));
+    let session_beat = health.register("session", options.session_renew);
+    tasks.spawn(session.run(engine.clone(), session_beat, drained.clone()));
+    tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
+    let sink = sink.map(|sink| Arc::new(sink) as Arc<dyn relay::Sink>);
+    let relay = relay::Relay { store: store.clone(), sink, every: RELAY_EVERY };
+    tasks.spawn(relay.run(health.register("relay", relay::DELIVERY_TIMEOUT), drained.clone()));
+
+    let room = Room::for_runs(options.max_runs);
+    let (to_worker, from_doorbell) = mpsc::channel(options.max_runs);
+    tasks.spawn(doorbell::carry(bus.rings(), room.clone(), to_worker, shutdown.clone()));
+    let sweep = sweep::Sweep {
+        store: store.clone(),
+        room,
+        every: options.sweep_interval,
+        stale_after: options.stale_after,
+        session_ttl: options.session_ttl,
+    };
+    let beats = sweep::Beats {
+        sweep: health.register("sweep", options.sweep_interval.max(Duration::from_secs(1))),
+        progress: health.register("progress", options.sweep_interval.max(PROGRESS_WITHIN)),
+    };
+    tasks.spawn(sweep.run(engine.clone(), beats, shutdown.clone()));
     let timers = engine.clone();
     let timers_stop = shutdown.clone();
     tasks.spawn(async move { timers.run_timers(&timers_stop).await });
-    let poked = engine.clone();
-    let pokes_stop = drained.clone();
-    tasks.spawn(async move {
-        while let Some(Some(run_id)) = pokes_stop.run_until_cancelled(pokes.recv()).await {
-            poked.poke(run_id);
-        }
-    });
-    let answering =
-        tokio::spawn(doorbell::answer(from_doorbell, engine.clone(), options.max_runs, shutdown.clone()));
+    let answering = tokio::spawn(doorbell::answer(
+        from_doorbell,
+        engine.clone(),
+        options.max_runs,
+        bus,
+        shutdown.clone(),
+    ));
 
     shutdown.cancelled().await;
     info!(held = engine.held_count(), "Draining");
@@ -160,4 +154,24 @@ pub async fn run(
     }
     info!("Worker stopped");
     Ok(())
+}
+
+/// Begins this worker's session, and sets its clock by the database's.
+async fn register(store: &dyn Store, options: &WorkerOptions) -> anyhow::Result<(Arc<Lease>, Arc<Clock>)> {
+    let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
+    let asked_at = Instant::now();
+    let now = store
+        .renew_session(lease.session(), options.session_ttl)
+        .await
+        .context("cannot register this worker's session")?;
+    lease.renewed(asked_at, options.session_ttl);
+    info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
+    Ok((lease, Arc::new(Clock::new(now))))
+}
+
+/// Brings pokes to the engine.
+async fn pass_on(mut pokes: Pokes, engine: Arc<Engine>, stop: CancellationToken) {
+    while let Some(Some(run_id)) = stop.run_until_cancelled(pokes.recv()).await {
+        engine.poke(run_id);
+    }
 }

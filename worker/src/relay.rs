@@ -34,7 +34,7 @@ pub(crate) struct HttpSink {
 
 impl HttpSink {
     pub(crate) fn new(url: String) -> reqwest::Result<Self> {
-        let client = reqwest::Client::builder().timeout(DELIVERY_TIMEOUT).build()?;
+        let client = reqwest::Client::builder().timeout(DELIVERY_TIMEOUT).no_proxy().build()?;
         Ok(Self { client, url })
     }
 }
@@ -78,7 +78,9 @@ impl Relay {
             }
             match self.carry(&beat).await {
                 Ok(()) => beat.beat(),
-                Err(error) => warn!(error = %error, "The outbox could not be read; the next turn will try again"),
+                Err(error) => {
+                    warn!(error = %error, "The outbox could not be read; the next turn will try again")
+                }
             }
         }
     }

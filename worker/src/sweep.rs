@@ -1,5 +1,6 @@
 //! The sweep: finds runs that nobody moves and rings for them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
 use windlass_engine::Engine;
-use windlass_store::{Store, StoreError};
+use windlass_model::RunId;
+use windlass_store::{DueRun, Store, StoreError};
+
+use crate::doorbell::Room;
 
 /// Runs that one sweep rings for; the next sweep sees the rest.
-const SWEEP_PAGE: u32 = 500;
+const SWEEP_PAGE: usize = 500;
+/// After a full page the next sweep comes so much sooner.
+const HASTE: u32 = 10;
+/// While rings keep coming, the runs that a sweep would find are most likely those that were rung for. So many
+/// turns are left out then; a ring that was lost is made up for all the same.
+const TURNS_LEFT_OUT_MAX: u32 = 4;
 /// How often leftovers are removed, and how old they must be.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 const LEFTOVERS_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -18,30 +27,60 @@ const CLEAN_UP_PAGE: u32 = 1_000;
 
 pub(crate) struct Sweep {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) room: Room,
     pub(crate) every: Duration,
     pub(crate) stale_after: Duration,
     pub(crate) session_ttl: Duration,
 }
 
+/// What the loop says of itself.
+pub(crate) struct Beats {
+    /// It turns.
+    pub(crate) sweep: Beat,
+    /// This worker takes runs when there are some to take.
+    pub(crate) progress: Beat,
+}
+
 impl Sweep {
-    pub(crate) async fn run(self, engine: Arc<Engine>, beat: Beat, stop: CancellationToken) {
-        let mut turns = tokio::time::interval(self.every);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub(crate) async fn run(self, engine: Arc<Engine>, beats: Beats, stop: CancellationToken) {
+        stop.run_until_cancelled(self.run_for_ever(&engine, &beats)).await;
+    }
+
+    async fn run_for_ever(&self, engine: &Engine, beats: &Beats) {
+        let mut progress = Progress::default();
         let mut swept_at = Instant::now();
         let mut cleaned_at = Instant::now();
+        let mut left_out = 0;
+        let mut pause = Duration::ZERO;
         loop {
-            tokio::select! {
-                _ = turns.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            if swept_at.elapsed() > self.every + self.session_ttl {
+            tokio::time::sleep(pause).await;
+            pause = self.every;
+            if swept_at.elapsed() > self.every * (TURNS_LEFT_OUT_MAX + 1) + self.session_ttl {
                 // This process was asleep: others may have been, too, and deserve time to renew.
-                info!(asleep_ms = swept_at.elapsed().as_millis() as u64, "The sweep was late; judging nobody for one session time");
+                info!(
+                    asleep_ms = swept_at.elapsed().as_millis() as u64,
+                    "The sweep was late; judging nobody for one session time"
+                );
                 tokio::time::sleep(self.session_ttl).await;
             }
-            swept_at = Instant::now();
-            match self.sweep(&engine).await {
-                Ok(()) => beat.beat(),
+            metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
+            if !self.room.is_idle() && left_out < TURNS_LEFT_OUT_MAX {
+                left_out += 1;
+                beats.sweep.beat();
+                beats.progress.beat();
+                continue;
+            }
+            (left_out, swept_at) = (0, Instant::now());
+            match self.sweep(engine).await {
+                Ok(due) => {
+                    beats.sweep.beat();
+                    if progress.is_made(&due, engine.taken_count(), self.room.free_places()) {
+                        beats.progress.beat();
+                    }
+                    if due.len() == SWEEP_PAGE && self.room.is_idle() {
+                        pause = self.every / HASTE;
+                    }
+                }
                 Err(error) => warn!(error = %error, "The sweep failed; the next one will try again"),
             }
             if cleaned_at.elapsed() > CLEAN_UP_EVERY {
@@ -53,12 +92,64 @@ impl Sweep {
         }
     }
 
-    async fn sweep(&self, engine: &Engine) -> Result<(), StoreError> {
+    /// Rings for what is due, as far as there is room for it here: others sweep for themselves.
+    async fn sweep(&self, engine: &Engine) -> Result<Vec<DueRun>, StoreError> {
+        let limit = SWEEP_PAGE.min(self.room.free_places());
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         // Twice the interval: what is due before the next sweep is woken by a near timer in time.
-        let due = self.store.find_due(self.every * 2, self.stale_after, SWEEP_PAGE).await?;
-        for run in due {
+        let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
+        for run in &due {
             engine.wake(run.run_id, run.priority, run.after);
         }
-        Ok(())
+        Ok(due)
+    }
+}
+
+/// Whether this worker does its share: one that takes nothing, while there is room and the same runs wait from
+/// sweep to sweep, is of no use.
+#[derive(Default)]
+struct Progress {
+    waited: HashSet<RunId>,
+    taken: u64,
+}
+
+impl Progress {
+    fn is_made(&mut self, due: &[DueRun], taken: u64, free_places: usize) -> bool {
+        let waits: HashSet<RunId> =
+            due.iter().filter(|run| run.after.is_zero()).map(|run| run.run_id).collect();
+        let somebody_waits_still = !self.waited.is_disjoint(&waits);
+        let takes = taken > self.taken;
+        (self.waited, self.taken) = (waits, taken);
+        takes || free_places == 0 || !somebody_waits_still
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use windlass_model::Priority;
+
+    use super::*;
+
+    fn due(ids: &[u128], after: Duration) -> Vec<DueRun> {
+        let due =
+            |id: &u128| DueRun { run_id: RunId(Uuid::from_u128(*id)), priority: Priority::Normal, after };
+        ids.iter().map(due).collect()
+    }
+
+    #[test]
+    fn a_worker_that_takes_nothing_while_the_same_runs_wait_makes_no_progress() {
+        let mut progress = Progress::default();
+        let now = |ids| due(ids, Duration::ZERO);
+        assert!(progress.is_made(&now(&[1, 2]), 0, 10), "they may have been created just now");
+        assert!(!progress.is_made(&now(&[2, 3]), 0, 10));
+        assert!(progress.is_made(&now(&[2, 3]), 1, 10), "it took one");
+        assert!(progress.is_made(&now(&[3]), 1, 0), "it has no room");
+        assert!(progress.is_made(&now(&[4]), 1, 10), "others took what waited");
+        assert!(progress.is_made(&due(&[4], Duration::from_secs(1)), 1, 10), "not due yet");
+        assert!(progress.is_made(&now(&[4]), 1, 10));
+        assert!(!progress.is_made(&now(&[4]), 1, 10));
     }
 }

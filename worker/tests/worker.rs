@@ -30,15 +30,13 @@ impl House {
         let store = MemoryStore::new();
         let runners = nodes::all(&NodeOptions::default());
         let plans = Arc::new(Plans::new(store.clone() as Arc<dyn Store>, Arc::new(runners.catalog())));
-        let (bus, rings, pokes) = InProcessBus::new();
+        let bus = InProcessBus::new();
         let health = Health::default();
         let stop = CancellationToken::new();
         let parts = WorkerParts {
             store: store.clone(),
             plans: plans.clone(),
             bus: bus.clone(),
-            rings,
-            pokes,
             runners,
             secrets: Secrets::default(),
             health: health.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub struct Engine {
     pub(crate) parts: EngineParts,
     /// Runs in the hands of this process, and the way to each.
     held: Mutex<HashMap<RunId, Hold>>,
+    /// Runs taken since this process began.
+    taken: AtomicU64,
     timers: NearTimers,
     pub(crate) draining: CancellationToken,
     /// When a drain gives up what is still in flight.
@@ -59,6 +62,7 @@ impl Engine {
         Arc::new(Self {
             parts,
             held: Mutex::default(),
+            taken: AtomicU64::new(0),
             timers: NearTimers::default(),
             draining: CancellationToken::new(),
             drain_ends_at: OnceLock::new(),
@@ -75,7 +79,10 @@ impl Engine {
         let Some((_place, inbox)) = Place::take(self.clone(), run_id) else { return };
         self.parts.lease.until_safe().await;
         match HeldRun::claim(self.clone(), run_id, inbox).await {
-            Ok(Some(run)) => run.run().await,
+            Ok(Some(run)) => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                run.run().await;
+            }
             Ok(None) => debug!(run.id = %run_id, "Nothing to take"),
             Err(error) => {
                 error!(run.id = %run_id, error = %error, "Run could not be taken; the sweep will try again")
@@ -114,6 +121,11 @@ impl Engine {
     pub fn drain(&self) {
         self.drain_ends_at.get_or_init(|| Instant::now() + self.parts.options.drain_timeout);
         self.draining.cancel();
+    }
+
+    /// How many runs this engine has taken so far.
+    pub fn taken_count(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     pub fn held_count(&self) -> usize {

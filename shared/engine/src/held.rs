@@ -101,7 +101,7 @@ impl HeldRun {
         let (tenant, priority, version) = (record.row.tenant, record.row.priority, record.row.version);
         let plan = parts.plans.get(record.row.version_id).await?;
         if let Some(taken) = record.events.last() {
-            parts.bus.publish(run_id, std::slice::from_ref(taken));
+            parts.bus.publish(run_id, vec![taken.clone()]);
         }
         let state = fold(&engine, &plan, record).await?;
         Ok(Some(Self {
@@ -233,7 +233,7 @@ impl HeldRun {
         self.engine.parts.store.write_run(write).await?;
         self.version.0 += 1;
         metrics::counter!("windlass_ticks_total").increment(1);
-        self.engine.parts.bus.publish(self.state.run_id, &events);
+        self.engine.parts.bus.publish(self.state.run_id, events);
         Ok(())
     }
 

@@ -77,7 +77,7 @@ impl House {
             Arc::new(Work { name: "work", retry_safe: |_| false, deeds: deeds.clone() }),
         ]);
         let plans = Arc::new(Plans::new(store.clone() as Arc<dyn Store>, Arc::new(runners.catalog())));
-        let (bus, _rings, _pokes) = InProcessBus::new();
+        let bus = InProcessBus::new();
         Self { store, plans, bus, runners, deeds }
     }
 

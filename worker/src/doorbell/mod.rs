@@ -3,9 +3,9 @@
 //! The queue carries no truth. An id that is lost here is found again by the sweep, one that comes
 //! twice finds the run taken.
 
-mod in_process;
+mod carry;
 
-pub(crate) use in_process::carry;
+pub(crate) use carry::{Ring, Room, carry};
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -27,14 +27,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::layer::util::Identity;
 use tracing::warn;
+use windlass_bus::Bus;
 use windlass_engine::Engine;
-use windlass_model::RunId;
+use windlass_model::Priority;
 
 /// Feeds apalis from a channel. The channel outlives a worker that had to be restarted.
-struct Doorbell(Arc<Mutex<mpsc::Receiver<RunId>>>);
+struct Doorbell(Arc<Mutex<mpsc::Receiver<Ring>>>);
 
 impl Backend for Doorbell {
-    type Task = Task<RunId>;
+    type Task = Task<Ring>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -45,9 +46,9 @@ impl Backend for Doorbell {
         &mut self,
         cx: &mut Context<'_>,
         _: &WorkerContext,
-    ) -> Poll<Option<Result<Task<RunId>, Infallible>>> {
+    ) -> Poll<Option<Result<Task<Ring>, Infallible>>> {
         let mut rings = self.0.lock().expect("no panic while holding it");
-        rings.poll_recv(cx).map(|run_id| run_id.map(|run_id| Ok(Task::new(run_id))))
+        rings.poll_recv(cx).map(|ring| ring.map(|ring| Ok(Task::new(ring))))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -56,7 +57,7 @@ impl Backend for Doorbell {
 }
 
 impl BackendConfig for Doorbell {
-    type Args = RunId;
+    type Args = Ring;
     type Id = RandomId;
     type Kind = Ephemeral;
     type Config = ();
@@ -71,15 +72,18 @@ impl BackendConfig for Doorbell {
     }
 }
 
-async fn drive(run_id: RunId, engine: Data<Arc<Engine>>) {
+async fn drive(ring: Ring, engine: Data<Arc<Engine>>) {
+    let Ring { run_id, place } = ring;
     engine.drive(run_id).await;
+    drop(place);
 }
 
 /// Answers the doorbell until `stop`, at most `runs_max` runs at a time, and returns when all have been let go.
 pub(crate) async fn answer(
-    rings: mpsc::Receiver<RunId>,
+    rings: mpsc::Receiver<Ring>,
     engine: Arc<Engine>,
     runs_max: usize,
+    bus: Arc<dyn Bus>,
     stop: CancellationToken,
 ) {
     let rings = Arc::new(Mutex::new(rings));
@@ -88,11 +92,15 @@ pub(crate) async fn answer(
             warn!(error = %error, "The worker runtime stopped; starting it again");
         }
     }
+    // What nobody began is for others.
+    while let Ok(ring) = rings.lock().expect("no panic while holding it").try_recv() {
+        bus.ring(ring.run_id, Priority::Normal);
+    }
 }
 
 /// Boxed, because the compiler cannot see through apalis' layers that this future is `Send`.
 fn worker(
-    rings: Arc<Mutex<mpsc::Receiver<RunId>>>,
+    rings: Arc<Mutex<mpsc::Receiver<Ring>>>,
     engine: Arc<Engine>,
     runs_max: usize,
     stop: CancellationToken,

@@ -10,12 +10,12 @@ use windlass_model::{RunId, StepError};
 
 /// A first attempt of a step `it` that nobody watches.
 pub(crate) fn step(params: Value) -> StepContext {
-    step_on(InProcessBus::new().0, params)
+    step_on(InProcessBus::new(), params)
 }
 
 /// The same, and what it reports meanwhile.
 pub(crate) async fn watched_step(params: Value) -> (StepContext, Subscription) {
-    let (bus, _rings, _pokes) = InProcessBus::new();
+    let bus = InProcessBus::new();
     let news = bus.subscribe(run_id()).await;
     (step_on(bus, params), news)
 }
@@ -25,7 +25,7 @@ pub(crate) fn reported(news: &mut Subscription) -> Vec<Value> {
     std::iter::from_fn(|| news.try_recv().ok())
         .filter_map(|news| match news {
             News::Progress(progress) => Some(progress["progress"].clone()),
-            News::Event(_) => None,
+            News::Event(_) | News::Missed => None,
         })
         .collect()
 }

@@ -32,7 +32,7 @@ fn step(params: Value) -> StepContext {
         timeout: None,
         params,
         cancel: CancellationToken::new(),
-        progress: Progress::new(InProcessBus::new().0, run_id, "it".into()),
+        progress: Progress::new(InProcessBus::new(), run_id, "it".into()),
     }
 }
 

@@ -1,0 +1,116 @@
+//! Carries rings from the bus to the engine: never more than it has room for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use windlass_bus::Rings;
+use windlass_model::RunId;
+
+/// Rings taken from the bus at once.
+const RINGS_PER_TURN_MAX: usize = 64;
+
+/// A ring, and room for its run.
+pub(crate) struct Ring {
+    pub(crate) run_id: RunId,
+    /// Given back when the run has been let go.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// Room for so many runs at the same time. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Room {
+    places: Arc<Semaphore>,
+    hears_nothing: Arc<AtomicBool>,
+}
+
+impl Room {
+    pub(crate) fn for_runs(count: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(count)), hears_nothing: Arc::default() }
+    }
+
+    pub(crate) fn free_places(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    /// Whether there is room and nobody rings.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.hears_nothing.load(Ordering::Relaxed)
+    }
+
+    /// At least one place, and as many more as are free and wanted.
+    async fn take(&self, wanted: usize) -> OwnedSemaphorePermit {
+        let mut places = self.places.clone().acquire_owned().await.expect("nobody closes this semaphore");
+        let more = self.free_places().min(wanted - 1);
+        if let Ok(more) = self.places.clone().try_acquire_many_owned(more as u32) {
+            places.merge(more);
+        }
+        places
+    }
+}
+
+/// Carries rings as long as there is room, until `stop`. What is left with the bus may be done by another worker.
+pub(crate) async fn carry(
+    mut rings: Box<dyn Rings>,
+    room: Room,
+    to: mpsc::Sender<Ring>,
+    stop: CancellationToken,
+) {
+    let carrying = async {
+        loop {
+            let mut places = room.take(RINGS_PER_TURN_MAX).await;
+            room.hears_nothing.store(true, Ordering::Relaxed);
+            let taken = rings.take(places.num_permits()).await;
+            room.hears_nothing.store(false, Ordering::Relaxed);
+            for run_id in taken {
+                let place = places.split(1).expect("no more is taken than there are places");
+                if to.send(Ring { run_id, place }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(carrying).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+    use windlass_bus::{Bus, InProcessBus};
+    use windlass_model::Priority;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_is_taken_from_the_bus_than_there_is_room_for() {
+        let bus = InProcessBus::new();
+        for n in 0..10 {
+            bus.ring(RunId(Uuid::from_u128(n)), Priority::Normal);
+        }
+        let (room, stop) = (Room::for_runs(3), CancellationToken::new());
+        let (to, mut from) = mpsc::channel(100);
+        let carrying = tokio::spawn(carry(bus.rings(), room.clone(), to, stop.clone()));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(from.recv().await.unwrap());
+        }
+        let more = tokio::time::timeout(Duration::from_millis(50), from.recv()).await;
+        assert!(more.is_err() && room.free_places() == 0 && !room.is_idle());
+        assert_eq!(bus.rings().take(100).await.len(), 7, "the rest is there for others");
+        held.clear();
+        bus.ring(RunId(Uuid::from_u128(99)), Priority::Normal);
+        assert_eq!(from.recv().await.unwrap().run_id, RunId(Uuid::from_u128(99)));
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while !room.is_idle() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+        .expect("there is room, and nobody rings");
+        stop.cancel();
+        carrying.await.unwrap();
+    }
+}
