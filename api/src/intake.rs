@@ -245,3 +245,47 @@ fn too_large(bytes_max: usize) -> Problem {
 fn close(problem: Problem) -> Problem {
     problem.with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+    use windlass_bus::InProcessBus;
+    use windlass_model::workflow::Catalog;
+    use windlass_store::Plans;
+    use windlass_store::memory::MemoryStore;
+
+    use super::*;
+    use crate::{Door, DoorOptions};
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_reveals_nothing() {
+        let store = MemoryStore::new();
+        let plans = Arc::new(Plans::new(store.clone(), Arc::new(Catalog::new([]))));
+        let (health, options) = (Default::default(), DoorOptions::default());
+        let door = Door { store, plans, bus: InProcessBus::new(), health, options };
+        let app = Arc::new(App::new(Arc::new(door), CancellationToken::new()));
+        let routes = Router::new().route("/", get(async || -> &'static str { panic!("the secret is 7") }));
+        let request = Request::get("/").body(Body::empty()).expect("a request");
+        let response = around(routes, app.clone()).with_state(app).oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.expect("a body");
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("\"code\":\"internal\"") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn a_trace_id_is_taken_from_a_sound_traceparent_only() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", text.parse().expect("a header"));
+            trace_id(&headers).map(str::to_owned)
+        };
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        for text in ["", "00-xyz-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736", "nonsense"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+}

@@ -202,8 +202,11 @@ fn summary_of(run: &Folded) -> String {
 
 /// Why the run is at this step; none when it is not.
 fn sentence_of(step: &FoldedStep) -> Option<String> {
-    let error =
-        step.error.as_ref().map(|error| format!(": {} ({})", error.message, error.kind)).unwrap_or_default();
+    let error = step
+        .error
+        .as_ref()
+        .map(|error| format!(": {} ({})", error.message.trim_end_matches('.'), error.kind))
+        .unwrap_or_default();
     match (step.status, &step.wait) {
         (StepStatus::Running, _) => Some(format!("Attempt {} is in flight.", step.attempt)),
         (StepStatus::Paused, _) if step.outcome_unknown => {

@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 use crate::house::{House, NOBODY, RUNS, gate, quick, request, steps, with_header, with_json};
 
 /// What differs from run to run, made equal.
-fn still(mut value: Value) -> Value {
+pub(crate) fn still(mut value: Value) -> Value {
     fn visit(value: &mut Value) {
         match value {
             Value::Object(map) => map.iter_mut().for_each(|(key, value)| match value {
                 Value::String(text) if key.ends_with("_at") => *text = "[time]".into(),
-                Value::String(text) if key.ends_with("id") && text.len() == 36 => *text = "[id]".into(),
+                Value::String(text) if key == "idempotency_key" => *text = "[key]".into(),
+                Value::String(text) if key == "at" => *text = "[time]".into(),
+                Value::String(text) if (key.ends_with("id") || key == "session") && text.len() == 36 => {
+                    *text = "[id]".into()
+                }
                 value => visit(value),
             }),
             Value::Array(items) => items.iter_mut().for_each(visit),
@@ -61,6 +65,10 @@ async fn a_run_shows_its_steps_attempts_and_values() {
     house.drive(id).await;
     let run = house.get(&format!("{RUNS}/{id}")).await.ok();
     insta::assert_json_snapshot!("a_waiting_run", still(run));
+    let log = house.get(&format!("{RUNS}/{id}/events")).await.ok();
+    insta::assert_json_snapshot!("a_log", still(log));
+    let refusal = house.command(id, "resume", json!({})).await.refused(409, "wrong_state");
+    insta::assert_json_snapshot!("a_refused_command", still(refusal));
 }
 
 #[tokio::test]

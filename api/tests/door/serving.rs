@@ -82,6 +82,31 @@ async fn a_request_that_hangs_up_is_done_to_its_end_and_costs_nobody_a_write() {
 }
 
 #[tokio::test]
+async fn a_stream_that_hangs_up_costs_nobody_a_write() {
+    let store = SlowStore::new();
+    let house = House::over(store.inner.clone(), store.clone(), DoorOptions::default());
+    let run = house.start(&gate("watched")).await;
+    store.takes(Duration::from_millis(10));
+    for n in 0..30_u64 {
+        let path = format!("{RUNS}/{run}/events");
+        let watch = crate::house::with_header(
+            crate::house::request(axum::http::Method::GET, &path),
+            "accept",
+            "text/event-stream",
+        );
+        let watching = async {
+            let mut chunks = house.open(watch).await.into_body().into_data_stream();
+            while futures::StreamExt::next(&mut chunks).await.is_some() {}
+        };
+        let command = house.command(&run, if n % 2 == 0 { "pause" } else { "resume" }, json!({}));
+        let (_, answer) = tokio::join!(tokio::time::timeout(Duration::from_millis(n * 3), watching), command);
+        answer.ok();
+    }
+    let log = house.get(&format!("{RUNS}/{run}/events?limit=200")).await.ok();
+    assert_eq!(log["items"].as_array().unwrap().len(), 31);
+}
+
+#[tokio::test]
 async fn headers_that_never_end_are_given_up() {
     let house = House::new();
     let (address, _shutdown, _) = serve(&house).await;

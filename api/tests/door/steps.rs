@@ -54,7 +54,7 @@ async fn an_explanation_says_what_a_run_waits_for_and_what_would_move_it() {
 
     let red = explain(&house.run(&steps("r", json!([{"id": "a", "type": "fail"}]))).await).await;
     assert_eq!(red["summary"], "The run is paused (step_failed) and needs a person.");
-    assert_eq!(red["steps"][0]["sentence"], "Attempt 1 failed: It fails. (test.failed).");
+    assert_eq!(red["steps"][0]["sentence"], "Attempt 1 failed: It fails (test.failed).");
     assert_eq!(red["would_move"], json!(["resume", "cancel", "retry", "skip a"]));
 
     let spec =

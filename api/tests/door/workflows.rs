@@ -107,6 +107,8 @@ async fn every_problem_of_a_definition_is_told_with_its_place() {
             problem["errors"].as_array().unwrap().iter().map(|it| (&it["line"], &it["pointer"])).collect();
         assert_eq!(places, [(&json!(5), &json!("/nodes/a/type")), (&json!(6), &json!("/nodes/b/needs/0"))]);
     }
+    let problem = house.post_text(WORKFLOWS, "application/yaml", yaml).await.refused(422, "invalid_workflow");
+    insta::assert_json_snapshot!("an_invalid_workflow", crate::runs::still(problem));
     let spec = json!({"version": 1, "name": "many", "type": "dag", "nodes": {"a": {"type": "nop"}}});
     let problem = house.post(WORKFLOWS, json!({"spec": spec})).await.refused(422, "invalid_workflow");
     assert_eq!(problem["errors"][0]["pointer"], "/spec/nodes/a/type");
