@@ -11,13 +11,23 @@ use windlass_model::{Event, Priority, RunId, SessionId};
 use crate::ring_queue::RingQueue;
 use crate::{Bus, NEWS_BUFFERED_MAX, News, POKES_WAITING_MAX, Pokes, Rings, Subscription};
 
+/// Below this many watched runs it is not worth looking for those that nobody watches any more.
+const WATCHED_KEPT_MIN: usize = 64;
+
 /// Doorbell and hot wire inside one process.
 #[derive(Default)]
 pub struct InProcessBus {
     rings: Arc<RingQueue>,
     /// One process, one session: the way to the engine that asked last.
     pokes: Mutex<Option<mpsc::Sender<RunId>>>,
-    watched: Mutex<HashMap<RunId, broadcast::Sender<News>>>,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    runs: HashMap<RunId, broadcast::Sender<News>>,
+    /// How many runs there may be before those that nobody watches any more are forgotten.
+    forget_at: usize,
 }
 
 struct InProcessRings(Arc<RingQueue>);
@@ -29,9 +39,9 @@ impl InProcessBus {
 
     fn send(&self, run_id: RunId, news: impl IntoIterator<Item = News>) {
         let mut watched = self.watched.lock().expect("no panic while holding it");
-        if let Some(sender) = watched.get(&run_id) {
+        if let Some(sender) = watched.runs.get(&run_id) {
             if sender.receiver_count() == 0 {
-                watched.remove(&run_id);
+                watched.runs.remove(&run_id);
                 return;
             }
             for item in news {
@@ -79,7 +89,13 @@ impl Bus for InProcessBus {
 
     async fn subscribe(&self, run_id: RunId) -> Subscription {
         let mut watched = self.watched.lock().expect("no panic while holding it");
-        watched.entry(run_id).or_insert_with(|| broadcast::channel(NEWS_BUFFERED_MAX).0).subscribe()
+        let Watched { runs, forget_at } = &mut *watched;
+        if runs.len() >= *forget_at {
+            // A run that has ended publishes nothing that would show that its watchers have gone.
+            runs.retain(|_, sender| sender.receiver_count() > 0);
+            *forget_at = (runs.len() * 2).max(WATCHED_KEPT_MIN);
+        }
+        runs.entry(run_id).or_insert_with(|| broadcast::channel(NEWS_BUFFERED_MAX).0).subscribe()
     }
 
     fn rings(&self) -> Box<dyn Rings> {
@@ -122,7 +138,18 @@ mod tests {
         assert!(matches!(watcher.recv().await, Ok(News::Progress(n)) if *n == 1));
         drop(watcher);
         bus.publish_progress(run_id(1), 3.into());
-        assert!(bus.watched.lock().unwrap().is_empty());
+        assert!(bus.watched.lock().unwrap().runs.is_empty());
+    }
+
+    #[tokio::test]
+    async fn runs_that_say_nothing_any_more_are_forgotten() {
+        let bus = InProcessBus::new();
+        let _kept = bus.subscribe(run_id(1)).await;
+        for n in 2..1_000 {
+            bus.subscribe(run_id(n)).await;
+        }
+        let watched = bus.watched.lock().unwrap();
+        assert!(watched.runs.len() <= WATCHED_KEPT_MIN && watched.runs.contains_key(&run_id(1)));
     }
 
     #[tokio::test]
