@@ -49,6 +49,11 @@ impl Postgres {
         self.port
     }
 
+    /// The postmaster and its children, for whoever wants to know what they cost.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.process.ids()
+    }
+
     /// `kill -9` of the postmaster; whatever was not committed is lost.
     pub fn kill(&mut self) {
         self.process.kill();

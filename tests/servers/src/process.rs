@@ -71,11 +71,16 @@ impl Process {
         }
     }
 
+    /// The server and its children, as long as it runs.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        let server = self.child.as_ref().map(Child::id);
+        server.into_iter().flat_map(|id| std::iter::once(id).chain(children_of(id))).collect()
+    }
+
     /// Sends a signal to the server and its children.
     pub(crate) fn send_to_all(&self, signal: &str) {
-        if let Some(child) = &self.child {
-            let mut processes = vec![child.id()];
-            processes.extend(children_of(child.id()));
+        let processes = self.ids();
+        if !processes.is_empty() {
             send(signal, &processes);
         }
     }

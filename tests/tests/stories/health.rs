@@ -1,0 +1,106 @@
+//! What the house says about itself.
+
+use scenarios::{House, Mode, in_every_mode};
+use serde_json::{Value, json};
+
+in_every_mode!(
+    a_house_that_is_up_is_alive_and_ready,
+    metrics_count_what_happened,
+    the_api_describes_itself_and_loads_nothing_from_elsewhere,
+    every_answer_carries_the_id_of_its_request,
+    a_house_that_was_held_still_is_ready_again_soon,
+    the_log_of_the_server_has_one_line_per_record,
+);
+
+const QUICK: &str = "{ version: 1, name: quick, type: steps, steps: [ { id: a, type: noop } ] }";
+
+async fn a_house_that_is_up_is_alive_and_ready(mode: Mode) {
+    let house = House::open(mode).await;
+    assert_eq!(house.get("/healthz").await.ok()["status"], "ok");
+    let ready = house.get("/readyz").await.ok();
+    let checked: Vec<&str> =
+        ready["checked"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for name in ["store", "sweep", "relay", "session"] {
+        assert!(checked.contains(&name), "{ready}");
+    }
+    assert!(house.get("/version").await.ok()["version"].is_string());
+    house.close().await;
+}
+
+async fn metrics_count_what_happened(mode: Mode) {
+    let house = House::open(mode).await;
+    for _ in 0..3 {
+        let run = house.run(QUICK, json!({})).await;
+        house.wait_for(&run, "completed").await;
+    }
+    let text = house.get("/metrics").await.text;
+    let value = |start: &str| {
+        text.lines().find(|line| line.starts_with(start)).and_then(|line| line.rsplit(' ').next())
+    };
+    assert_eq!(value(r#"windlass_runs_ended_total{status="completed"}"#), Some("3"), "{text}");
+    assert_eq!(value(r#"runs{status="completed"}"#), Some("3"), "{text}");
+    house.close().await;
+}
+
+async fn the_api_describes_itself_and_loads_nothing_from_elsewhere(mode: Mode) {
+    let house = House::open(mode).await;
+    let description = house.get("/openapi.json").await.ok();
+    assert!(description["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    for path in ["/v1/workflows", "/v1/workflow-runs", "/v1/workflow-runs/{id}/events", "/v1/approvals"] {
+        assert!(description["paths"][path].is_object(), "{path} is not described");
+    }
+    let page = house.get("/docs").await;
+    assert!(page.is_ok() && page.header("content-type").starts_with("text/html"), "{page}");
+    for elsewhere in ["src=\"http", "href=\"http", "src=\"//", "href=\"//", "@import", "url(http"] {
+        assert!(!page.text.contains(elsewhere), "the page loads from elsewhere: {elsewhere}");
+    }
+    house.close().await;
+}
+
+async fn every_answer_carries_the_id_of_its_request(mode: Mode) {
+    let house = House::open(mode).await;
+    for path in ["/healthz", "/v1/workflows", "/nowhere"] {
+        let request = house.request(reqwest::Method::GET, path).header("X-Request-Id", "my-own-id");
+        let answer = house.send(request).await.expect("the house answers");
+        assert_eq!(answer.header("x-request-id"), "my-own-id", "{path}");
+        assert!(!house.get(path).await.header("x-request-id").is_empty(), "{path}");
+    }
+    let evil = house.request(reqwest::Method::GET, "/nowhere").header("X-Request-Id", "a\" <b>{}");
+    let answer = house.send(evil).await.expect("the house answers");
+    assert_ne!(answer.header("x-request-id"), "a\" <b>{}");
+    house.close().await;
+}
+
+async fn a_house_that_was_held_still_is_ready_again_soon(mode: Mode) {
+    let house = House::open(mode).await;
+    house.freeze();
+    tokio::time::sleep(scenarios::house::LEASE_IS_OVER * 2).await;
+    house.thaw();
+    scenarios::eventually("the house to be ready", || async {
+        let answer = house.get("/readyz").await;
+        assert!(answer.status == 200 || answer.status == 503, "{answer}");
+        answer.is_ok().then_some(())
+    })
+    .await;
+    let run = house.run(QUICK, json!({})).await;
+    house.wait_for(&run, "completed").await;
+    house.close().await;
+}
+
+async fn the_log_of_the_server_has_one_line_per_record(mode: Mode) {
+    let house = House::open_with(mode, &[("WINDLASS_LOG", "debug"), ("WINDLASS_LOG_FORMAT", "json")]).await;
+    let odd = "\u{1b}[31mred\u{1b}[0m\nforged: line\r\n%s%n";
+    let spec = json!({"version": 1, "name": "odd", "type": "steps", "on_error": "fail", "steps": [
+        {"id": "a", "type": "script", "command": ["/bin/sh", "-c", "printf '%s' \"$1\" >&2; exit 3", "sh", odd]}
+    ]});
+    let run = house.post("/v1/workflow-runs", &json!({"spec": spec, "labels": {"a": "b"}})).await.ok();
+    house.wait_for(&scenarios::client::id_of(&run), "failed").await;
+    for path in ["/v1/%1b%5b31m", "/v1/workflow-runs?label=%0aforged:line", "/v1/workflows/a%0d%0ab"] {
+        house.get(path).await;
+    }
+    for line in house.server_log().lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "not one record: {line:?}");
+        assert!(!line.contains('\u{1b}'), "a terminal would obey this: {line:?}");
+    }
+    house.close().await;
+}
