@@ -47,21 +47,24 @@ create unique index workflow_versions_inline on workflow_versions (tenant, conte
 -- What lists and the scheduler need of a run; everything else is in its log. Workflow and number are
 -- copied from the definition, which never changes, so that no list has to join.
 --
--- Version, next_seq and last_activity_at change with every tick: no index may hold them.
+-- Version, next_seq and last_activity_at change with every tick: no index may hold them. Conditions that are
+-- checked at every write are spelled with `or` and `between`: for `in (…)` SQLite builds a table each time.
 create table workflow_runs (
     id               blob    primary key check (length(id) = 16),
     tenant           integer not null,
     version_id       integer not null references workflow_versions (id),
     workflow         text    not null,
     workflow_version integer,
-    status           text    not null check (status in ('queued', 'running', 'waiting', 'paused', 'canceling',
-                                                        'completed', 'failed', 'canceled')),
+    status           text    not null check (status = 'queued' or status = 'running' or status = 'waiting'
+                                             or status = 'paused' or status = 'canceling' or status = 'completed'
+                                             or status = 'failed' or status = 'canceled'),
     paused_reason    text    check ((paused_reason is null) = (status <> 'paused')),
     version          integer not null,
     next_seq         integer not null,
     epoch            integer not null,
     priority         integer not null,
-    lease_owner      blob    check (lease_owner is null or status not in ('completed', 'failed', 'canceled')),
+    lease_owner      blob    check (lease_owner is null
+                                    or status <> 'completed' and status <> 'failed' and status <> 'canceled'),
     -- The door has written since the engine that holds the run last did.
     attention        integer not null default 0 check (attention = 0 or lease_owner is not null),
     wake_at          integer,
@@ -78,14 +81,15 @@ create index workflow_runs_by_status on workflow_runs (tenant, status, id);
 create index workflow_runs_by_workflow on workflow_runs (tenant, workflow, id);
 -- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held.
 create index workflow_runs_claimable on workflow_runs (priority, id)
-    where lease_owner is null and status in ('queued', 'running', 'canceling');
+    where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at)
-    where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null;
+    where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused');
 create index workflow_runs_held on workflow_runs (lease_owner) where lease_owner is not null;
 create index workflow_runs_moved on workflow_runs (lease_owner) where attention = 1;
 
 create trigger workflow_runs_stay_ended before update of status on workflow_runs
-    when old.status in ('completed', 'failed', 'canceled') and new.status <> old.status
+    when new.status <> old.status
+         and (old.status = 'completed' or old.status = 'failed' or old.status = 'canceled')
 begin
     select raise(abort, 'a run that has ended stays ended');
 end;
@@ -128,10 +132,10 @@ create table workflow_run_events (
 ) strict;
 
 -- run.canceled, run.completed, run.failed: a run ends once.
-create unique index workflow_run_events_end on workflow_run_events (run_id) where code in (6, 7, 8);
+create unique index workflow_run_events_end on workflow_run_events (run_id) where code between 6 and 8;
 -- step.succeeded … step.lost: an attempt has one outcome.
 create unique index workflow_run_events_outcome on workflow_run_events (run_id, node, item, attempt)
-    where code in (21, 22, 23, 24, 25, 26) and attempt is not null;
+    where code between 21 and 26 and attempt is not null;
 
 create trigger workflow_run_events_never_change before update on workflow_run_events
 begin

@@ -7,12 +7,12 @@ update workflow_runs
        next_seq = next_seq + 1,
        last_activity_at = :now,
        started_at = coalesce(started_at, :now),
-       status = case when status in ('queued', 'waiting') then 'running' else status end,
+       status = case when status = 'queued' or status = 'waiting' then 'running' else status end,
        attention = 0
  where id = :run_id
-   and +status not in ('completed', 'failed', 'canceled')
+   and +status <> 'completed' and +status <> 'failed' and +status <> 'canceled'
    and case when lease_owner is null
-            then status in ('queued', 'running', 'canceling') or coalesce(wake_at <= :now, false)
+            then status = 'queued' or status = 'running' or status = 'canceling' or coalesce(wake_at <= :now, false)
             else last_activity_at < :stale_before
                  or not exists (select 1 from worker_sessions s
                                  where s.id = workflow_runs.lease_owner and s.expires_at > :now)

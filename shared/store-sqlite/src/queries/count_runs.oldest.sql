@@ -3,11 +3,11 @@
 select min(since) from (
     select min(last_activity_at) as since
       from workflow_runs
-     where lease_owner is null and status in ('queued', 'running', 'canceling')
+     where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling')
     union all
     select min(wake_at)
       from workflow_runs
-     where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null and wake_at <= :now
+     where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused') and wake_at <= :now
     union all
     select min(coalesce(s.expires_at, r.last_activity_at))
       from workflow_runs r indexed by workflow_runs_held

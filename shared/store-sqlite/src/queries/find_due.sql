@@ -4,14 +4,14 @@ select id, priority, after from (
     select * from (
         select id, priority, 0 as after
           from workflow_runs
-         where lease_owner is null and status in ('queued', 'running', 'canceling')
+         where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling')
          order by priority, id
          limit :limit)
     union all
     select * from (
         select id, priority, 0 as after
           from workflow_runs
-         where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
+         where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused')
            and wake_at <= :now
          order by priority, id
          limit :limit)
@@ -19,7 +19,7 @@ select id, priority, after from (
     select * from (
         select id, priority, wake_at - :now as after
           from workflow_runs
-         where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
+         where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused')
            and wake_at > :now and wake_at <= :horizon
          order by wake_at
          limit :limit)

@@ -12,5 +12,5 @@ update workflow_runs
        lease_owner = case when :let_go then null else lease_owner end,
        attention = :session is null and not :let_go and lease_owner is not null
  where id = :run_id and +tenant = :tenant and version = :version and (:first_seq is null or next_seq = :first_seq)
-   and +status not in ('completed', 'failed', 'canceled')
+   and +status <> 'completed' and +status <> 'failed' and +status <> 'canceled'
    and (:session is null or (+lease_owner = :session and epoch = :epoch))
