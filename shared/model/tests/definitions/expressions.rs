@@ -58,6 +58,8 @@ fn operators_bind_and_type_as_in_jinja() {
         9 / 3
         1.5 * 2
         inputs.limit * inputs.ratio
+        inputs.big * inputs.ratio
+        1.5 * true
         inputs.big
         inputs.big - 1
         inputs.small

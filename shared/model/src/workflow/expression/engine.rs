@@ -214,9 +214,16 @@ fn times(left: &Term, right: &Term) -> Result<Term, Error> {
         return Ok(i64::try_from(product).map_or_else(|_| Term::from(product), Term::from));
     }
     if is_number(left) && is_number(right) {
-        return Ok(Term::from(f64::try_from(left.clone())? * f64::try_from(right.clone())?));
+        return Ok(Term::from(as_fraction(left)? * as_fraction(right)?));
     }
     Err(view::invalid(format!("cannot multiply {} by {}", left.kind(), right.kind())))
+}
+
+fn as_fraction(number: &Term) -> Result<f64, Error> {
+    match i128::try_from(number.clone()) {
+        Ok(whole) => Ok(whole as f64),
+        Err(_) => f64::try_from(number.clone()),
+    }
 }
 
 /// `a ~ b`: both as text.

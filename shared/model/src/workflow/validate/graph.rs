@@ -173,7 +173,9 @@ impl Checker<'_> {
             let mut lists = Vec::new();
             for (at, case) in params.get("cases").and_then(Value::as_array).into_iter().flatten().enumerate()
             {
-                lists.push((format!("{}/cases/{at}/then", draft.pointer), case.get("then")));
+                let pointer = format!("{}/cases/{at}", draft.pointer);
+                self.check_when(case, &pointer);
+                lists.push((format!("{pointer}/then"), case.get("then")));
             }
             lists.push((format!("{}/default", draft.pointer), params.get("default")));
             for (pointer, list) in lists {
@@ -190,6 +192,15 @@ impl Checker<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Unlike `if`, this is a value like others: text without delimiters would stay text, and never be true.
+    fn check_when(&mut self, case: &Value, pointer: &str) {
+        let text = case.get("when").and_then(Value::as_str).filter(|text| !text.contains("${{"));
+        if let Some(text) = text {
+            let detail = format!("this is text; an expression is written as `${{{{ {} }}}}`", excerpt(text));
+            self.problem("invalid_field", &member(pointer, "when"), detail);
         }
     }
 
