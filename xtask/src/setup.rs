@@ -12,6 +12,7 @@ pub(crate) fn all(report: &mut Report) {
     report.step("rustfmt and clippy", components);
     report.step("C compiler", || package("cc", &["--version"], "gcc"));
     report.step("git", git);
+    report.step("PostgreSQL and Redis", servers);
     report.step("python3 venv", || match python_venv() {
         Ok(()) => Ok(Ending::Passed),
         Err(error) => Ok(Ending::Skipped(format!("{error:#}; schemathesis will be skipped"))),
@@ -29,7 +30,8 @@ pub(crate) fn all(report: &mut Report) {
 /// Without these `test` cannot begin. Quick when they are there.
 pub(crate) fn required() -> Result<Ending> {
     components()?;
-    git()
+    git()?;
+    servers()
 }
 
 fn components() -> Result<Ending> {
@@ -54,6 +56,23 @@ fn components() -> Result<Ending> {
 fn git() -> Result<Ending> {
     package("git", &["--version"], "git")
 }
+
+/// The programs only: tests start servers of their own, on free ports, and stop them.
+fn servers() -> Result<Ending> {
+    let initdb = "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb";
+    if !shell::works("sh", ["-c", initdb]) {
+        // Debian's package would make and start a server of the machine's own.
+        apt_install(&["postgresql-common"])?;
+        shell::run(shell::command("sh", ["-c", NO_CLUSTER])).context("preparing for PostgreSQL")?;
+        apt_install(&["postgresql"])?;
+    }
+    if !shell::works("redis-server", ["--version"]) {
+        apt_install(&["redis-server"])?;
+    }
+    Ok(Ending::Passed)
+}
+
+const NO_CLUSTER: &str = "echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf";
 
 pub(crate) fn has_nextest() -> bool {
     shell::works("cargo-nextest", ["nextest", "--version"])
@@ -83,7 +102,8 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         bail!("missing; install it first: apt-get install {list}");
     }
     let mut command = shell::command("apt-get", ["install", "--yes", "--no-install-recommends"]);
-    command.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    // RUNLEVEL keeps packages from starting the servers they bring.
+    command.args(packages).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     shell::run(shell::command("apt-get", ["update", "--quiet"]))
         .and_then(|()| shell::run(command))
         .with_context(|| format!("installing {list}"))
