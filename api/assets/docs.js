@@ -2,6 +2,8 @@
 "use strict";
 
 const METHODS = ["get", "post", "put", "delete"];
+// As one meets them; what is not listed comes last.
+const GROUPS = ["workflows", "runs", "commands", "approvals", "events", "artifacts", "health"];
 const at = (id) => document.getElementById(id);
 
 function make(tag, attributes = {}, ...children) {
@@ -99,7 +101,7 @@ function showSchema(name, schema) {
 function render(api) {
   at("version").textContent = api.info.version;
   at("preface").replaceChildren(...prose(api.info.description));
-  const groups = new Map();
+  const groups = new Map(GROUPS.map((group) => [group, []]));
   for (const [path, item] of Object.entries(api.paths)) {
     for (const method of METHODS.filter((it) => item[it])) {
       const group = (item[method].tags || ["other"])[0];
