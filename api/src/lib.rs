@@ -35,7 +35,7 @@ use routes::{approvals, artifacts, commands, docs, events, health, steps, workfl
 
 pub use options::{CursorKey, DoorOptions};
 pub use problem::Code as ProblemCode;
-pub use serve::serve;
+pub use serve::{serve, serve_health};
 
 /// Everything the door leans on.
 pub struct Door {
@@ -95,6 +95,18 @@ fn router_until(door: Arc<Door>, closing: CancellationToken) -> axum::Router {
     let app = Arc::new(App::new(door, closing));
     let (routes, _) = documented().split_for_parts();
     intake::around(docs::add_pages(routes), app.clone()).with_state(app)
+}
+
+/// The few routes of a process that has no door.
+fn health_router(door: Arc<Door>, closing: CancellationToken) -> axum::Router {
+    let app = Arc::new(App::new(door, closing));
+    let (routes, _) = OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::version))
+        .split_for_parts();
+    intake::around(routes, app.clone()).with_state(app)
 }
 
 /// What the API promises, as OpenAPI 3.1.

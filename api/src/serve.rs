@@ -30,10 +30,35 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Out of file descriptors: some will be closed soon.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections to a process that only tells how it fares.
+const HEALTH_CONNECTIONS_MAX: usize = 64;
+
 /// Serves the API until `shutdown`, then lets requests end and streams close.
 pub async fn serve(listener: TcpListener, door: Arc<Door>, shutdown: CancellationToken) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(door.options.connections_max));
-    let service = TowerToHyperService::new(crate::router_until(door, shutdown.child_token()));
+    let connections_max = door.options.connections_max;
+    let router = crate::router_until(door, shutdown.child_token());
+    serve_router(listener, router, connections_max, shutdown).await
+}
+
+/// Serves what tells how a process without a door fares, until `shutdown`. Once `closing` is canceled it is not
+/// ready any more.
+pub async fn serve_health(
+    listener: TcpListener,
+    door: Arc<Door>,
+    closing: CancellationToken,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    serve_router(listener, crate::health_router(door, closing), HEALTH_CONNECTIONS_MAX, shutdown).await
+}
+
+async fn serve_router(
+    listener: TcpListener,
+    router: axum::Router,
+    connections_max: usize,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(connections_max));
+    let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(BUFFER_BYTES_MAX);
     let connections = TaskTracker::new();

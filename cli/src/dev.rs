@@ -66,7 +66,7 @@ impl DevArgs {
 }
 
 /// An address without a port gets the usual one.
-fn with_port(address: &str) -> String {
+pub fn with_port(address: &str) -> String {
     let is_bare = address.parse::<std::net::IpAddr>().is_ok() || address == "localhost";
     match (is_bare, address.contains(':')) {
         (true, true) => format!("[{address}]:7070"),
@@ -77,6 +77,7 @@ fn with_port(address: &str) -> String {
 
 pub async fn dev(args: DevArgs) -> Result<Exit> {
     let settings = args.settings()?;
+    database_path(&settings)?;
     telemetry::init(&settings, "info")?;
     refuse_strangers(settings.listen, args.i_know_there_is_no_authentication)?;
     let shutdown = shutdown::token()?;
@@ -97,7 +98,7 @@ pub async fn dev(args: DevArgs) -> Result<Exit> {
 }
 
 /// There is no authentication yet: only this machine may reach the API, unless somebody insists.
-fn refuse_strangers(listen: SocketAddr, insists: bool) -> Result<()> {
+pub fn refuse_strangers(listen: SocketAddr, insists: bool) -> Result<()> {
     if listen.ip().is_loopback() || insists {
         return Ok(());
     }
@@ -118,7 +119,7 @@ fn greet(server: &str, settings: &Settings) -> Result<()> {
          API page        {server}/docs\n  \
          database        {}\n  \
          authentication  {who}\n",
-        database_path(settings).display()
+        settings.database_url.to_string().trim_start_matches("sqlite://")
     ))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,7 +14,6 @@ use windlass_model::payload::Digest;
 use windlass_model::state::Step;
 use windlass_model::{Event, EventSeq, Payload, Plan, RunState, RunStatus};
 use windlass_store::{ApprovalFilter, Damage, PlanError, Plans, Projection, RunRow, Store};
-use windlass_store_sqlite::SqliteStore;
 
 use crate::client::settings_failure;
 use crate::embedded;
@@ -35,7 +34,7 @@ Examples:
   windlass doctor                                the database that `windlass dev` uses here
   windlass doctor --db backup.db -o json
 
-It only reads, so a server may be at work on the same file. It checks that every log is gapless, \
+It only reads, so servers may be at work on the same database. It checks that every log is gapless, \
 that every row is what its log says, that nothing refers to what is not there, that nothing is left \
 behind, that messages leave, and that every run can be woken by something.
 
@@ -67,15 +66,16 @@ pub async fn doctor(args: DoctorArgs) -> Result<Exit> {
     let url = args.db.as_ref().map(|file| format!("sqlite://{}", file.display())).or(args.database_url);
     let flags = url.map(|url| ("database_url", url)).into_iter().collect();
     let settings = Settings::load(flags).map_err(settings_failure)?;
-    let DatabaseUrl::Sqlite(path) = &settings.database_url;
-    if !path.is_file() {
+    if let DatabaseUrl::Sqlite(path) = &settings.database_url
+        && !path.is_file()
+    {
         let problem = format!("there is no database at {}", path.display());
         return Err(Failure::new(Exit::NotFound, problem).hint("name one with --db FILE").into());
     }
-    let store: Arc<dyn Store> = SqliteStore::open_read_only(path)
-        .with_context(|| format!("the database {} cannot be opened", path.display()))?;
+    let store = windlass_boot::open_store_to_examine(&settings).await?;
     let began = Instant::now();
-    let mut report = Report { database: path.display().to_string(), ..Report::default() };
+    let database = settings.database_url.to_string().trim_start_matches("sqlite://").to_owned();
+    let mut report = Report { database, ..Report::default() };
     Examination::new(store).examine(&mut report).await?;
     report.duration_ms = began.elapsed().as_millis();
     show(&report, args.output.output)?;

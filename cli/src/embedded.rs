@@ -1,6 +1,6 @@
 //! A whole Windlass inside this process: store, worker and HTTP API, as `dev` and `run` need it.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_api::{CursorKey, Door, DoorOptions};
 use windlass_boot::{DatabaseUrl, Health, Settings};
 use windlass_bus::InProcessBus;
-use windlass_engine::Secrets;
+use windlass_engine::{Runners, Secrets};
 use windlass_model::workflow::Catalog;
 use windlass_store::{Plans, Store};
 use windlass_worker::nodes::{self, EgressPolicy, NodeOptions};
@@ -33,9 +33,20 @@ pub fn catalog() -> Catalog {
 }
 
 /// The file of a SQLite database, as settings name it.
-pub fn database_path(settings: &Settings) -> PathBuf {
-    let DatabaseUrl::Sqlite(path) = &settings.database_url;
-    path.clone()
+///
+/// # Errors
+/// When they name a database of several processes.
+pub fn database_path(settings: &Settings) -> Result<&Path> {
+    match &settings.database_url {
+        DatabaseUrl::Sqlite(path) => Ok(path),
+        DatabaseUrl::Postgres(_) => {
+            let problem =
+                format!("{} is for several processes, and this is one alone", settings.database_url);
+            Err(Failure::usage(problem)
+                .hint("name a file, as in --db windlass.db, or start `windlass api` and `windlass worker`")
+                .into())
+        }
+    }
 }
 
 impl House {
@@ -46,10 +57,9 @@ impl House {
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> Result<Self> {
-        let egress = EgressPolicy::parse(&settings.egress_allow)
-            .map_err(|problem| Failure::usage(format!("egress_allow: {problem}")))?;
-        let runners = nodes::all(&NodeOptions { egress });
-        let store: Arc<dyn Store> = windlass_boot::open_store(settings)?;
+        let runners = runners(settings)?;
+        database_path(settings)?;
+        let store: Arc<dyn Store> = windlass_boot::open_store(settings, true).await?;
         let plans = Arc::new(Plans::new(store.clone(), Arc::new(runners.catalog())));
         let bus = InProcessBus::new();
         let health = Health::default();
@@ -100,6 +110,16 @@ impl House {
     }
 }
 
+/// What does the deeds of nodes, by these settings.
+///
+/// # Errors
+/// When the list of private targets cannot be read.
+pub fn runners(settings: &Settings) -> Result<Runners> {
+    let egress = EgressPolicy::parse(&settings.egress_allow)
+        .map_err(|problem| Failure::usage(format!("egress_allow: {problem}")))?;
+    Ok(nodes::all(&NodeOptions { egress }))
+}
+
 /// How the API behaves by these settings.
 pub fn door_options(settings: &Settings) -> DoorOptions {
     let cursor_key = settings.cursor_key.as_ref().map(|key| CursorKey::from_secret(&key.0));
@@ -110,7 +130,8 @@ pub fn door_options(settings: &Settings) -> DoorOptions {
     }
 }
 
-fn worker_options(settings: &Settings) -> WorkerOptions {
+/// How a worker behaves by these settings.
+pub fn worker_options(settings: &Settings) -> WorkerOptions {
     WorkerOptions {
         session_ttl: settings.session_ttl,
         session_renew: settings.session_renew,

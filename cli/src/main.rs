@@ -1,6 +1,7 @@
 //! `windlass`: the one binary. Parses the command line, does what it says, explains what went wrong.
 
 mod answers;
+mod api;
 mod approvals;
 mod client;
 mod commands;
@@ -10,9 +11,12 @@ mod dev;
 mod doctor;
 mod embedded;
 mod failure;
+mod fleet;
 mod follow;
+mod healthcheck;
 mod inputs;
 mod live;
+mod migrate;
 mod output;
 mod prompt;
 mod push;
@@ -24,6 +28,7 @@ mod runs;
 mod show_run;
 mod validate;
 mod watch;
+mod worker;
 mod workflow;
 
 use std::process::ExitCode;
@@ -32,7 +37,6 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
-use crate::client::ServerArgs;
 use crate::failure::{Exit, Failure, explain};
 use crate::output::{OutputArgs, Style, note};
 
@@ -66,6 +70,12 @@ struct Cli {
 enum Command {
     /// Start a server on this machine: API, worker and documentation, on SQLite
     Dev(dev::DevArgs),
+    /// Answer HTTP, as one of several processes on PostgreSQL and Redis
+    Api(api::ApiArgs),
+    /// Move runs, as one of several processes on PostgreSQL and Redis
+    Worker(worker::WorkerArgs),
+    /// Bring the schema of a database up to date
+    Migrate(migrate::MigrateArgs),
     /// Run a definition to its end and show each step live
     Run(run::RunArgs),
     /// Check definitions, and show every problem where it stands
@@ -85,11 +95,8 @@ enum Command {
     Approvals(approvals::ApprovalsCommand),
     /// Examine a database: every row against its log, and everything that must not be
     Doctor(doctor::DoctorArgs),
-    /// Ask a server whether it is ready; the exit code is the answer
-    Healthcheck {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
+    /// Ask a server or a worker whether it is ready; the exit code is the answer
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// See which settings hold
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -135,6 +142,9 @@ fn start(command: Command) -> Result<Exit> {
 async fn obey(command: Command) -> Result<Exit> {
     match command {
         Command::Dev(args) => dev::dev(args).await,
+        Command::Api(args) => api::api(args).await,
+        Command::Worker(args) => worker::worker(args).await,
+        Command::Migrate(args) => migrate::migrate(args).await,
         Command::Run(args) => run::run(args).await,
         Command::Validate(args) => validate::validate(args),
         Command::Graph(args) => validate::graph(args),
@@ -143,7 +153,7 @@ async fn obey(command: Command) -> Result<Exit> {
         Command::Runs(command) => runs::runs(command).await,
         Command::Approvals(command) => approvals::approvals(command).await,
         Command::Doctor(args) => doctor::doctor(args).await,
-        Command::Healthcheck { server } => healthcheck(server).await,
+        Command::Healthcheck(args) => healthcheck::healthcheck(args).await,
         Command::Config(command) => config::config(command),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -158,17 +168,6 @@ async fn obey(command: Command) -> Result<Exit> {
             Ok(Exit::Ok)
         }
     }
-}
-
-async fn healthcheck(server: ServerArgs) -> Result<Exit> {
-    let client = server.client()?;
-    let (ready, report) = client.readiness().await?;
-    let word = if ready { "ready" } else { "not ready" };
-    output::data(&format!("{} is {word}", client.server()))?;
-    if !ready {
-        note(&serde_json::to_string_pretty(&report)?);
-    }
-    Ok(if ready { Exit::Ok } else { Exit::Failed })
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ use values::Values;
 pub struct Settings {
     pub listen: SocketAddr,
     pub database_url: DatabaseUrl,
+    pub database_max_connections: usize,
+    pub migrate_on_start: bool,
+    pub redis_url: Option<Secret>,
+    pub health_listen: SocketAddr,
     pub egress_allow: String,
     pub emit_url: Option<Secret>,
     pub cors_origins: Vec<String>,
@@ -53,8 +57,8 @@ pub struct Effective {
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     Default,
-    Environment,
     File,
+    Environment,
     Flag,
 }
 
@@ -62,8 +66,8 @@ impl Source {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Default => "default",
-            Self::Environment => "environment",
             Self::File => "file",
+            Self::Environment => "environment",
             Self::Flag => "flag",
         }
     }
@@ -78,7 +82,7 @@ pub struct SettingsError(pub Vec<String>);
 pub type Flags = Vec<(&'static str, String)>;
 
 impl Settings {
-    /// Reads the environment of this process, the configuration file if one is named, and flags.
+    /// Reads the configuration file if one is named, the environment of this process, and flags; later ones win.
     ///
     /// # Errors
     /// Unknown names, with the nearest known one; values that cannot be read, and where they stand.
@@ -101,12 +105,14 @@ impl Settings {
         flags: Flags,
     ) -> Result<Self, SettingsError> {
         let mut problems = Vec::new();
+        let mut from_environment = Values::default();
+        read::environment(environment, &mut from_environment, &mut problems);
         let mut values = Values::default();
-        read::environment(environment, &mut values, &mut problems);
         let config = flags.iter().find(|(name, _)| *name == "config").map(|(_, path)| path.clone());
-        if let Some(path) = config.or_else(|| values.given("config").map(str::to_owned)) {
+        if let Some(path) = config.or_else(|| from_environment.given("config").map(str::to_owned)) {
             read::file(&PathBuf::from(path), &mut values, &mut problems);
         }
+        values.prefer(from_environment);
         for (name, value) in flags {
             values.set(name, value, Source::Flag);
         }
@@ -120,6 +126,12 @@ impl Settings {
     fn from_values(values: &Values, problems: &mut Vec<String>) -> Option<Self> {
         let listen = values.parse("listen", problems, values::address);
         let database_url = values.parse("database_url", problems, DatabaseUrl::parse);
+        let database_max_connections =
+            values.parse("database_max_connections", problems, values::connections);
+        let migrate_on_start = values.parse("migrate_on_start", problems, values::yes_or_no);
+        let redis_url =
+            values.given("redis_url").and_then(|_| values.parse("redis_url", problems, values::redis_url));
+        let health_listen = values.parse("health_listen", problems, values::address);
         let worker_max_runs = values.parse("worker_max_runs", problems, values::count);
         let session_ttl = values.parse("session_ttl", problems, values::duration);
         let session_renew = values.parse("session_renew", problems, values::duration);
@@ -141,6 +153,10 @@ impl Settings {
         Some(Self {
             listen: listen?,
             database_url: database_url?,
+            database_max_connections: database_max_connections?,
+            migrate_on_start: migrate_on_start?,
+            redis_url,
+            health_listen: health_listen?,
             egress_allow: values.text("egress_allow").to_owned(),
             emit_url,
             cors_origins: values::list(values.text("cors_origins")),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Spanned, Value};
 
-use super::table::{FILE_SUFFIX, PREFIX, RESERVED, SECRET_PREFIX, SETTINGS};
+use super::table::{FILE_SUFFIX, PREFIX, SECRET_PREFIX, SETTINGS};
 use super::values::Values;
 use super::{Setting, Source};
 
@@ -110,11 +110,8 @@ fn plain_text(value: Value) -> Option<String> {
     }
 }
 
-/// What to say after an unknown name: that it comes later, or which one was probably meant.
+/// What to say after an unknown name: which one was probably meant.
 fn hint(name: &str, show: impl Fn(&Setting) -> String) -> String {
-    if let Some((_, sentence)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-        return format!(": {sentence}");
-    }
     let likeness = |setting: &&Setting| strsim::jaro_winkler(name, setting.name);
     SETTINGS
         .iter()

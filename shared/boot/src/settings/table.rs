@@ -18,7 +18,7 @@ pub struct Setting {
 /// Who reads a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsedBy {
-    /// `windlass dev`, and `windlass run` with a file.
+    /// `windlass dev`, `api`, `worker` and `migrate`, and `windlass run` with a file.
     Server,
     /// Commands that talk to a server.
     Client,
@@ -79,7 +79,28 @@ pub const SETTINGS: &[Setting] = &[
             "database_url",
             "sqlite://.windlass/windlass.db",
             "URL",
-            "The database; SQLite today, as sqlite:// and a path.",
+            "The database: sqlite:// and a path, or postgres://user:password@host/name for several processes.",
+        )
+    },
+    server(
+        "database_max_connections",
+        "13",
+        "connections",
+        "How many connections to PostgreSQL one process opens at the most; at least 6.",
+    ),
+    server(
+        "migrate_on_start",
+        "no",
+        "yes or no",
+        "Whether api and worker bring an older PostgreSQL schema up to date; if not, they refuse to start.",
+    ),
+    Setting {
+        secret: true,
+        ..server(
+            "redis_url",
+            "",
+            "URL",
+            "Redis 7 or Valkey, through which api and worker tell each other news: redis://host:6379.",
         )
     },
     server(
@@ -112,6 +133,12 @@ pub const SETTINGS: &[Setting] = &[
             "Signs the cursors of lists; the same at every process of one database.",
         )
     },
+    server(
+        "health_listen",
+        "127.0.0.1:7071",
+        "address:port",
+        "Where a worker answers /healthz, /readyz and /metrics; port 0 picks a free one.",
+    ),
     server("worker_max_runs", "512", "runs", "How many runs one worker holds in memory at the same time."),
     server("session_ttl", "5s", "duration", "How long a worker counts as alive after its last sign of life."),
     server(
@@ -149,7 +176,3 @@ pub const SETTINGS: &[Setting] = &[
         "Which roles you say you have; a claim until authentication arrives.",
     ),
 ];
-
-/// Names that are known to come later, with what to say until then.
-pub const RESERVED: &[(&str, &str)] =
-    &[("redis_url", "Redis comes with the fleet of several processes; this version needs none")];

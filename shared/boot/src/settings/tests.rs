@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::table::{RESERVED, UsedBy};
+use super::table::UsedBy;
 use super::*;
 
 fn read(environment: &[(&str, &str)], flags: Flags) -> Result<Settings, SettingsError> {
@@ -30,7 +30,7 @@ fn every_default_of_the_table_can_be_read() {
 }
 
 #[test]
-fn a_file_wins_over_the_environment_and_a_flag_over_both() {
+fn the_environment_wins_over_a_file_and_a_flag_over_both() {
     let (_folder, path) = with_file("session_ttl = \"9s\"\nworker_max_runs = 7\nstale_after = \"50s\"");
     let environment = [
         ("WINDLASS_CONFIG", path.as_str()),
@@ -38,14 +38,21 @@ fn a_file_wins_over_the_environment_and_a_flag_over_both() {
         ("WINDLASS_SWEEP_INTERVAL", "2s"),
     ];
     let settings = read(&environment, vec![("stale_after", "40s".into())]).unwrap();
-    assert_eq!(settings.session_ttl, Duration::from_secs(9));
+    assert_eq!(settings.session_ttl, Duration::from_secs(8));
     assert_eq!(settings.worker_max_runs, 7);
     assert_eq!(settings.sweep_interval, Duration::from_secs(2));
     assert_eq!(settings.stale_after, Duration::from_secs(40));
     let source = |name| settings.effective.iter().find(|it| it.name == name).unwrap().source.clone();
     assert_eq!(source("sweep_interval"), Source::Environment);
-    assert_eq!(source("session_ttl"), Source::File);
+    assert_eq!(source("session_ttl"), Source::Environment);
+    assert_eq!(source("worker_max_runs"), Source::File);
     assert_eq!(source("stale_after"), Source::Flag);
+    let empty = [("WINDLASS_CONFIG", path.as_str()), ("WINDLASS_SESSION_TTL", "")];
+    assert_eq!(
+        read(&empty, Vec::new()).unwrap().session_ttl,
+        Duration::from_secs(9),
+        "empty is as good as none"
+    );
 }
 
 #[test]
@@ -66,13 +73,20 @@ fn an_unknown_name_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
-fn what_comes_later_says_so() {
-    for name in RESERVED.iter().map(|(name, _)| format!("WINDLASS_{}", name.to_uppercase())) {
-        assert!(problems(&[(&name, "x")])[0].contains("comes with the fleet"), "{name}");
-    }
-    assert!(
-        problems(&[("WINDLASS_DATABASE_URL", "postgres://u:p@db/w")])[0].contains("comes with the fleet")
+fn a_fleet_is_told_where_to_find_its_database_and_its_redis() {
+    let environment = [
+        ("WINDLASS_DATABASE_URL", "postgresql://windlass@db:5432/windlass"),
+        ("WINDLASS_REDIS_URL", "redis://redis:6379"),
+        ("WINDLASS_MIGRATE_ON_START", "yes"),
+    ];
+    let settings = read(&environment, Vec::new()).unwrap();
+    assert_eq!(
+        settings.database_url,
+        DatabaseUrl::Postgres(Secret("postgresql://windlass@db:5432/windlass".into()))
     );
+    assert_eq!(settings.redis_url, Some(Secret("redis://redis:6379".into())));
+    assert!(settings.migrate_on_start);
+    assert!(!read(&[], Vec::new()).unwrap().migrate_on_start, "only when somebody says so");
 }
 
 #[test]
@@ -86,6 +100,14 @@ fn every_wrong_value_is_reported_at_once_with_its_place() {
     ]);
     assert_eq!(found.len(), 5, "{found:#?}");
     assert!(found.iter().all(|problem| problem.starts_with("WINDLASS_")), "{found:#?}");
+    for (name, value) in [
+        ("WINDLASS_DATABASE_MAX_CONNECTIONS", "5"),
+        ("WINDLASS_MIGRATE_ON_START", "maybe"),
+        ("WINDLASS_HEALTH_LISTEN", "7071"),
+        ("WINDLASS_DATABASE_URL", "postgres://"),
+    ] {
+        assert!(problems(&[(name, value)])[0].starts_with(name), "{name}");
+    }
     let renew = problems(&[("WINDLASS_SESSION_RENEW", "3s")]);
     assert!(renew[0].contains("at most half of session_ttl"), "{renew:?}");
 }
@@ -114,12 +136,20 @@ fn a_secret_may_come_from_a_file_but_not_from_two_places() {
 
 #[test]
 fn passwords_are_masked_and_never_repeated_in_a_problem() {
-    let settings = read(&[("WINDLASS_DATABASE_URL", "sqlite://ada:hunter2@x.db")], Vec::new()).unwrap();
-    let shown = settings.effective.iter().find(|it| it.name == "database_url").unwrap();
-    assert_eq!(shown.value, "sqlite://ada:***@x.db");
-    for url in ["postgres://ada:hunter2@db/w", "hunter2", "mysql://ada:hunter2@db"] {
-        let found = problems(&[("WINDLASS_DATABASE_URL", url)]);
-        assert!(!found[0].contains("hunter2"), "{found:?}");
+    let urls = [
+        ("WINDLASS_DATABASE_URL", "postgres://ada:hunter2@db/w?application_name=x"),
+        ("WINDLASS_REDIS_URL", "redis://:hunter2@redis:6379/1"),
+    ];
+    let settings = read(&urls, Vec::new()).unwrap();
+    let shown = |name| settings.effective.iter().find(|it| it.name == name).unwrap().value.clone();
+    assert_eq!(shown("database_url"), "postgres://ada:***@db/w?application_name=x");
+    assert_eq!(shown("redis_url"), "redis://:***@redis:6379/1");
+    assert!(!format!("{settings:?} {}", settings.database_url).contains("hunter2"));
+    for name in ["WINDLASS_DATABASE_URL", "WINDLASS_REDIS_URL"] {
+        for url in ["hunter2", "mysql://ada:hunter2@db", "rediss://:hunter2@redis"] {
+            let found = problems(&[(name, url)]);
+            assert!(!found[0].contains("hunter2"), "{found:?}");
+        }
     }
 }
 
@@ -149,17 +179,21 @@ fn configuration_page() -> String {
          <!-- Printed by a test from shared/boot/src/settings/table.rs. Change that table, then run\n     \
          UPDATE_DOCS=1 cargo test -p windlass-boot -->\n\n\
          A setting comes from a variable of the environment, from a TOML file, or from a flag. Where two of\n\
-         them give the same setting, the file wins over the environment, and a flag wins over both.\n\
+         them give the same setting, the environment wins over the file, and a flag wins over both.\n\
          `windlass config view` prints what holds and where each value came from, with secrets masked.\n\n\
          - **Environment**: `WINDLASS_` and the name in capitals, such as `WINDLASS_SESSION_TTL=2s`.\n\
          - **File**: `--config FILE` or `WINDLASS_CONFIG`; the names as they stand here, such as \
          `session_ttl = \"2s\"`.\n  Lists may be written as such: `egress_allow = [\"10.0.0.0/8\", \"crm.internal\"]`.\n\
-         - **Flags**: see `windlass dev --help`.\n\n\
+         - **Flags**: see `windlass dev --help`, `windlass api --help` and `windlass worker --help`.\n\n\
          A name that is not in this table is refused, with the nearest one that is. Durations are written\n\
          `30s`, `5m`, `48h`, `7d` or in ISO 8601. An empty value is as good as none.\n",
     );
     let sections = [
-        ("Servers", "`windlass dev`, and `windlass run` with a file.", [UsedBy::Both, UsedBy::Server]),
+        (
+            "Servers",
+            "`windlass dev`, `api`, `worker` and `migrate`, and `windlass run` with a file.",
+            [UsedBy::Both, UsedBy::Server],
+        ),
         ("Clients", "Commands that talk to a server.", [UsedBy::Client, UsedBy::Client]),
     ];
     for (title, who, used_by) in sections {

@@ -23,6 +23,11 @@ impl Values {
         self.0.insert(name, (value, source));
     }
 
+    /// Takes what was given elsewhere, in place of what was given here. An empty value is none.
+    pub(super) fn prefer(&mut self, others: Values) {
+        self.0.extend(others.0.into_iter().filter(|(_, (value, _))| !value.is_empty()));
+    }
+
     /// The value when somebody gave one that is not empty.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|(value, _)| value.as_str()).filter(|value| !value.is_empty())
@@ -102,6 +107,8 @@ fn mask(value: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseUrl {
     Sqlite(PathBuf),
+    /// The whole address, which may hold a password.
+    Postgres(Secret),
 }
 
 impl DatabaseUrl {
@@ -111,14 +118,13 @@ impl DatabaseUrl {
         match text.split_once("://") {
             Some(("sqlite", "")) => Err("sqlite:// lacks a path; write sqlite://windlass.db".into()),
             Some(("sqlite", path)) => Ok(Self::Sqlite(path.into())),
-            Some(("postgres" | "postgresql", _)) => {
-                Err("PostgreSQL comes with the fleet of several processes; this version stores in SQLite, \
-                 as in sqlite://windlass.db"
-                    .into())
+            Some(("postgres" | "postgresql", "")) => {
+                Err("postgres:// lacks a host; write postgres://user:password@host/name".into())
             }
-            Some((scheme, _)) => {
-                Err(format!("`{scheme}://` is no database of ours; write sqlite://windlass.db"))
-            }
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(Secret(text.to_owned()))),
+            Some((scheme, _)) => Err(format!(
+                "`{scheme}://` is no database of ours; write sqlite://windlass.db or postgres://host/name"
+            )),
             None => Err(format!("`{}` is no URL; write sqlite:// and the path of the file", mask(text))),
         }
     }
@@ -126,8 +132,10 @@ impl DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Sqlite(path) = self;
-        write!(f, "sqlite://{}", path.display())
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(url) => f.write_str(&mask(&url.0)),
+        }
     }
 }
 
@@ -175,6 +183,39 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err(format!("`{text}` is not a whole number above zero")),
         Ok(number) => Ok(number),
+    }
+}
+
+/// Writes, creates and claims have connections of their own, whatever else goes on.
+const CONNECTIONS_MIN: usize = 6;
+
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        few @ 0..CONNECTIONS_MIN => {
+            Err(format!("{few} connections are too few; {CONNECTIONS_MIN} are needed"))
+        }
+        number => Ok(number),
+    }
+}
+
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err(format!("`{text}` is neither yes nor no")),
+    }
+}
+
+/// It may hold a password, and is not repeated when it is wrong.
+pub(super) fn redis_url(text: &str) -> Result<Secret, String> {
+    match text.split_once("://") {
+        Some(("redis" | "valkey" | "redis+unix" | "unix", rest)) if !rest.is_empty() => {
+            Ok(Secret(text.to_owned()))
+        }
+        Some(("rediss" | "valkeys", _)) => {
+            Err("there is no TLS to Redis yet; write redis://host:6379, in a network of your own".into())
+        }
+        _ => Err("this is no address of a Redis; write it like redis://redis.internal:6379".into()),
     }
 }
 
