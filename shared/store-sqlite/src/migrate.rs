@@ -86,7 +86,11 @@ mod tests {
             let mut words = range.split([' ', '\n']);
             let first: i16 = words.next().unwrap().parse().unwrap();
             let last: i16 = words.nth(1).unwrap().parse().unwrap();
-            EventBody::KINDS.iter().filter(|(code, _)| (first..=last).contains(code)).map(|kind| kind.1).collect()
+            EventBody::KINDS
+                .iter()
+                .filter(|(code, _)| (first..=last).contains(code))
+                .map(|kind| kind.1)
+                .collect()
         };
         assert_eq!(codes_named("workflow_run_events_end"), names_where(EventBody::is_terminal));
         assert_eq!(codes_named("workflow_run_events_outcome"), names_where(EventBody::is_outcome));

@@ -96,3 +96,29 @@ pub(crate) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
         Ok(context.get::<crate::rows::Id>(0)?.0.to_string())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_reaches_the_disk_and_readers_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it.db");
+        let number = |connection: &Connection, name: &str| -> i64 {
+            connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        let writer = owned(&path).unwrap();
+        let mode: String = writer.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        // 2 is FULL.
+        assert_eq!(
+            (mode.as_str(), number(&writer, "synchronous"), number(&writer, "foreign_keys")),
+            ("wal", 2, 1)
+        );
+        // 2 is MEMORY.
+        let reader = for_reading(&path).unwrap();
+        assert_eq!((number(&writer, "temp_store"), number(&reader, "temp_store")), (2, 2));
+        let refused = reader.execute("delete from tenants", []).unwrap_err();
+        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly));
+    }
+}

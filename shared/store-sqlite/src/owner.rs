@@ -40,7 +40,10 @@ impl OwnerLock {
                     let mut text = String::new();
                     // Whether the id can be read or not, the answer stays the same.
                     let _ = file.read_to_string(&mut text);
-                    return Err(OpenError::Owned { path: database.to_owned(), pid: text.trim().parse().ok() });
+                    return Err(OpenError::Owned {
+                        path: database.to_owned(),
+                        pid: text.trim().parse().ok(),
+                    });
                 }
                 Err(TryLockError::Error(source)) => return Err(unusable(source)),
             }

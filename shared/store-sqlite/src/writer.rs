@@ -158,7 +158,11 @@ fn run_hopefully(connection: &Connection, clock: &Clock, group: &mut [Box<dyn Jo
 }
 
 /// Every job in a savepoint of its own.
-fn run_carefully(connection: &Connection, clock: &Clock, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+fn run_carefully(
+    connection: &Connection,
+    clock: &Clock,
+    group: &mut [Box<dyn Job>],
+) -> Result<(), StoreError> {
     for job in group {
         execute(connection, "savepoint job")?;
         let is_good = job.run(connection, clock.now());
@@ -311,6 +315,32 @@ mod tests {
             assert!(matches!(answer, Err(WriteError::Store(StoreError::Unavailable(_)))), "{answer:?}");
         }
         assert_eq!(rows(&connection), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn a_full_disk_is_no_end() {
+        let connection = table();
+        connection.execute_batch("create table large (content blob)").unwrap();
+        let pages: i64 = connection.query_row("pragma page_count", [], |row| row.get(0)).unwrap();
+        connection.pragma_update(None, "max_page_count", pages + 10).unwrap();
+        let too_much = || {
+            job(|db: &Connection, _| -> Result<i64, Fault> {
+                db.execute("insert into it (n) values (9)", [])?;
+                db.execute("insert into large values (zeroblob(1000000))", [])?;
+                Ok(9)
+            })
+        };
+        let unavailable = |answer: &Result<i64, WriteError>| {
+            matches!(answer, Err(WriteError::Store(StoreError::Unavailable(_))))
+        };
+        assert!(unavailable(&run(&connection, vec![too_much()])[0]));
+        let answers = run(&connection, vec![insert(1), too_much(), insert(2)]);
+        assert!(unavailable(&answers[1]), "{:?}", answers[1]);
+        // Whoever was told that it is written finds it written, and nobody finds half of anything.
+        let expected: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+        assert_eq!(rows(&connection), expected);
+        connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        assert!(matches!(run(&connection, vec![too_much()])[..], [Ok(9)]));
     }
 
     #[test]

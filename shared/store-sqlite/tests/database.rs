@@ -121,6 +121,25 @@ async fn a_restart_knows_that_older_sessions_are_dead() {
     assert_eq!((taken.row.epoch.0, taken.row.lease_owner), (2, Some(session(2))));
 }
 
+/// What lies on the disk at this moment is all that is left when the machine is switched off.
+#[tokio::test]
+async fn what_was_answered_is_on_the_disk() {
+    let (folder, after) = (Folder::new(), Folder::new());
+    let store = SqliteStore::open(&folder.database()).unwrap();
+    for n in 1..=20 {
+        create_run(&store, n).await;
+    }
+    for suffix in ["", "-wal"] {
+        let name = |folder: &Folder| format!("{}{suffix}", folder.database().display());
+        std::fs::copy(name(&folder), name(&after)).unwrap();
+    }
+    // Somebody looks before anybody has recovered it; then its next owner does.
+    for store in [SqliteStore::open_read_only(&after.database()), SqliteStore::open(&after.database())] {
+        let runs = store.unwrap().list_runs(TENANT, &RunFilter::default(), None, 100).await.unwrap();
+        assert_eq!(runs.len(), 20);
+    }
+}
+
 #[tokio::test]
 async fn a_second_owner_is_refused_and_told_who_the_first_one_is() {
     let folder = Folder::new();
@@ -253,7 +272,7 @@ async fn a_snapshot_that_cannot_be_read_is_passed_over() {
 async fn a_doctor_sees_what_somebody_did_by_hand() {
     let folder = Folder::new();
     let store = SqliteStore::open(&folder.database()).unwrap();
-    for n in 1..=6 {
+    for n in 1..=7 {
         create_run(&store, n).await;
     }
     let is = |n: u32| format!("hex(id) = hex(x'{}')", run_id(n).to_string().replace('-', ""));
@@ -274,6 +293,18 @@ async fn a_doctor_sees_what_somebody_did_by_hand() {
              select id, 1, 1, 'notes', 'gate', 1, 0 from workflow_runs where {}",
             is(3)
         ),
+        format!(
+            "insert into approvals (run_id, seq, tenant, workflow, node, attempt, requested_at)
+             select id, 1, 1, 'notes', 'gate', 1, 0 from workflow_runs where {}",
+            is(6)
+        ),
+        format!(
+            "insert into workflow_run_events (run_id, seq, at, code, data)
+             select id, e.value, 0, case e.value when 2 then 7 else 20 end, '{{}}'
+               from workflow_runs, (select 2 as value union all select 3) e where {}",
+            is(7)
+        ),
+        format!("update workflow_runs set next_seq = 4, status = 'completed' where {}", is(7)),
     ] {
         raw.execute(&sql, []).unwrap();
     }
@@ -289,6 +320,8 @@ async fn a_doctor_sees_what_somebody_did_by_hand() {
         ("orphan_labels", 5),
         ("snapshot_ahead", 6),
         ("approval_left_open", 3),
+        ("approval_unrequested", 6),
+        ("event_after_end", 7),
     ]
     .map(|(kind, n)| (kind, run_id(n).to_string()))
     .to_vec();

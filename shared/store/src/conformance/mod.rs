@@ -75,7 +75,8 @@ macro_rules! conformance_tests {
                 runs_are_counted_by_status_and_the_oldest_claimable_is_timed
             }
             together {
-                ten_thousand_writes_at_once_are_all_done
+                ten_thousand_writes_at_once_are_all_answered
+                runs_that_move_side_by_side_lose_nothing
                 a_lost_fence_harms_no_other_run
                 writes_of_two_engines_never_mix
                 of_many_commands_at_once_one_is_first

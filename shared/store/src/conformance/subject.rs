@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use windlass_model::event::{
     Event, EventBody, RunCompleted, RunCreated, StepFailed, StepStarted, StepSucceeded, Then,
 };
@@ -87,6 +88,22 @@ impl Subject {
         self.create(n).await;
         self.renew(by).await;
         Hand::engine(&self.claim(n, by).await.expect("a queued run").row)
+    }
+
+    /// Runs 1 to `count`, made side by side, all held by one session.
+    pub(super) async fn all_held(&self, count: u32, by: u32) -> Vec<Hand> {
+        let version = self.definition().await;
+        self.renew(by).await;
+        let mut tasks = JoinSet::new();
+        for n in 1..=count {
+            let store = self.store.clone();
+            tasks.spawn(async move {
+                store.create_run(new_run(n, version)).await.expect("a fresh run");
+                let claimed = store.claim_run(run_id(n), session(by), STALE_AFTER).await.expect("a claim");
+                Hand::engine(&claimed.expect("a queued run").row)
+            });
+        }
+        tasks.join_all().await
     }
 
     /// Lets the engine park its run in this status.

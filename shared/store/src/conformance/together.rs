@@ -1,5 +1,6 @@
 //! Many writers at once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -10,12 +11,38 @@ use super::Subject;
 use super::subject::*;
 use crate::{Guard, NewRun, WriteError};
 
-pub async fn ten_thousand_writes_at_once_are_all_done(subject: &Subject) {
-    const RUNS: u32 = 500;
-    const WRITES: u32 = 20;
+pub async fn ten_thousand_writes_at_once_are_all_answered(subject: &Subject) {
+    const RUNS: u32 = 1_000;
+    const RIVALS: u16 = 10;
+    let hands = subject.all_held(RUNS, 1).await;
     let mut tasks = JoinSet::new();
-    for n in 1..=RUNS {
-        let mut hand = subject.held(n, 1).await;
+    for attempt in 1..=RIVALS {
+        for hand in &hands {
+            let store = subject.store.clone();
+            let write = hand.write(vec![started(0, attempt), succeeded(0, attempt)]);
+            tasks.spawn(async move { (write.run_id, store.write_run(write).await) });
+        }
+    }
+    let mut written = BTreeSet::new();
+    while let Some(task) = tasks.join_next().await {
+        match task.unwrap() {
+            (run_id, Ok(())) => assert!(written.insert(run_id), "{run_id} was written twice"),
+            (_, Err(error)) => assert!(matches!(error, WriteError::Moved), "{error:?}"),
+        }
+    }
+    assert_eq!(written.len(), RUNS as usize);
+    for n in [1, RUNS / 2, RUNS] {
+        let record = subject.record(n).await;
+        assert_eq!((record.events.len(), record.row.version.0, record.row.next_seq.0), (4, 3, 5));
+    }
+    assert_eq!(subject.store.find_damage(10).await.unwrap(), []);
+}
+
+pub async fn runs_that_move_side_by_side_lose_nothing(subject: &Subject) {
+    const RUNS: u32 = 100;
+    const WRITES: u32 = 40;
+    let mut tasks = JoinSet::new();
+    for mut hand in subject.all_held(RUNS, 1).await {
         let store = subject.store.clone();
         tasks.spawn(async move {
             for attempt in 1..=WRITES as u16 {
@@ -25,26 +52,21 @@ pub async fn ten_thousand_writes_at_once_are_all_done(subject: &Subject) {
             }
         });
     }
-    while let Some(task) = tasks.join_next().await {
-        task.unwrap();
-    }
-    for n in [1, RUNS / 2, RUNS] {
+    tasks.join_all().await;
+    for n in 1..=RUNS {
         let record = subject.record(n).await;
         let seqs: Vec<_> = record.events.iter().map(|event| event.seq.0).collect();
         assert_eq!(seqs, (1..=2 + 2 * WRITES).collect::<Vec<_>>());
         assert_eq!((record.row.version.0, record.row.next_seq.0), (2 + WRITES, 3 + 2 * WRITES));
     }
-    assert_eq!(subject.store.find_damage(10).await.unwrap(), []);
 }
 
 pub async fn a_lost_fence_harms_no_other_run(subject: &Subject) {
-    let mut hands = Vec::new();
-    for n in 1..=60 {
-        hands.push((n, subject.held(n, 1).await));
-    }
+    let mut hands = subject.all_held(60, 1).await;
+    hands.sort_by_key(|hand| hand.row.id);
     // Every third has lost its lease, every fifth has a gap in its events.
     let mut tasks = JoinSet::new();
-    for (n, hand) in hands {
+    for (n, hand) in (1..).zip(hands) {
         let store = subject.store.clone();
         let mut write = hand.write(vec![started(0, 1), succeeded(0, 1)]);
         if n % 3 == 0 {
