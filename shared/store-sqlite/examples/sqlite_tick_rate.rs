@@ -1,6 +1,6 @@
 //! Measures what a tick costs: one by one, and with many runs in flight.
 //!
-//! `cargo run --release -p windlass-store-sqlite --example tick_rate [FOLDER]` — a folder on the disk in question.
+//! `cargo run --release -p windlass-store-sqlite --example sqlite_tick_rate [FOLDER]` — a folder on the disk in question.
 
 #![expect(clippy::print_stdout, reason = "it is a program whose output is the point")]
 
