@@ -1,5 +1,7 @@
 //! Messages on their way out of the database.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -17,6 +19,17 @@ impl Outbox for PostgresStore {
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("read_outbox")).bind(i64::from(limit));
+                    rows::all(&query.fetch_all(db).await?, message)
+                })
+            })
+            .await
+    }
+
+    async fn take_outbox(&self, limit: u32, lease: Duration) -> Result<Vec<OutboxRow>, StoreError> {
+        self.pool
+            .run(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query(query!("take_outbox")).bind(i64::from(limit)).bind(span(lease));
                     rows::all(&query.fetch_all(db).await?, message)
                 })
             })
