@@ -241,6 +241,16 @@ fn a_value_that_nests_too_deep_for_recursion_is_refused_before_any() {
 }
 
 #[test]
+fn a_key_that_would_make_every_pointer_long_is_refused() {
+    let long = "k".repeat(1_025);
+    let spec =
+        json!({ "version": 1, "name": "a", "type": "dag", "nodes": { "a": { "type": "noop", long: 1 } } });
+    let problems = plan_of(spec).unwrap_err();
+    assert_eq!((problems.len(), problems[0].code), (1, "key_too_long"));
+    assert!(problems[0].detail.len() < 200);
+}
+
+#[test]
 fn messages_are_bounded_and_hold_no_control_characters() {
     let text = format!(
         "version: 1\nname: a\ntype: dag\nnodes:\n  a: {{ type: \"\\e[31m{}\", needs: [\"{}\\n\\u202e\"], if: \"{}\" }}\n",

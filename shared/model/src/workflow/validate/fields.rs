@@ -44,8 +44,10 @@ impl Checker<'_> {
     }
 
     fn note(&mut self, code: &'static str, pointer: &str, detail: String, place: Place) {
-        if self.problems.len() < GATHERED_MAX {
-            self.problems.push((Problem::new(code, pointer, detail), place));
+        let problem = Problem::new(code, pointer, detail);
+        // What a definition says once may be wrong for each of its nodes.
+        if self.problems.len() < GATHERED_MAX && self.problems.iter().all(|(other, _)| *other != problem) {
+            self.problems.push((problem, place));
         }
     }
 

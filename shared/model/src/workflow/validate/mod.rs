@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::parse::{DEPTH_MAX, PROBLEMS_MAX, Place, VALUES_MAX};
 use super::schema::{Schema, member};
-use super::{Catalog, Document, Problem};
+use super::{Catalog, Document, Problem, excerpt};
 use crate::plan::{Plan, WorkflowKind};
 use crate::{Digest, NodeIndex};
 use fields::Scope;
@@ -30,6 +30,8 @@ pub const NAME_CHARS_MAX: usize = 63;
 pub const TAGS_MAX: usize = 20;
 pub const TAG_CHARS_MAX: usize = 64;
 pub const DESCRIPTION_CHARS_MAX: usize = 4_000;
+/// Pointers consist of keys, and every problem carries one.
+pub const KEY_BYTES_MAX: usize = 1_024;
 
 /// Problems are gathered beyond what is shown, because they are sorted first; but not without end.
 const GATHERED_MAX: usize = 10 * PROBLEMS_MAX;
@@ -186,24 +188,34 @@ impl Checker<'_> {
                 self.problem("document_too_large", "", detail);
                 return None;
             }
-            let has_nul = match value {
-                Value::String(text) => text.contains('\0'),
-                Value::Array(list) => {
-                    open.extend(list.iter().map(|inner| (inner, depth + 1)));
-                    false
-                }
+            match value {
+                Value::String(text) => self.check_text(text)?,
+                Value::Array(list) => open.extend(list.iter().map(|inner| (inner, depth + 1))),
                 Value::Object(map) => {
                     open.extend(map.values().map(|inner| (inner, depth + 1)));
-                    map.keys().any(|key| key.contains('\0'))
+                    map.keys().try_for_each(|key| self.check_key(key))?;
                 }
-                _ => false,
-            };
-            if has_nul {
-                self.problem("nul_character", "", "text must not hold the character NUL (\\u0000)");
-                return None;
+                _ => {}
             }
         }
         Some(())
+    }
+
+    fn check_text(&mut self, text: &str) -> Option<()> {
+        if text.contains('\0') {
+            self.problem("nul_character", "", "text must not hold the character NUL (\\u0000)");
+            return None;
+        }
+        Some(())
+    }
+
+    fn check_key(&mut self, key: &str) -> Option<()> {
+        if key.len() > KEY_BYTES_MAX {
+            let detail = format!("the key `{}` has more than {KEY_BYTES_MAX} bytes", excerpt(key));
+            self.problem("key_too_long", "", detail);
+            return None;
+        }
+        self.check_text(key)
     }
 
     fn kind(&mut self, map: &Map<String, Value>) -> Kind {

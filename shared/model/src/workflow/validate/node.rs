@@ -274,7 +274,13 @@ impl Checker<'_> {
         let pointer = draft.pointer.clone();
         let scope = Scope::node(draft.node.index.at());
         draft.node.role = match draft.node.kind.as_str() {
-            "wait" => self.wait(&params, &pointer, scope),
+            "wait" => {
+                if draft.node.timeout.take().is_some() {
+                    let detail = "a wait ends by itself; it has no timeout";
+                    self.key_problem("invalid_field", &member(&pointer, "timeout"), detail);
+                }
+                self.wait(&params, &pointer, scope)
+            }
             "signal" => self.signal(&params, &pointer),
             "approval" => {
                 let gate = params.as_object().cloned().unwrap_or_default();
@@ -285,8 +291,8 @@ impl Checker<'_> {
             _ => Role::Run,
         };
         if let Role::Approval(_) = draft.node.role {
-            if let Some(value) = map.get("retry") {
-                self.retry(value, &member(&pointer, "retry"), crate::retry::RetryPolicy::default());
+            if map.contains_key("retry") {
+                self.key_problem("invalid_field", &member(&pointer, "retry"), "a gate is not tried again");
             }
             // Show and auto_approve_if are the gate's; the node keeps what was written.
             draft.node.params = literal(params);

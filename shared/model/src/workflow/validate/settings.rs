@@ -61,9 +61,12 @@ impl Checker<'_> {
         }
         defaults.on_error.extend(top.get("on_error").map(|rules| (rules.clone(), "/on_error")));
         // Checked once here; a node that inherits them compiles its own copy without reporting again.
+        // What they read is checked for each node, because it must be there for each.
+        let reads = self.reads.len();
         for (rules, pointer) in &defaults.on_error {
             self.error_rules(rules, pointer, Scope::outputs());
         }
+        self.reads.truncate(reads);
         self.defaults = defaults;
     }
 
@@ -158,15 +161,12 @@ impl Checker<'_> {
     ) -> Vec<ErrorRule> {
         let mut rules = value.map(|value| self.error_rules(value, pointer, scope)).unwrap_or_default();
         let inherited = std::mem::take(&mut self.defaults.on_error);
-        let (problems, reads) = (self.problems.len(), self.reads.len());
+        let problems = self.problems.len();
         for (value, pointer) in &inherited {
             rules.extend(self.error_rules(value, pointer, scope));
         }
-        // Reported where they stand, by `read_defaults`; but what they read must be there for this node.
+        // `read_defaults` has reported them where they stand.
         self.problems.truncate(problems);
-        if inherited.iter().all(|(value, _)| value.is_string()) {
-            self.reads.truncate(reads);
-        }
         self.defaults.on_error = inherited;
         rules
     }
