@@ -37,6 +37,9 @@ pub trait Runs: Send + Sync + 'static {
 
     /// Appends events to a run and brings its row up to date, if the guard holds.
     ///
+    /// A used key is told before a guard that does not hold: who asks twice learns of his first answer. The end
+    /// of a run lets it go, whether the write says so or not; a command on a held run leaves it with its holder.
+    ///
     /// # Errors
     /// [`WriteError::Moved`], [`WriteError::Fenced`] or [`WriteError::KeyTaken`]; nothing was written.
     async fn write_run(&self, write: RunWrite) -> Result<(), WriteError>;
@@ -125,7 +128,8 @@ pub trait Workflows: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<WorkflowRow>, StoreError>;
 
-    /// Hides a workflow. Its versions stay for the runs that are pinned to them.
+    /// Hides a workflow. Its versions stay for the runs that are pinned to them; published again under the same
+    /// name, it goes on with the next version and revision.
     ///
     /// # Errors
     /// [`WriteError::Moved`] when `revision` is given and no longer the current one.
@@ -183,6 +187,13 @@ pub trait Sessions: Send + Sync + 'static {
 pub trait Outbox: Send + Sync + 'static {
     /// Messages that are due, oldest first. They stay until they are settled.
     async fn read_outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// As [`Self::read_outbox`], for whoever delivers them: what is given to one process is given to no other for
+    /// as long as `lease`. A store that belongs to one process has nobody to keep away.
+    async fn take_outbox(&self, limit: u32, lease: Duration) -> Result<Vec<OutboxRow>, StoreError> {
+        let _ = lease;
+        self.read_outbox(limit).await
+    }
 
     /// Removes delivered messages, puts failed ones off, and marks as dead what failed too often.
     async fn settle_outbox(&self, settlements: Vec<OutboxSettlement>) -> Result<(), StoreError>;
