@@ -1,7 +1,7 @@
 //! The relay: brings what `emit` wrote out of the database, at least once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -12,6 +12,9 @@ use windlass_store::{OutboxRow, OutboxSettlement, Store, StoreError};
 
 /// Messages that one turn carries.
 const RELAY_PAGE: u32 = 100;
+/// For so long no other worker delivers what this one has taken. What it could not deliver in that time comes back
+/// by itself.
+const LEASE: Duration = Duration::from_secs(60);
 /// A message that failed this often is set aside, visibly.
 const ATTEMPTS_MAX: u32 = 12;
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -88,13 +91,17 @@ impl Relay {
     /// Empties the outbox, page by page.
     async fn carry(&self, beat: &Beat) -> Result<(), StoreError> {
         loop {
-            let page = self.store.read_outbox(RELAY_PAGE).await?;
+            let deliver_until = Instant::now() + LEASE - DELIVERY_TIMEOUT;
+            let page = self.store.take_outbox(RELAY_PAGE, LEASE).await?;
             let is_last = page.len() < RELAY_PAGE as usize;
             if page.is_empty() {
                 return Ok(());
             }
             let mut settlements = Vec::with_capacity(page.len());
             for row in page {
+                if Instant::now() > deliver_until {
+                    break;
+                }
                 settlements.push(self.settle(row).await);
                 beat.beat();
             }

@@ -13,8 +13,8 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
-    Event, EventSeq, Input, Payload, Plan, Priority, RunId, RunState, RunVersion, TenantId, Timestamp,
-    decide, open_work,
+    Event, EventSeq, Input, Payload, Plan, Priority, RunId, RunState, RunStatus, RunVersion, TenantId,
+    Timestamp, decide, open_work,
 };
 use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
 
@@ -145,6 +145,10 @@ impl HeldRun {
     }
 
     fn parked(&self) {
+        if self.engine.draining.is_cancelled() && self.state.status(false) == RunStatus::Queued {
+            // Let go with work to do: another worker need not wait for its sweep.
+            self.engine.parts.bus.ring(self.state.run_id, self.priority);
+        }
         if let Some(at) = self.state.wake_at() {
             let after = self.engine.parts.clock.now().until(at);
             self.engine.wake(self.state.run_id, self.priority, after);

@@ -15,7 +15,7 @@ use crate::{PostgresStore, query, rows};
 #[async_trait]
 impl Outbox for PostgresStore {
     async fn read_outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        self.pool
+        self.searches
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("read_outbox")).bind(i64::from(limit));
@@ -26,8 +26,8 @@ impl Outbox for PostgresStore {
     }
 
     async fn take_outbox(&self, limit: u32, lease: Duration) -> Result<Vec<OutboxRow>, StoreError> {
-        self.pool
-            .run(move |db| {
+        self.lookups
+            .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("take_outbox")).bind(i64::from(limit)).bind(span(lease));
                     rows::all(&query.fetch_all(db).await?, message)
@@ -38,7 +38,7 @@ impl Outbox for PostgresStore {
 
     async fn settle_outbox(&self, settlements: Vec<OutboxSettlement>) -> Result<(), StoreError> {
         let settled =
-            self.pool.run_whole(move |db| Box::pin(async move { settle(db, &settlements).await })).await;
+            self.searches.run_whole(move |db| Box::pin(async move { settle(db, &settlements).await })).await;
         settled.map_err(|error| Fault::Write(error).into_store())
     }
 }

@@ -7,4 +7,5 @@ mod harm;
 mod migrations;
 mod partitions;
 mod plans;
+mod relays;
 mod subject;
