@@ -53,12 +53,11 @@ pub fn is_away(error: &anyhow::Error) -> bool {
 }
 
 async fn open_postgres(settings: &Settings, url: &str, migrates: bool) -> Result<Arc<dyn Store>> {
-    let pool_connections_max =
-        settings.database_max_connections.saturating_sub(CONNECTIONS_BESIDE_POOL).max(1);
-    let options = PostgresOptions {
-        pool_connections_max: u32::try_from(pool_connections_max).unwrap_or(u32::MAX),
-        migrates,
-    };
+    let pooled = settings.database_max_connections.saturating_sub(CONNECTIONS_BESIDE_POOL);
+    let pooled = u32::try_from(pooled).unwrap_or(u32::MAX);
+    let searches_max = (pooled / 3).max(1);
+    let options =
+        PostgresOptions { lookups_max: pooled.saturating_sub(searches_max).max(1), searches_max, migrates };
     let store = PostgresStore::open_with(url, options)
         .await
         .with_context(|| format!("the database {} cannot be opened", settings.database_url))?;
