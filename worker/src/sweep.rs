@@ -48,29 +48,31 @@ impl Sweep {
 
     async fn run_for_ever(&self, engine: &Engine, beats: &Beats) {
         let mut progress = Progress::default();
-        let mut swept_at = Instant::now();
+        let mut turned_at = Instant::now();
         let mut cleaned_at = Instant::now();
-        let mut left_out = 0;
+        // The first turn is never left out: somebody may have died before we came.
+        let mut left_out = TURNS_LEFT_OUT_MAX;
         let mut pause = Duration::ZERO;
         loop {
             tokio::time::sleep(pause).await;
             pause = self.every;
-            if swept_at.elapsed() > self.every * (TURNS_LEFT_OUT_MAX + 1) + self.session_ttl {
+            if turned_at.elapsed() > self.every + self.session_ttl {
                 // This process was asleep: others may have been, too, and deserve time to renew.
                 info!(
-                    asleep_ms = swept_at.elapsed().as_millis() as u64,
+                    asleep_ms = turned_at.elapsed().as_millis() as u64,
                     "The sweep was late; judging nobody for one session time"
                 );
                 tokio::time::sleep(self.session_ttl).await;
             }
+            turned_at = Instant::now();
             metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
-            if !self.room.is_idle() && left_out < TURNS_LEFT_OUT_MAX {
+            if !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX {
                 left_out += 1;
                 beats.sweep.beat();
                 beats.progress.beat();
                 continue;
             }
-            (left_out, swept_at) = (0, Instant::now());
+            left_out = 0;
             match self.sweep(engine).await {
                 Ok(due) => {
                     beats.sweep.beat();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,8 @@ use windlass_model::RunId;
 
 /// Rings taken from the bus at once.
 const RINGS_PER_TURN_MAX: usize = 64;
+/// Rings that were waiting already are here sooner.
+const SILENCE_MIN: Duration = Duration::from_millis(10);
 
 /// A ring, and room for its run.
 pub(crate) struct Ring {
@@ -22,12 +25,16 @@ pub(crate) struct Ring {
 #[derive(Clone)]
 pub(crate) struct Room {
     places: Arc<Semaphore>,
-    hears_nothing: Arc<AtomicBool>,
+    /// There is room, and nobody rings right now.
+    is_idle: Arc<AtomicBool>,
+    /// It was so for a moment, since somebody asked.
+    was_idle: Arc<AtomicBool>,
 }
 
 impl Room {
     pub(crate) fn for_runs(count: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(count)), hears_nothing: Arc::default() }
+        let places = Arc::new(Semaphore::new(count));
+        Self { places, is_idle: Arc::default(), was_idle: Arc::default() }
     }
 
     pub(crate) fn free_places(&self) -> usize {
@@ -36,7 +43,12 @@ impl Room {
 
     /// Whether there is room and nobody rings.
     pub(crate) fn is_idle(&self) -> bool {
-        self.hears_nothing.load(Ordering::Relaxed)
+        self.is_idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether this was so at some moment since the last call.
+    pub(crate) fn has_been_idle(&self) -> bool {
+        self.was_idle.swap(false, Ordering::Relaxed) || self.is_idle()
     }
 
     /// At least one place, and as many more as are free and wanted.
@@ -60,9 +72,13 @@ pub(crate) async fn carry(
     let carrying = async {
         loop {
             let mut places = room.take(RINGS_PER_TURN_MAX).await;
-            room.hears_nothing.store(true, Ordering::Relaxed);
+            let began = Instant::now();
+            room.is_idle.store(true, Ordering::Relaxed);
             let taken = rings.take(places.num_permits()).await;
-            room.hears_nothing.store(false, Ordering::Relaxed);
+            room.is_idle.store(false, Ordering::Relaxed);
+            if began.elapsed() > SILENCE_MIN {
+                room.was_idle.store(true, Ordering::Relaxed);
+            }
             for run_id in taken {
                 let place = places.split(1).expect("no more is taken than there are places");
                 if to.send(Ring { run_id, place }).await.is_err() {
@@ -76,8 +92,6 @@ pub(crate) async fn carry(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use uuid::Uuid;
     use windlass_bus::{Bus, InProcessBus};
     use windlass_model::Priority;

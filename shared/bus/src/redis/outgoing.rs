@@ -35,6 +35,7 @@ pub(super) enum Post {
 
 /// Sends until nobody can post any more.
 pub(super) async fn send_all(shared: Arc<Shared>, mut posts: mpsc::Receiver<Post>) {
+    set_connected(&shared, false);
     let mut patience = Patience::default();
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while !posts.is_closed() {
