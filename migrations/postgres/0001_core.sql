@@ -150,7 +150,7 @@ create trigger workflow_run_events_never_change before update on workflow_run_ev
 create trigger workflow_run_events_never_leave before delete on workflow_run_events
     for each row execute function refuse_to_change('what has happened is not forgotten');
 
--- Where the logs of runs go whose week has no partition: made by a clock that is far off, or not by time at all.
+-- Where the logs of runs go whose month has no partition: made by a clock that is far off, or not by time at all.
 create table workflow_run_events_default partition of workflow_run_events default;
 
 -- The smallest run id that could have been made at `moment`: ids begin with their milliseconds.
@@ -158,24 +158,25 @@ create function first_run_id_at(moment timestamptz) returns uuid language sql im
     select (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Makes the partitions of this week and of the `weeks` that follow, and says how many were missing. A run's whole
--- log lies in one of them, so retention drops partitions.
+-- Makes the partitions of this month and of the `months` that follow, and says how many were missing. A run's whole
+-- log lies in one of them, so retention drops partitions. Months, not days: a statement that finds logs by run opens
+-- every partition there is, and sixty of them cost a claim as much again as the claim.
 --
--- Attached, not created in place: attaching lets the log be written meanwhile. A week of which the default
+-- Attached, not created in place: attaching lets the log be written meanwhile. A month of which the default
 -- partition already holds runs stays there.
-create function make_event_partitions(weeks integer) returns integer language plpgsql as $$
+create function make_event_partitions(months integer) returns integer language plpgsql as $$
 declare
     made  integer := 0;
-    week  timestamptz;
+    month timestamp;
     name  text;
     first uuid;
     past  uuid;
 begin
-    for ahead in 0 .. weeks loop
-        week := date_trunc('week', clock_timestamp(), 'UTC') + ahead * interval '7 days';
-        name := 'workflow_run_events_' || to_char(week at time zone 'UTC', 'YYYYMMDD');
-        first := first_run_id_at(week);
-        past := first_run_id_at(week + interval '7 days');
+    for ahead in 0 .. months loop
+        month := date_trunc('month', clock_timestamp() at time zone 'UTC') + ahead * interval '1 month';
+        name := 'workflow_run_events_' || to_char(month, 'YYYYMM');
+        first := first_run_id_at(month at time zone 'UTC');
+        past := first_run_id_at((month + interval '1 month') at time zone 'UTC');
         continue when to_regclass(name) is not null;
         continue when exists (select from workflow_run_events_default e where e.run_id >= first and e.run_id < past);
         execute format('create table %I (like workflow_run_events including defaults including constraints)', name);
@@ -186,7 +187,7 @@ begin
     return made;
 end $$;
 
-select make_event_partitions(4);
+select make_event_partitions(2);
 
 -- The newest fold of a long run, so that reading it need not begin at its first event.
 create table run_snapshots (

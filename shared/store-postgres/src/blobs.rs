@@ -14,7 +14,7 @@ use crate::{PostgresStore, query};
 impl Blobs for PostgresStore {
     async fn get_blob(&self, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let digest = digest.0.clone();
-        self.pool
+        self.lookups
             .find(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("get_blob")).bind(tenant.0).bind(digest);

@@ -22,7 +22,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(3_600);
 #[async_trait]
 impl Integrity for PostgresStore {
     async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
-        self.pool
+        self.searches
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("scan_runs")).bind(after.map(|id| id.0));
@@ -34,7 +34,7 @@ impl Integrity for PostgresStore {
 
     async fn find_damage(&self, limit: u32) -> Result<Vec<Damage>, StoreError> {
         // One moment, so that a write between two queries does not look like damage.
-        self.pool
+        self.searches
             .walk(move |db| {
                 Box::pin(async move {
                     let mut damage = Vec::new();

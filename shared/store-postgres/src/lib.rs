@@ -1,7 +1,8 @@
 //! The store port on PostgreSQL: one database that any number of processes share.
 //!
 //! The hot methods of the port (create, write and claim a run) queue up in lanes ([`lane`]): while one group is
-//! being committed the next one gathers, and each group is one statement. Everything else runs on a small pool.
+//! being committed the next one gathers, and each group is one statement. Everything else runs on two small pools,
+//! one for looking up and one for searching, because the server has to plan for each in its own way.
 //! Either way a transaction belongs to a task of its own, so that a dropped future leaves no trace.
 //! Statements lie in `queries/`, named after the method of the port that they serve.
 
@@ -45,7 +46,8 @@ const CLAIM_LINES: usize = 1;
 
 /// An open database.
 pub struct PostgresStore {
-    pool: Pool,
+    lookups: Pool,
+    searches: Pool,
     writes: Lane<Writes>,
     creates: Lane<Creates>,
     claims: Lane<Claims>,
@@ -75,7 +77,8 @@ impl PostgresStore {
         }
         migrate::check_current(&mut connection).await?;
         Ok(Arc::new(Self {
-            pool: Pool::new(&server, options.pool_connections_max),
+            lookups: Pool::new(&server, Purpose::Lookups, options.lookups_max),
+            searches: Pool::new(&server, Purpose::Searches, options.searches_max),
             writes: Lane::start(&server, Purpose::Ticks, WRITE_LINES),
             creates: Lane::start(&server, Purpose::Ticks, CREATE_LINES),
             claims: Lane::start(&server, Purpose::Claims, CLAIM_LINES),

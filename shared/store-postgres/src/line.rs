@@ -28,15 +28,30 @@ const TRUST_MAX: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
+type Setting = (&'static str, &'static str);
+
+/// Leaves one plan, whatever is known about the tables: nested loops, and an index for each.
+const LOOKUPS: [Setting; 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
+/// The same; and a claim waits for a write on its way, but not for somebody who is stuck.
+const CLAIMS: [Setting; 5] = [LOOKUPS[0], LOOKUPS[1], LOOKUPS[2], LOOKUPS[3], ("lock_timeout", "100ms")];
+
 /// What a connection is for, because that decides how the server must plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Groups of writes and creates: one generic plan that never walks a table, however little is known about it.
     Ticks,
-    /// Groups of claims: planned anew each time, for the ids at hand.
+    /// Groups of claims, which read as well: one generic plan that looks up each row through an index.
     Claims,
-    /// Single statements of every kind.
-    Pool,
+    /// Single rows and single runs, read or written: planned once, because planning takes longer than doing.
+    Lookups,
+    /// Whatever walks along an index, under conditions that differ: planned anew each time, for the values at hand.
+    Searches,
     /// Long walks that nobody waits for by the second.
     Walk,
     Migration,
@@ -47,13 +62,14 @@ impl Purpose {
         match self {
             Self::Ticks => "windlass ticks",
             Self::Claims => "windlass claims",
-            Self::Pool => "windlass",
+            Self::Lookups => "windlass lookups",
+            Self::Searches => "windlass searches",
             Self::Walk => "windlass walk",
             Self::Migration => "windlass migrate",
         }
     }
 
-    fn settings(self) -> &'static [(&'static str, &'static str)] {
+    fn settings(self) -> &'static [Setting] {
         match self {
             // A table that was never analysed looks as if it had one row; then walking it, or looking each row up
             // through the index on lease owners, seems cheap, and a batch costs as much as the table is long.
@@ -63,13 +79,9 @@ impl Purpose {
                 ("enable_nestloop", "off"),
                 ("enable_mergejoin", "off"),
             ],
-            // A generic plan would not know how few ids there are, nor which partitions they lie in.
-            Self::Claims => &[
-                ("plan_cache_mode", "force_custom_plan"),
-                // A claim waits for a write on its way, and not for somebody who is stuck.
-                ("lock_timeout", "100ms"),
-            ],
-            Self::Pool | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
+            Self::Claims => &CLAIMS,
+            Self::Lookups => &LOOKUPS,
+            Self::Searches | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
             Self::Migration => &[],
         }
     }
@@ -77,7 +89,7 @@ impl Purpose {
     fn statement_max(self) -> Duration {
         match self {
             Self::Walk | Self::Migration => MIGRATION_STATEMENT_MAX,
-            Self::Ticks | Self::Claims | Self::Pool => STATEMENT_MAX,
+            Self::Ticks | Self::Claims | Self::Lookups | Self::Searches => STATEMENT_MAX,
         }
     }
 }

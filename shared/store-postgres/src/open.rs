@@ -8,16 +8,18 @@ use sqlx::{ConnectOptions, Connection, Row};
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresOptions {
-    /// Connections for reads, commands on workflows and housekeeping. Besides them a process opens up to five, each
-    /// when it is first needed: for writes, creates and claims.
-    pub pool_connections_max: u32,
+    /// Connections that look up single rows and runs. Each connection of a process is opened when it is first needed;
+    /// besides these two kinds there are up to five, for groups of writes, creates and claims.
+    pub lookups_max: u32,
+    /// Connections for lists, the sweep and housekeeping.
+    pub searches_max: u32,
     /// Whether opening brings the schema up to date. If not, a database that is not is refused.
     pub migrates: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { pool_connections_max: 8, migrates: true }
+        Self { lookups_max: 6, searches_max: 4, migrates: true }
     }
 }
 

@@ -16,6 +16,7 @@ const TRUST_MAX: Duration = Duration::from_secs(1);
 /// A walk over everything may take its time.
 const WALK_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// Connections of one purpose.
 pub(crate) struct Pool {
     pool: PgPool,
     server: PgConnectOptions,
@@ -33,7 +34,7 @@ impl<T, F> Work<T> for F where
 }
 
 impl Pool {
-    pub(crate) fn new(server: &PgConnectOptions, connections_max: u32) -> Self {
+    pub(crate) fn new(server: &PgConnectOptions, purpose: Purpose, connections_max: u32) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(CONNECT_MAX)
@@ -42,7 +43,7 @@ impl Pool {
                 Box::pin(async move { Ok(meta.idle_for < TRUST_MAX || connection.ping().await.is_ok()) })
             })
             .after_connect(|connection, _| Box::pin(open::check_writable(connection)))
-            .connect_lazy_with(line::options(server, Purpose::Pool));
+            .connect_lazy_with(line::options(server, purpose));
         Self { pool, server: server.clone() }
     }
 

@@ -42,7 +42,7 @@ impl Runs for PostgresStore {
     }
 
     async fn touch_run(&self, run_id: RunId, fence: Fence) -> Result<bool, StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let touched = sqlx::query(query!("touch_run"))
@@ -58,7 +58,7 @@ impl Runs for PostgresStore {
     }
 
     async fn get_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("get_run")).bind(run_id.0).bind(tenant.0);
@@ -69,7 +69,7 @@ impl Runs for PostgresStore {
     }
 
     async fn load_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("load_run")).bind(run_id.0).bind(tenant.0);
@@ -91,7 +91,7 @@ impl Runs for PostgresStore {
         limit: u32,
     ) -> Result<Vec<RunRow>, StoreError> {
         let filter = filter.clone();
-        self.pool
+        self.searches
             .find(move |db| {
                 Box::pin(async move { list_runs::list(db, tenant, &filter, before, limit).await })
             })
@@ -105,7 +105,7 @@ impl Runs for PostgresStore {
         after: EventSeq,
         limit: u32,
     ) -> Result<Option<Vec<Event>>, StoreError> {
-        self.pool.ask(move |db| Box::pin(events(db, tenant, run_id, after, limit))).await
+        self.lookups.ask(move |db| Box::pin(events(db, tenant, run_id, after, limit))).await
     }
 
     async fn list_approvals(
@@ -116,7 +116,7 @@ impl Runs for PostgresStore {
         limit: u32,
     ) -> Result<Vec<ApprovalRow>, StoreError> {
         let filter = filter.clone();
-        self.pool
+        self.searches
             .ask(move |db| Box::pin(async move { approvals(db, tenant, &filter, after, limit).await }))
             .await
     }
@@ -127,7 +127,7 @@ impl Runs for PostgresStore {
         stale_after: Duration,
         limit: u32,
     ) -> Result<Vec<DueRun>, StoreError> {
-        self.pool
+        self.searches
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
@@ -145,7 +145,7 @@ impl Runs for PostgresStore {
     }
 
     async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let found = sqlx::query(query!("find_moved")).bind(session.0).fetch_all(db).await?;
@@ -156,7 +156,7 @@ impl Runs for PostgresStore {
     }
 
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
-        self.pool.ask(|db| Box::pin(count(db))).await
+        self.searches.ask(|db| Box::pin(count(db))).await
     }
 }
 

@@ -11,13 +11,13 @@ use crate::fault::Fault;
 use crate::types::{At, span};
 use crate::{PostgresStore, migrate, query, replies};
 
-/// Partitions of the log that exist ahead of time. Housekeeping comes by many times a week.
-const WEEKS_AHEAD: i32 = 4;
+/// Partitions of the log that exist ahead of time. Housekeeping comes by many times a month.
+const MONTHS_AHEAD: i32 = 2;
 
 #[async_trait]
 impl Sessions for PostgresStore {
     async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("renew_session")).bind(session.0).bind(span(ttl));
@@ -28,7 +28,7 @@ impl Sessions for PostgresStore {
     }
 
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     sqlx::query(query!("close_session")).bind(session.0).execute(db).await?;
@@ -39,7 +39,7 @@ impl Sessions for PostgresStore {
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.pool
+        self.lookups
             .ask(|db| {
                 Box::pin(async move {
                     Ok(sqlx::query(query!("now")).fetch_one(db).await?.try_get::<At, _>(0)?.into())
@@ -50,12 +50,12 @@ impl Sessions for PostgresStore {
 
     async fn find_reply(&self, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Reply>, StoreError> {
         let key = key.clone();
-        self.pool.find(move |db| Box::pin(async move { replies::find(db, tenant, &key).await })).await
+        self.lookups.find(move |db| Box::pin(async move { replies::find(db, tenant, &key).await })).await
     }
 
     async fn clean_up(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         self.make_partitions().await;
-        self.pool
+        self.searches
             .ask(move |db| {
                 Box::pin(async move {
                     let limit = i64::from(limit);
@@ -74,13 +74,13 @@ impl PostgresStore {
     /// takes what has no other.
     pub(crate) async fn make_partitions(&self) {
         let made = self
-            .pool
+            .searches
             .run_whole(|db| {
                 Box::pin(async move {
                     // Attaching a partition locks the default one; whoever writes there must not wait for long.
                     sqlx::query("set local lock_timeout = '1s'").execute(&mut *db).await?;
                     let query = sqlx::query(query!("clean_up.partitions"));
-                    let row = query.bind(migrate::LOCK).bind(WEEKS_AHEAD).fetch_one(db).await?;
+                    let row = query.bind(migrate::LOCK).bind(MONTHS_AHEAD).fetch_one(db).await?;
                     Ok(row.try_get::<i32, _>(0)?)
                 })
             })

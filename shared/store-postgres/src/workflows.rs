@@ -16,12 +16,12 @@ use crate::{PostgresStore, query, replies, rows};
 #[async_trait]
 impl Workflows for PostgresStore {
     async fn put_workflow(&self, new: NewWorkflow) -> Result<PutWorkflow, WriteError> {
-        self.pool.run_whole(move |db| Box::pin(async move { put(db, &new).await })).await
+        self.lookups.run_whole(move |db| Box::pin(async move { put(db, &new).await })).await
     }
 
     async fn get_workflow(&self, tenant: TenantId, name: &str) -> Result<Option<WorkflowRow>, StoreError> {
         let name = name.to_owned();
-        self.pool.find(move |db| Box::pin(async move { get(db, tenant, &name).await })).await
+        self.lookups.find(move |db| Box::pin(async move { get(db, tenant, &name).await })).await
     }
 
     async fn list_workflows(
@@ -32,7 +32,7 @@ impl Workflows for PostgresStore {
         limit: u32,
     ) -> Result<Vec<WorkflowRow>, StoreError> {
         let (filter, after) = (filter.clone(), after.unwrap_or_default().to_owned());
-        self.pool
+        self.searches
             .find(move |db| {
                 Box::pin(async move {
                     let found = sqlx::query(query!("list_workflows"))
@@ -56,7 +56,7 @@ impl Workflows for PostgresStore {
         revision: Option<u32>,
     ) -> Result<bool, WriteError> {
         let name = name.to_owned();
-        self.pool
+        self.lookups
             .run(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("delete_workflow")).bind(tenant.0).bind(&name);
@@ -78,7 +78,7 @@ impl Workflows for PostgresStore {
         limit: u32,
     ) -> Result<Option<Vec<VersionRow>>, StoreError> {
         let name = name.to_owned();
-        self.pool
+        self.searches
             .find(move |db| {
                 Box::pin(async move {
                     if get(db, tenant, &name).await?.is_none() {
@@ -99,7 +99,7 @@ impl Workflows for PostgresStore {
         version: Option<u32>,
     ) -> Result<Option<VersionRow>, StoreError> {
         let name = name.to_owned();
-        self.pool
+        self.lookups
             .find(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("get_version")).bind(tenant.0).bind(name);
@@ -111,7 +111,7 @@ impl Workflows for PostgresStore {
     }
 
     async fn get_definition(&self, id: VersionId) -> Result<Option<VersionRow>, StoreError> {
-        self.pool
+        self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let found = sqlx::query(query!("get_definition")).bind(id.0).fetch_optional(db).await?;
@@ -122,7 +122,7 @@ impl Workflows for PostgresStore {
     }
 
     async fn put_inline(&self, tenant: TenantId, definition: Definition) -> Result<VersionId, StoreError> {
-        self.pool.ask(move |db| Box::pin(async move { put_inline(db, tenant, &definition).await })).await
+        self.lookups.ask(move |db| Box::pin(async move { put_inline(db, tenant, &definition).await })).await
     }
 }
 

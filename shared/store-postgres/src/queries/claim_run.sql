@@ -1,5 +1,6 @@
 -- Differs from SQLite's: a whole batch in one statement, and it reads the history, too, as it was when the statement
--- began. Wants a connection that plans anew every time, with nested loops.
+-- began. Wants a connection whose planner settings leave one plan: each run through the primary key, in nested loops.
+-- (`= any ($1)` beside a join, which ticks need, would be looked up as a whole for every row here.)
 --
 -- Every claim: $1 run id, session, stale_after, $4 data of `run.engine_taken`.   $5 the format of folds
 with n as materialized (
@@ -10,7 +11,7 @@ t as materialized (
 c as materialized (
     select r.id, t.session, t.data, t.ord, n.now
       from t
-      join workflow_runs r on r.id = t.id and r.id = any ($1)
+      join workflow_runs r on r.id = t.id
      cross join n
      where r.status not in ('completed', 'failed', 'canceled')
        and case when r.lease_owner is null
@@ -31,7 +32,7 @@ u as (
            status = case when r.status in ('queued', 'waiting') then 'running' else r.status end,
            attention = false
       from c
-     where r.id = c.id and r.id = any ($1)
+     where r.id = c.id
     returning r.*, c.ord, c.data),
 e as (
     insert into workflow_run_events (run_id, at, seq, epoch, code, data)
@@ -52,5 +53,5 @@ select u.id, u.tenant, u.version_id, v.name as workflow, v.version as workflow_v
              array_agg(e.actor) as actors, array_agg(e.data::text) as datas
         from (select *
                 from workflow_run_events e
-               where e.run_id = u.id and e.run_id = any ($1) and e.seq > coalesce(s.seq, 0)
+               where e.run_id = u.id and e.seq > coalesce(s.seq, 0)
                order by e.seq) e) h on true

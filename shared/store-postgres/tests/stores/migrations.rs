@@ -7,7 +7,7 @@ use windlass_store_postgres::{OpenError, PostgresOptions, PostgresStore};
 use crate::hands::{Hand, definition, fresh_session};
 use crate::subject::Schema;
 
-const ONLY_OURS: PostgresOptions = PostgresOptions { pool_connections_max: 2, migrates: false };
+const ONLY_OURS: PostgresOptions = PostgresOptions { lookups_max: 2, searches_max: 2, migrates: false };
 
 #[tokio::test]
 async fn processes_that_start_together_migrate_once() {
