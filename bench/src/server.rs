@@ -109,7 +109,7 @@ impl Server {
         line.split_whitespace().nth(18)?.parse().ok()
     }
 
-    /// Stops the server in peace. Returns the bytes of its database.
+    /// Stops the server in peace. Returns the bytes of its database, its bounded write-ahead log included.
     pub(crate) fn stop(mut self) -> Result<u64> {
         let kill = format!("kill -TERM {}", self.process.id());
         Command::new("/bin/sh").args(["-c", &kill]).status()?;

@@ -29,7 +29,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     let mut step_ms = step_times_ms(&server, &spans).await?;
     let mut run_ms: Vec<f64> = spans.iter().map(Span::ms).collect();
     let peak = server.peak_mib()?;
-    let bytes = server.stop()?;
+    server.stop()?;
 
     let total = (runs * steps) as f64;
     let mut report = Report::new("w1");
@@ -43,8 +43,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
         .set_if("step_p50_ms", percentile(&mut step_ms, 50.0))
         .set_if("step_p99_ms", percentile(&mut step_ms, 99.0))
         .set_if("flushes_per_step", flushes.map(|flushes| flushes / total))
-        .set("peak_mib", peak)
-        .set("bytes_per_run", bytes as f64 / (runs + WARM_UP_RUNS) as f64);
+        .set("peak_mib", peak);
     Ok(report)
 }
 

@@ -10,60 +10,79 @@ use crate::w1::seconds_between;
 
 /// Finished runs in a full house.
 const FINISHED_RUNS: usize = 20_000;
-/// Runs by which the throughput is measured, in an empty and in a full house.
+/// Runs by which the throughput is measured.
 const PROBE_RUNS: usize = 2_000;
 const STEPS: usize = 5;
 const LONG_RUN_STEPS: usize = 1_000;
 /// Long runs, one after another; the line holds the median of their ratios.
 const LONG_RUNS: usize = 5;
-const WARM_UP_RUNS: usize = 50;
+/// A full and an empty house are measured in turns, so often; the line holds the medians.
+const TURNS: usize = 5;
+const WARM_UP_RUNS: usize = 500;
 
 pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     let finished = plan.runs.unwrap_or(FINISHED_RUNS);
-    let server = Server::start(&plan.folder)?;
-    server.publish("w6", STEPS).await?;
-    create_runs(&server, "w6", WARM_UP_RUNS, plan.connections).await?;
+    let server = open_house(plan).await?;
+    create_runs(&server, "w6", finished.saturating_sub(WARM_UP_RUNS), plan.connections).await?;
     wait_until_idle(&server).await?;
-
-    let empty = probe(&server, plan).await?;
-    create_runs(&server, "w6", finished.saturating_sub(PROBE_RUNS), plan.connections).await?;
-    wait_until_idle(&server).await?;
-    let cpu = server.cpu_seconds()?;
-    let flushes = server.device_flushes();
-    let full = probe(&server, plan).await?;
-    let cpu = server.cpu_seconds()? - cpu;
-    let flushes = server.device_flushes().zip(flushes).map(|(after, before)| after - before);
+    let (mut full, mut empty) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        full.push(probe(&server, plan).await?);
+        let fresh = open_house(plan).await?;
+        empty.push(probe(&fresh, plan).await?);
+        fresh.stop()?;
+    }
+    let mut ratios: Vec<f64> =
+        full.iter().zip(&empty).map(|(full, empty)| full.steps_per_s / empty.steps_per_s).collect();
     let spans = newest_runs(&server, PROBE_RUNS).await?;
     let mut step_ms = step_times_ms(&server, &spans).await?;
     let peak = server.peak_mib()?;
     let bytes = server.stop()?;
     let (ratio, mut long_step_ms) = long_runs(plan).await?;
 
-    let total = (PROBE_RUNS * STEPS) as f64;
+    let median = |probes: &[Probe], number: fn(&Probe) -> f64| {
+        percentile(&mut probes.iter().map(number).collect::<Vec<_>>(), 50.0)
+    };
     let mut report = Report::new("w6");
     report
         .set("runs", finished as f64)
-        .set("steps", total)
-        .set("steps_per_s", full)
-        .set("steps_per_s_empty", empty)
-        .set("ratio_full_to_empty", full / empty)
-        .set("cpu_s_per_1k_steps", cpu / total * 1_000.0)
+        .set("steps", (PROBE_RUNS * STEPS) as f64)
+        .set_if("steps_per_s", median(&full, |probe| probe.steps_per_s))
+        .set_if("steps_per_s_empty", median(&empty, |probe| probe.steps_per_s))
+        .set_if("ratio_full_to_empty", percentile(&mut ratios, 50.0))
+        .set_if("cpu_s_per_1k_steps", median(&full, |probe| probe.cpu_s_per_1k_steps))
+        .set_if("cpu_s_per_1k_steps_empty", median(&empty, |probe| probe.cpu_s_per_1k_steps))
         .set_if("step_p50_ms", percentile(&mut step_ms, 50.0))
         .set_if("step_p99_ms", percentile(&mut step_ms, 99.0))
         .set_if("long_run_step_p50_ms", percentile(&mut long_step_ms, 50.0))
         .set_if("ratio_990_to_10", ratio)
-        .set_if("flushes_per_step", flushes.map(|flushes| flushes / total))
         .set("peak_mib", peak)
-        .set("bytes_per_run", bytes as f64 / (finished + PROBE_RUNS + WARM_UP_RUNS) as f64);
+        .set("bytes_per_run", bytes as f64 / (finished + TURNS * PROBE_RUNS) as f64);
     Ok(report)
 }
 
-/// Steps per second of some runs more.
-async fn probe(server: &Server, plan: &Plan) -> Result<f64> {
+async fn open_house(plan: &Plan) -> Result<Server> {
+    let server = Server::start(&plan.folder)?;
+    server.publish("w6", STEPS).await?;
+    create_runs(&server, "w6", WARM_UP_RUNS, plan.connections).await?;
+    wait_until_idle(&server).await?;
+    Ok(server)
+}
+
+struct Probe {
+    steps_per_s: f64,
+    cpu_s_per_1k_steps: f64,
+}
+
+/// What some more runs take.
+async fn probe(server: &Server, plan: &Plan) -> Result<Probe> {
+    let cpu = server.cpu_seconds()?;
     create_runs(server, "w6", PROBE_RUNS, plan.connections).await?;
     wait_until_idle(server).await?;
+    let cpu = server.cpu_seconds()? - cpu;
     let spans = newest_runs(server, PROBE_RUNS).await?;
-    Ok((PROBE_RUNS * STEPS) as f64 / seconds_between(&spans))
+    let steps = (PROBE_RUNS * STEPS) as f64;
+    Ok(Probe { steps_per_s: steps / seconds_between(&spans), cpu_s_per_1k_steps: cpu / steps * 1_000.0 })
 }
 
 /// The median time of the last hundred steps against that of a hundred early ones, and the times of all steps.
