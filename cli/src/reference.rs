@@ -12,7 +12,8 @@ const GUIDE: &str = "\
      UPDATE_DOCS=1 cargo test -p windlass -->
 
 One binary does everything. `windlass run FILE` runs a definition to its end, in its own process, and needs
-nothing else. `windlass dev` starts a server; the other commands talk to it.
+nothing else. `windlass dev` starts a server; the other commands talk to it. `windlass api` and `windlass worker` are the
+same server in several processes: see [operating.md](operating.md).
 
 ```sh
 windlass run examples/serial-approval.yaml          # asks you at the approval
