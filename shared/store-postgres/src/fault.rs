@@ -2,6 +2,11 @@
 
 use windlass_store::{StoreError, WriteError};
 
+/// The answer was lost: it happened as a whole, or not at all, and nobody knows which.
+#[derive(Debug, thiserror::Error)]
+#[error("whether it happened is not known: {0}")]
+pub(crate) struct InDoubt(pub(crate) String);
+
 /// Why something was not done.
 #[derive(Debug)]
 pub(crate) enum Fault {

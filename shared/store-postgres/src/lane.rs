@@ -16,7 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::{mpsc, oneshot};
 use windlass_store::{StoreError, WriteError};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, InDoubt};
 use crate::line::{self, ANSWER_MAX, Line, Purpose, chance};
 
 /// Jobs in one group. More gains some throughput, and all of them wait for the slowest.
@@ -183,18 +183,16 @@ fn split<K: Kind>(jobs: Vec<Job<K>>) -> (Vec<K::Item>, Vec<Reply<K>>) {
 }
 
 fn tell_fault<T>(replies: Vec<oneshot::Sender<Result<T, WriteError>>>, fault: Fault) {
-    let mut replies = replies.into_iter();
-    let error = fault.into_write();
-    let (problem, is_refused) = (
-        error.to_string(),
-        matches!(error, WriteError::Store(StoreError::Refused(_) | StoreError::Damaged(_))),
-    );
-    if let Some(first) = replies.next() {
-        let _ = first.send(Err(error));
-    }
+    let is_in_doubt = fault.is_end_of_connection();
+    let error = fault.into_store();
+    let problem = error.to_string();
     for reply in replies {
-        let source = problem.clone().into();
-        let error = if is_refused { StoreError::Refused(source) } else { StoreError::Unavailable(source) };
+        let error = match &error {
+            _ if is_in_doubt => StoreError::Unavailable(InDoubt(problem.clone()).into()),
+            StoreError::Unavailable(_) => StoreError::Unavailable(problem.clone().into()),
+            StoreError::Damaged(problem) => StoreError::Damaged(problem.clone()),
+            StoreError::Refused(_) => StoreError::Refused(problem.clone().into()),
+        };
         let _ = reply.send(Err(error.into()));
     }
 }

@@ -1,6 +1,6 @@
 //! Runs: created, written, claimed, read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::Row;
@@ -16,10 +16,17 @@ use windlass_store::{
 
 use crate::claim_run::{self, Claim};
 use crate::create_run::Create;
-use crate::fault::Fault;
+use crate::fault::{Fault, InDoubt};
 use crate::types::{At, duration, int4, span};
 use crate::write_run::Append;
 use crate::{PostgresStore, list_runs, query, rows};
+
+/// Between two looks at a claim whose answer was lost.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+/// So many looks must agree that it was not granted.
+const SETTLE_LOOKS: u32 = 3;
+/// A server that is away for longer has let every session end, and with it the claim.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 #[async_trait]
 impl Runs for PostgresStore {
@@ -38,7 +45,12 @@ impl Runs for PostgresStore {
         stale_after: Duration,
     ) -> Result<Option<RunRecord>, StoreError> {
         let claimed = self.claims.run(Claim { run_id, session, stale_after }).await;
-        claimed.map_err(|error| Fault::Write(error).into_store())
+        match claimed.map_err(|error| Fault::Write(error).into_store()) {
+            Err(StoreError::Unavailable(problem)) if problem.is::<InDoubt>() => {
+                self.settle_claim(run_id, session).await
+            }
+            claimed => claimed,
+        }
     }
 
     async fn touch_run(&self, run_id: RunId, fence: Fence) -> Result<bool, StoreError> {
@@ -157,6 +169,37 @@ impl Runs for PostgresStore {
 
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
         self.searches.ask(|db| Box::pin(count(db))).await
+    }
+}
+
+impl PostgresStore {
+    /// Finds out what became of a claim whose answer was lost. If it was granted and nobody knew, the run would
+    /// stand still for as long as its session lives.
+    async fn settle_claim(&self, run_id: RunId, session: SessionId) -> Result<Option<RunRecord>, StoreError> {
+        let began = Instant::now();
+        let mut looks = 0;
+        loop {
+            tokio::time::sleep(SETTLE_PAUSE).await;
+            let found = self.lookups.ask(move |db| Box::pin(held_untouched(db, run_id, session))).await;
+            match found {
+                // The server may still be busy with what it was sent.
+                Ok(None) if looks < SETTLE_LOOKS => looks += 1,
+                Err(StoreError::Unavailable(_)) if began.elapsed() < SETTLE_MAX => {}
+                found => return found,
+            }
+        }
+    }
+}
+
+async fn held_untouched(
+    db: &mut PgConnection,
+    run_id: RunId,
+    session: SessionId,
+) -> Result<Option<RunRecord>, Fault> {
+    let query = sqlx::query(query!("claim_run.settle")).bind(run_id.0).bind(session.0);
+    match query.bind(int4(SNAPSHOT_FORMAT)).fetch_optional(&mut *db).await? {
+        Some(row) => claim_run::record(db, &row, None).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -6,7 +6,7 @@ use servers::Postgres;
 use windlass_store::{Runs, Sessions, StoreError, WriteError};
 use windlass_store_postgres::PostgresStore;
 
-use crate::hands::{Hand, TENANT, definition, fresh_session};
+use crate::hands::{Hand, TENANT, TTL, definition, fresh_id, fresh_session, new_run};
 use crate::subject::Schema;
 
 /// No caller waits longer, whatever happens to the server.
@@ -93,14 +93,9 @@ async fn a_frozen_server_is_away_and_comes_back() {
     server.freeze();
     let began = Instant::now();
     let write = hand.clone().tick();
-    let (written, claimed, read, told) = tokio::join!(
-        store.write_run(write),
-        store.claim_run(hand.id, fresh_session(), Duration::from_secs(60)),
-        store.get_run(TENANT, hand.id),
-        store.now(),
-    );
+    let (written, read, told) =
+        tokio::join!(store.write_run(write), store.get_run(TENANT, hand.id), store.now());
     assert!(is_away(&written.unwrap_err()));
-    assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
     assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
     assert!(began.elapsed() < ANSWER_MAX, "{:?}", began.elapsed());
@@ -134,4 +129,35 @@ async fn connections_that_were_cut_while_idle_are_found_out_in_time() {
         assert!(store.claim_run(hand.id, fresh_session(), Duration::from_secs(600)).await.unwrap().is_none());
         store.now().await.unwrap();
     }
+}
+
+/// Were a claim granted and its answer lost, a run would stand still for as long as its session lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_whose_answer_is_lost_is_granted_all_the_same() {
+    let server = Postgres::start();
+    let schema = Schema::on(&server.url()).await;
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    let version = definition(&*store).await;
+    // Opens the connection for claims, which is then a trusted one.
+    Hand::fresh(&*store, version, fresh_session()).await;
+    let (run, session) = (new_run(fresh_id(), version), fresh_session());
+    let id = run.id;
+    store.create_run(run).await.unwrap();
+    store.renew_session(session, TTL).await.unwrap();
+
+    server.freeze();
+    let claiming = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim_run(id, session, TTL).await }
+    });
+    // Longer than an answer is waited for.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(!claiming.is_finished());
+    server.thaw();
+    let record = claiming.await.unwrap().unwrap().expect("nobody else wants it");
+    assert_eq!((record.row.lease_owner, record.events.len()), (Some(session), 2));
+    let mut hand = Hand::of(&record.row);
+    write_on(&store, &mut hand, 3).await;
+    // And one that was not granted is not granted afterwards.
+    assert!(store.claim_run(id, session, TTL).await.unwrap().is_none());
 }
