@@ -235,10 +235,13 @@ create table outbox (
 
 create index outbox_due on outbox (due_at, id) where dead_at is null;
 
+-- A process holds the advisory lock `liveness` for as long as it lives, and its connection stands.
 create table worker_sessions (
     id         uuid        primary key,
     started_at timestamptz not null,
-    expires_at timestamptz not null
+    renewed_at timestamptz not null,
+    expires_at timestamptz not null,
+    liveness   bigint
 );
 
 create table blobs (

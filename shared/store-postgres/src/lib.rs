@@ -14,6 +14,7 @@ mod integrity;
 mod lane;
 mod line;
 mod list_runs;
+mod liveness;
 mod migrate;
 mod open;
 mod outbox;
@@ -33,6 +34,7 @@ use claim_run::Claims;
 use create_run::Creates;
 use lane::Lane;
 use line::Purpose;
+use liveness::Liveness;
 pub use open::{OpenError, PostgresOptions};
 use pool::Pool;
 use write_run::Writes;
@@ -51,6 +53,7 @@ pub struct PostgresStore {
     writes: Lane<Writes>,
     creates: Lane<Creates>,
     claims: Lane<Claims>,
+    liveness: Liveness,
 }
 
 impl PostgresStore {
@@ -82,6 +85,7 @@ impl PostgresStore {
             writes: Lane::start(&server, Purpose::Ticks, WRITE_LINES),
             creates: Lane::start(&server, Purpose::Ticks, CREATE_LINES),
             claims: Lane::start(&server, Purpose::Claims, CLAIM_LINES),
+            liveness: Liveness::start(&server),
         }))
     }
 }

@@ -17,10 +17,12 @@ const MONTHS_AHEAD: i32 = 2;
 #[async_trait]
 impl Sessions for PostgresStore {
     async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
+        let liveness = self.liveness.key_of(session);
         self.lookups
             .ask(move |db| {
                 Box::pin(async move {
-                    let query = sqlx::query(query!("renew_session")).bind(session.0).bind(span(ttl));
+                    let query =
+                        sqlx::query(query!("renew_session")).bind(session.0).bind(span(ttl)).bind(liveness);
                     Ok(query.fetch_one(db).await?.try_get::<At, _>(0)?.into())
                 })
             })
@@ -28,6 +30,7 @@ impl Sessions for PostgresStore {
     }
 
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError> {
+        self.liveness.forget(session);
         self.lookups
             .ask(move |db| {
                 Box::pin(async move {

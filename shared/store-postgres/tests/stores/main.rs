@@ -4,6 +4,7 @@ mod conformance;
 mod groups;
 mod hands;
 mod harm;
+mod liveness;
 mod migrations;
 mod partitions;
 mod plans;
