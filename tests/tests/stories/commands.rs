@@ -27,7 +27,7 @@ steps:
 async fn a_paused_run_lets_its_step_end_and_starts_nothing_new(mode: Mode) {
     let house = House::open(mode).await;
     let sink = Sink::open().await;
-    sink.is_slow("/first", std::time::Duration::from_millis(600));
+    sink.is_slow("/first", std::time::Duration::from_millis(1_500));
     let run = house.run(CALLS, json!({"sink": sink.url()})).await;
     sink.wait_for("/first", 1).await;
 

@@ -79,7 +79,7 @@ async fn a_lost_step_that_is_safe_is_repeated_with_its_key(mode: Mode) {
 async fn a_script_is_safe_to_repeat_only_when_its_author_says_so(mode: Mode) {
     let mut house = House::open(mode).await;
     let recorder = Recorder::open();
-    let slow = recorder.keys().replace("echo", "sleep 1; echo");
+    let slow = recorder.keys().replace("echo", "sleep 3; echo");
     let yaml = |safe: bool| {
         format!(
             "{{ version: 1, name: script, type: steps, steps: [ {{ id: deed, retry_safe: {safe}, {slow} }} ] }}"
@@ -95,7 +95,7 @@ async fn a_script_is_safe_to_repeat_only_when_its_author_says_so(mode: Mode) {
 
     house.wait_for(&safe_run, "completed").await;
     house.wait_for_pause(&unsafe_run, "engine_interrupted").await;
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
     assert_eq!(recorder.count(&safe_run, "deed"), 1, "the first try died with its engine");
     assert_eq!(recorder.count(&unsafe_run, "deed"), 0, "a script outlived its engine");
     house.resume(&unsafe_run).await.ok();

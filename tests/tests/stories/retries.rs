@@ -165,7 +165,7 @@ async fn a_retry_that_is_due_later_survives_a_kill(mode: Mode) {
     let mut house = House::open(mode).await;
     let sink = Sink::open().await;
     sink.fails("/call", 1, 500);
-    let yaml = flaky("{ max_attempts: 2, backoff: { type: fixed, initial: 1500ms } }");
+    let yaml = flaky("{ max_attempts: 2, backoff: { type: fixed, initial: 3s } }");
     let id = house.run(&yaml, json!({"sink": sink.url()})).await;
     house.wait_for(&id, "waiting").await;
 
@@ -175,7 +175,7 @@ async fn a_retry_that_is_due_later_survives_a_kill(mode: Mode) {
 
     house.wait_for(&id, "completed").await;
     let log = house.events(&id).await;
-    assert_pauses(&log, &[1500]);
+    assert_pauses(&log, &[3_000]);
     assert_eq!(log.count("step.lost"), 0);
     house.close_with(&[&sink]).await;
 }

@@ -163,7 +163,7 @@ async fn start_with_deadline(house: &House, span: SignedDuration) -> String {
 
 async fn a_deadline_ends_a_run_even_when_it_is_paused(mode: Mode) {
     let house = House::open(mode).await;
-    let run = start_with_deadline(&house, SignedDuration::from_millis(1500)).await;
+    let run = start_with_deadline(&house, SignedDuration::from_secs(3)).await;
     house.wait_for_gate(&run, "ok").await;
     house.pause(&run).await.ok();
     let run = house.wait_for(&run, "failed").await;
@@ -173,10 +173,10 @@ async fn a_deadline_ends_a_run_even_when_it_is_paused(mode: Mode) {
 
 async fn a_deadline_passes_while_nobody_is_there(mode: Mode) {
     let mut house = House::open(mode).await;
-    let run = start_with_deadline(&house, SignedDuration::from_millis(1500)).await;
+    let run = start_with_deadline(&house, SignedDuration::from_secs(3)).await;
     house.wait_for_gate(&run, "ok").await;
     house.kill().await;
-    tokio::time::sleep(std::time::Duration::from_millis(1700)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(3_200)).await;
     house.rise().await;
     house.wait_for(&run, "failed").await;
     house.close().await;

@@ -48,11 +48,11 @@ async fn a_wait_until_a_moment_that_has_passed_ends_at_once(mode: Mode) {
 
 async fn a_wait_that_ends_while_nobody_is_there_ends_late_and_once(mode: Mode) {
     let mut house = House::open(mode).await;
-    let run = house.run(&wait("for: 1s"), json!({})).await;
+    let run = house.run(&wait("for: 3s"), json!({})).await;
     house.wait_for(&run, "waiting").await;
 
     house.kill().await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
     house.rise().await;
 
     house.wait_for(&run, "completed").await;
@@ -77,11 +77,11 @@ async fn a_hundred_waits_that_end_together_all_end_once(mode: Mode) {
 
 async fn a_paused_run_sleeps_on_until_it_is_resumed(mode: Mode) {
     let house = House::open(mode).await;
-    let run = house.run(&wait("for: 500ms"), json!({})).await;
+    let run = house.run(&wait("for: 3s"), json!({})).await;
     house.wait_for(&run, "waiting").await;
     house.pause(&run).await.ok();
 
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
     assert_eq!(house.get_run(&run).await["status"], "paused");
     assert_eq!(house.events(&run).await.count("timer.fired"), 0);
 
