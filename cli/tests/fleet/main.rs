@@ -85,22 +85,10 @@ async fn runs_are_moved_promptly_and_taken_over_from_a_worker_that_was_killed() 
 
     let run = town.create(&api, slow("2")).await;
     until_started(&town, &api, &run).await;
-    let session = town.events(&api, &run).await[1]["event"]["session"].as_str().unwrap().to_owned();
-    let holder = workers.iter().position(|worker| worker.said().contains(&session)).expect("one of ours");
+    let holder = holder_of(&town, &api, &run, &workers).await;
     workers.remove(holder).kill();
     town.until(&api, &run, "completed").await;
-    let kinds: Vec<String> = town
-        .events(&api, &run)
-        .await
-        .iter()
-        .map(|it| it["event"]["type"].as_str().unwrap().to_owned())
-        .collect();
-    let count = |kind| kinds.iter().filter(|it| **it == kind).count();
-    assert_eq!(
-        (count("run.engine_taken"), count("step.lost"), count("step.succeeded")),
-        (2, 1, 1),
-        "{kinds:?}"
-    );
+    assert_eq!(taken_lost_done(&town, &api, &run).await, [2, 1, 1]);
 
     // Asked to end, the other lets its step finish.
     let run = town.create(&api, slow("1")).await;
@@ -109,6 +97,31 @@ async fn runs_are_moved_promptly_and_taken_over_from_a_worker_that_was_killed() 
     let kinds = town.events(&api, &run).await;
     assert!(kinds.iter().any(|it| it["event"]["type"] == "step.succeeded"), "{kinds:?}");
     assert_eq!(api.stop().await, Some(0));
+    let (code, said) = town.ask(&["doctor"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn a_worker_that_was_frozen_past_its_lease_writes_nothing_and_takes_new_work() {
+    let town = Town::build();
+    assert_eq!(town.ask(&["migrate"]).0, Some(0));
+    let api = town.start("api", "api").await;
+    let mut workers = vec![town.start("worker", "one").await, town.start("worker", "two").await];
+    let run = town.create(&api, slow("1")).await;
+    until_started(&town, &api, &run).await;
+    let frozen = workers.remove(holder_of(&town, &api, &run, &workers).await);
+    frozen.freeze();
+    // Its step ends while it is frozen, and again at the other worker.
+    town.until(&api, &run, "completed").await;
+    let before = town.events(&api, &run).await;
+    frozen.thaw();
+    workers.remove(0).kill();
+    let later = town.create(&api, noop()).await;
+    town.until(&api, &later, "completed").await;
+    town.until_ready(&frozen, true).await;
+    assert_eq!(town.events(&api, &run).await, before);
+    assert_eq!(taken_lost_done(&town, &api, &run).await, [2, 1, 1]);
+    assert_eq!((api.stop().await, frozen.stop().await), (Some(0), Some(0)));
     let (code, said) = town.ask(&["doctor"]);
     assert_eq!(code, Some(0), "{said}");
 }
@@ -150,6 +163,19 @@ async fn everything_goes_on_without_redis_and_comes_back_after_postgresql() {
     assert_eq!(run["status"], "completed");
     assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
     assert_eq!((api.stop().await, worker.stop().await), (Some(0), Some(0)));
+}
+
+/// Which of these workers took the run first.
+async fn holder_of(town: &Town, api: &House, run: &str, workers: &[House]) -> usize {
+    let session = town.events(api, run).await[1]["event"]["session"].as_str().unwrap().to_owned();
+    workers.iter().position(|worker| worker.said().contains(&session)).expect("one of ours")
+}
+
+/// How often the run was taken, lost a step, and got one done.
+async fn taken_lost_done(town: &Town, api: &House, run: &str) -> [usize; 3] {
+    let events = town.events(api, run).await;
+    ["run.engine_taken", "step.lost", "step.succeeded"]
+        .map(|kind| events.iter().filter(|it| it["event"]["type"] == kind).count())
 }
 
 async fn until_started(town: &Town, api: &House, run: &str) {

@@ -158,10 +158,23 @@ impl House {
         self.child.wait().unwrap();
     }
 
+    /// Stops its clock, as a paused machine would.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     /// Asks it to end, and gives its exit code.
     pub async fn stop(mut self) -> Option<i32> {
-        let signal = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &signal]).status().unwrap().success());
+        self.signal("TERM");
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
