@@ -9,7 +9,8 @@ use sqlx::{ConnectOptions, Connection, Row};
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresOptions {
     /// Connections that look up single rows and runs. Each connection of a process is opened when it is first needed;
-    /// besides these two kinds there are up to five, for groups of writes, creates and claims.
+    /// besides these two kinds there are up to five: for groups of writes (two), creates and claims, and one to show
+    /// that the process lives.
     pub lookups_max: u32,
     /// Connections for lists, the sweep and housekeeping.
     pub searches_max: u32,

@@ -6,14 +6,15 @@ use tokio::task::JoinSet;
 use windlass_model::event::{EngineTaken, StepSucceeded};
 use windlass_model::payload::Blob;
 use windlass_model::{Digest, EventSeq};
+use windlass_store::conformance::MovableClock;
 use windlass_store::{
     Guard, IdempotencyKey, Outbox, OutboxMessage, Remember, Reply, RunWrite, Runs, Sessions, StoreError,
     WriteError,
 };
 use windlass_store_postgres::PostgresStore;
 
-use crate::hands::{Hand, TENANT, definition, event, fresh_session};
-use crate::subject::Schema;
+use crate::hands::{Hand, TENANT, TTL, definition, event, fresh_id, fresh_session, new_run};
+use crate::subject::{DatabaseClock, Schema};
 
 fn remember(key: &str) -> Remember {
     Remember {
@@ -171,4 +172,37 @@ async fn a_stuck_writer_does_not_stop_other_claims() {
     assert!(of_other.unwrap().is_some());
     writer.rollback().await.unwrap();
     assert!(claim(stuck.id).await.unwrap().is_some());
+}
+
+/// Of a newer Windlass, or damaged: this one must not sit on it, and others must have theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_cannot_be_read_is_put_off() {
+    let schema = Schema::fresh().await;
+    let clock = DatabaseClock::in_schema(&schema).await;
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    let version = definition(&*store).await;
+    let session = fresh_session();
+    store.renew_session(session, TTL).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let run = new_run(fresh_id(), version);
+        runs.push(run.id);
+        store.create_run(run).await.unwrap();
+    }
+    let strange = runs[1];
+    let sql = format!(
+        "insert into workflow_run_events (run_id, at, seq, code, data) values ('{strange}', now(), 2, 9999, '{{}}');
+         update workflow_runs set next_seq = 3 where id = '{strange}'"
+    );
+    schema.run(sql).await.unwrap();
+
+    let claim = |id| store.claim_run(id, session, TTL);
+    let (first, second, third) = tokio::join!(claim(runs[0]), claim(strange), claim(runs[2]));
+    assert!(first.unwrap().is_some() && third.unwrap().is_some());
+    assert!(matches!(second, Err(StoreError::Damaged(_))), "{second:?}");
+    let row = store.get_run(TENANT, strange).await.unwrap().unwrap();
+    assert_eq!((row.lease_owner, row.wake_at.is_some()), (None, true));
+    assert!(claim(strange).await.unwrap().is_none());
+    clock.advance(Duration::from_secs(31));
+    assert!(claim(strange).await.is_err());
 }
