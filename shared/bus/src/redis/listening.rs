@@ -107,17 +107,19 @@ impl Audience {
     }
 
     fn pass_on(&self, channel: Channel, payload: &[u8]) {
-        let seats = self.seats();
         match channel {
             Channel::Run(run_id) => {
-                if let Some(topic) = seats.watchers.get(&run_id) {
-                    for news in message::read_news(payload) {
-                        // Nobody listening any more is no error.
-                        let _ = topic.sender.send(news);
-                    }
+                let Some(watchers) = self.seats().watchers.get(&run_id).map(|topic| topic.sender.clone())
+                else {
+                    return;
+                };
+                for news in message::read_news(payload) {
+                    // Nobody listening any more is no error.
+                    let _ = watchers.send(news);
                 }
             }
             Channel::Session(session) => {
+                let seats = self.seats();
                 if let (Some(pokes), Some(run_id)) =
                     (seats.engines.get(&session), message::read_run_id(payload))
                 {

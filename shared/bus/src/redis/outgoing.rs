@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use windlass_model::{Event, Priority, RunId, SessionId};
@@ -45,11 +45,14 @@ pub(super) async fn send_all(shared: Arc<Shared>, mut posts: mpsc::Receiver<Post
         set_connected(&shared, true);
         while posts.recv_many(&mut batch, BATCH_MAX).await > 0 {
             match out.send(Batch::of(batch.drain(..))).await {
-                Ok(()) => patience.rewarded(),
-                Err((rings, error)) => {
+                Ok(refused) => {
+                    patience.rewarded();
+                    keep(&shared, refused);
+                }
+                Err((unheard, error)) => {
                     tracing::warn!(%error, "Redis is away; everything goes on, slower");
                     set_connected(&shared, false);
-                    rings.into_iter().for_each(|(run_id, priority)| shared.keep(run_id, priority));
+                    keep(&shared, unheard);
                     break;
                 }
             }
@@ -68,16 +71,22 @@ fn set_connected(shared: &Shared, connected: bool) {
     metrics::gauge!("windlass_redis_connected").set(f64::from(u8::from(connected)));
 }
 
+fn keep(shared: &Shared, rings: Vec<Ring>) {
+    rings.into_iter().for_each(|(run_id, priority)| shared.keep(run_id, priority));
+}
+
 struct Outgoing {
     connection: MultiplexedConnection,
     /// Runs that somebody heard of when we last published.
     watched: HashSet<RunId>,
 }
 
+type Ring = (RunId, Priority);
+
 /// Posts, sorted by what Redis is told.
 #[derive(Default)]
 struct Batch {
-    rings: Vec<(RunId, Priority)>,
+    rings: Vec<Ring>,
     pokes: Vec<(SessionId, RunId)>,
     /// In the order in which runs were first mentioned.
     news: Vec<(RunId, Vec<Told>)>,
@@ -129,88 +138,135 @@ impl Told {
 }
 
 impl Outgoing {
-    /// Sends a batch. When that fails, what it rang for comes back: it may or may not have been heard.
-    async fn send(&mut self, batch: Batch) -> Result<(), (Vec<(RunId, Priority)>, redis::RedisError)> {
+    /// Sends a batch, and gives back the rings that Redis would not take.
+    ///
+    /// # Errors
+    /// When there is no answer; then all rings come back: they may or may not have been heard.
+    async fn send(&mut self, batch: Batch) -> Result<Vec<Ring>, (Vec<Ring>, RedisError)> {
         let Batch { rings, pokes, news } = batch;
         if self.watched.len() > WATCHED_MAX {
             self.watched.clear();
         }
-        let sent = self.send_parts(&rings, &pokes, news).await;
-        sent.map_err(|error| (rings, error))
+        match self.send_parts(&rings, &pokes, news).await {
+            Ok(refused) => Ok(rings.into_iter().filter(|(_, priority)| refused.contains(priority)).collect()),
+            Err(error) => Err((rings, error)),
+        }
     }
 
+    /// Says which of the lists took no rings.
     async fn send_parts(
         &mut self,
-        rings: &[(RunId, Priority)],
+        rings: &[Ring],
         pokes: &[(SessionId, RunId)],
         news: Vec<(RunId, Vec<Told>)>,
-    ) -> RedisResult<()> {
+    ) -> RedisResult<Vec<Priority>> {
         let (known, unknown): (Vec<_>, Vec<_>) =
             news.into_iter().partition(|(run_id, _)| self.watched.contains(run_id));
-        let mut first = redis::pipe();
-        ring(&mut first, rings);
-        for (session, run_id) in pokes {
-            let name = Channel::Session(*session).name();
-            first.cmd("PUBLISH").arg(name).arg(run_id.0.as_bytes()).ignore();
-        }
-        if !unknown.is_empty() {
-            first.cmd("PUBSUB").arg("NUMSUB");
-            for (run_id, _) in &unknown {
-                first.arg(Channel::Run(*run_id).name());
-            }
-        }
-        let asked = !unknown.is_empty();
-        let told = publish(&mut first, &known);
-        let mut answers: Vec<redis::Value> = first.query_async(&mut self.connection).await?;
-        let heard = answers.split_off(usize::from(asked));
-        self.note_who_heard(&told, &heard);
-        let Some(counts) = answers.pop() else { return Ok(()) };
-        let watched = watched_among(counts)?;
+        let mut letter = Letter::default();
+        letter.ring(rings);
+        letter.poke(pokes);
+        letter.ask_who_watches(&unknown);
+        letter.tell(&known);
+        let answers = self.post(letter).await?;
+        let watched = match answers.watched {
+            Some(counts) => watched_among(counts)?,
+            // It would not say: then everybody is told.
+            None => unknown.iter().map(|(run_id, _)| *run_id).collect(),
+        };
         let news: Vec<_> = unknown.into_iter().filter(|(run_id, _)| watched.contains(run_id)).collect();
-        if news.is_empty() {
-            return Ok(());
+        if !news.is_empty() {
+            self.watched.extend(watched);
+            let mut letter = Letter::default();
+            letter.tell(&news);
+            self.post(letter).await?;
         }
-        self.watched.extend(watched);
-        let mut second = redis::pipe();
-        let told = publish(&mut second, &news);
-        let heard: Vec<redis::Value> = second.query_async(&mut self.connection).await?;
-        self.note_who_heard(&told, &heard);
-        Ok(())
+        Ok(answers.refused)
     }
 
-    /// A run that nobody heard of any more is asked about again the next time.
-    fn note_who_heard(&mut self, told: &[RunId], heard: &[redis::Value]) {
-        for (run_id, count) in told.iter().zip(heard) {
-            if matches!(count, redis::Value::Int(0)) {
-                self.watched.remove(run_id);
+    async fn post(&mut self, letter: Letter) -> RedisResult<Answers> {
+        let Letter { mut pipeline, parts } = letter;
+        let mut answers = Answers::default();
+        if parts.is_empty() {
+            return Ok(answers);
+        }
+        // One list that is no list, or a Redis that is full, must not keep the rest from being heard.
+        pipeline.ignore_errors();
+        let answered: Vec<RedisResult<redis::Value>> = pipeline.query_async(&mut self.connection).await?;
+        for (part, answer) in parts.into_iter().zip(answered) {
+            if let Err(error) = &answer {
+                tracing::debug!(%error, "Redis refused");
+            }
+            match (part, answer) {
+                (Part::Ring(priority), Err(_)) => answers.refused.push(priority),
+                (Part::WhoWatches, counts) => answers.watched = counts.ok(),
+                // Nobody heard: the next time it is asked about again.
+                (Part::News(run_id), Ok(redis::Value::Int(0))) => drop(self.watched.remove(&run_id)),
+                _ => {}
             }
         }
+        Ok(answers)
     }
 }
 
-fn ring(pipeline: &mut redis::Pipeline, rings: &[(RunId, Priority)]) {
-    for priority in Priority::ALL {
-        let mut ids = rings.iter().filter(|(_, it)| it == priority).map(|(run_id, _)| run_id).peekable();
-        if ids.peek().is_some() {
-            pipeline.cmd("RPUSH").arg(message::queue(*priority));
-            for run_id in ids {
-                pipeline.arg(run_id.0.as_bytes());
-            }
-            pipeline.ignore();
-        }
-    }
+/// Commands, and what each of them is for.
+#[derive(Default)]
+struct Letter {
+    pipeline: redis::Pipeline,
+    parts: Vec<Part>,
 }
 
-/// Says to which run each message belongs; its answer is how many heard it.
-fn publish(pipeline: &mut redis::Pipeline, news: &[(RunId, Vec<Told>)]) -> Vec<RunId> {
-    let mut told = Vec::new();
-    for (run_id, all) in news {
-        for it in all {
-            pipeline.cmd("PUBLISH").arg(Channel::Run(*run_id).name()).arg(it.write());
-            told.push(*run_id);
+enum Part {
+    Ring(Priority),
+    Poke,
+    WhoWatches,
+    News(RunId),
+}
+
+#[derive(Default)]
+struct Answers {
+    refused: Vec<Priority>,
+    watched: Option<redis::Value>,
+}
+
+impl Letter {
+    fn ring(&mut self, rings: &[Ring]) {
+        for priority in Priority::ALL {
+            let mut ids = rings.iter().filter(|(_, it)| it == priority).map(|(run_id, _)| run_id).peekable();
+            if ids.peek().is_some() {
+                self.pipeline.cmd("RPUSH").arg(message::queue(*priority));
+                for run_id in ids {
+                    self.pipeline.arg(run_id.0.as_bytes());
+                }
+                self.parts.push(Part::Ring(*priority));
+            }
         }
     }
-    told
+
+    fn poke(&mut self, pokes: &[(SessionId, RunId)]) {
+        for (session, run_id) in pokes {
+            self.pipeline.cmd("PUBLISH").arg(Channel::Session(*session).name()).arg(run_id.0.as_bytes());
+            self.parts.push(Part::Poke);
+        }
+    }
+
+    fn ask_who_watches(&mut self, news: &[(RunId, Vec<Told>)]) {
+        if !news.is_empty() {
+            self.pipeline.cmd("PUBSUB").arg("NUMSUB");
+            for (run_id, _) in news {
+                self.pipeline.arg(Channel::Run(*run_id).name());
+            }
+            self.parts.push(Part::WhoWatches);
+        }
+    }
+
+    fn tell(&mut self, news: &[(RunId, Vec<Told>)]) {
+        for (run_id, all) in news {
+            for told in all {
+                self.pipeline.cmd("PUBLISH").arg(Channel::Run(*run_id).name()).arg(told.write());
+                self.parts.push(Part::News(*run_id));
+            }
+        }
+    }
 }
 
 /// Reads the answer of `PUBSUB NUMSUB`: channel, count, channel, count, …
