@@ -167,14 +167,15 @@ async fn a_cancel_survives_a_kill(mode: Mode) {
 const RACES: u64 = 200;
 /// Races that run side by side.
 const LANES: usize = 8;
-/// About as long as the run takes, so that either may win.
+/// Twice as long as the run takes, so that either may win.
 const HEAD_START_MAX: Duration = Duration::from_millis(40);
 
 async fn of_cancel_and_completion_exactly_one_wins_two_hundred_times(mode: Mode) {
     let house = House::open(mode).await;
     let mut chance = Chance::from_environment();
-    let yaml =
-        "{ version: 1, name: race, type: steps, steps: [ { id: a, type: noop }, { id: b, type: noop } ] }";
+    // The wait lets a run take about as long on a fast machine as on a slow one.
+    let yaml = "{ version: 1, name: race, type: steps, steps: [ { id: a, type: noop }, \
+                { id: nap, type: wait, for: 20ms }, { id: b, type: noop } ] }";
     house.push(yaml).await;
     let starts: Vec<Duration> = (0..RACES).map(|_| chance.between(Duration::ZERO, HEAD_START_MAX)).collect();
 
