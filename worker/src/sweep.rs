@@ -19,7 +19,7 @@ const SWEEP_PAGE: usize = 500;
 const HASTE: u32 = 10;
 /// While rings keep coming, the runs that a sweep would find are most likely those that were rung for. So many
 /// turns are left out then; a ring that was lost is made up for all the same.
-const TURNS_LEFT_OUT_MAX: u32 = 4;
+const TURNS_LEFT_OUT_MAX: u32 = 1;
 /// How often leftovers are removed, and how old they must be.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
 const LEFTOVERS_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -74,12 +74,12 @@ impl Sweep {
             }
             left_out = 0;
             match self.sweep(engine).await {
-                Ok(due) => {
+                Ok((due, is_full)) => {
                     beats.sweep.beat();
                     if progress.is_made(&due, engine.taken_count(), self.room.free_places()) {
                         beats.progress.beat();
                     }
-                    if due.len() == SWEEP_PAGE && self.room.is_idle() {
+                    if is_full && self.room.is_idle() {
                         pause = self.every / HASTE;
                     }
                 }
@@ -94,18 +94,20 @@ impl Sweep {
         }
     }
 
-    /// Rings for what is due, as far as there is room for it here: others sweep for themselves.
-    async fn sweep(&self, engine: &Engine) -> Result<Vec<DueRun>, StoreError> {
+    /// Rings for what is due, as far as there is room for it here: others sweep for themselves. The second value says
+    /// that there may be more.
+    async fn sweep(&self, engine: &Engine) -> Result<(Vec<DueRun>, bool), StoreError> {
         let limit = SWEEP_PAGE.min(self.room.free_places());
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         // Twice the interval: what is due before the next sweep is woken by a near timer in time.
         let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
         for run in &due {
             engine.wake(run.run_id, run.priority, run.after);
         }
-        Ok(due)
+        let is_full = due.len() == limit && due.iter().all(|run| run.after.is_zero());
+        Ok((due, is_full))
     }
 }
 

@@ -72,6 +72,10 @@ impl Bus for InProcessBus {
         self.rings.push(run_id, priority);
     }
 
+    fn ring_here(&self, run_id: RunId, priority: Priority) {
+        self.rings.push(run_id, priority);
+    }
+
     fn poke(&self, _session: SessionId, run_id: RunId) {
         if let Some(pokes) = &*self.pokes.lock().expect("no panic while holding it") {
             // A closed channel means that the engine has stopped, a full one that the heartbeat will find it.

@@ -40,6 +40,9 @@ pub trait Bus: Send + Sync + 'static {
     /// Some engine should look at this run.
     fn ring(&self, run_id: RunId, priority: Priority);
 
+    /// The worker of this process should look at this run, before whatever waits elsewhere.
+    fn ring_here(&self, run_id: RunId, priority: Priority);
+
     /// The engine that holds this run should read what the door wrote.
     fn poke(&self, session: SessionId, run_id: RunId);
 

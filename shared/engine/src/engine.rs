@@ -103,10 +103,11 @@ impl Engine {
         }
     }
 
-    /// Rings for a parked run when its time has come, if that is soon.
+    /// Rings for a parked run when its time has come, if that is soon. Here, and not everywhere: the sweeps of other
+    /// workers find it as well, and what waits for any worker shall not keep it waiting.
     pub fn wake(&self, run_id: RunId, priority: Priority, after: Duration) {
         if after.is_zero() {
-            self.parts.bus.ring(run_id, priority);
+            self.parts.bus.ring_here(run_id, priority);
         } else if after <= self.parts.options.near_timer_horizon {
             self.timers.add(run_id, priority, after);
         }

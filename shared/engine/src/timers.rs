@@ -60,7 +60,7 @@ impl NearTimers {
                 return Some(at);
             }
             due.pop_first();
-            bus.ring(run_id, priority);
+            bus.ring_here(run_id, priority);
         }
         None
     }

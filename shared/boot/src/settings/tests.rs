@@ -101,7 +101,7 @@ fn every_wrong_value_is_reported_at_once_with_its_place() {
     assert_eq!(found.len(), 5, "{found:#?}");
     assert!(found.iter().all(|problem| problem.starts_with("WINDLASS_")), "{found:#?}");
     for (name, value) in [
-        ("WINDLASS_DATABASE_MAX_CONNECTIONS", "5"),
+        ("WINDLASS_DATABASE_MAX_CONNECTIONS", "6"),
         ("WINDLASS_MIGRATE_ON_START", "maybe"),
         ("WINDLASS_HEALTH_LISTEN", "7071"),
         ("WINDLASS_DATABASE_URL", "postgres://"),

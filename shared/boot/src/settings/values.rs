@@ -187,7 +187,7 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
 }
 
 /// Writes, creates and claims have connections of their own, whatever else goes on.
-const CONNECTIONS_MIN: usize = 6;
+const CONNECTIONS_MIN: usize = 7;
 
 pub(super) fn connections(text: &str) -> Result<usize, String> {
     match count(text)? {

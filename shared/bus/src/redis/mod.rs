@@ -2,7 +2,7 @@
 //! worker.
 //!
 //! Redis may be away, lose everything, or answer late, at any moment and for ever. Then a worker hears its own rings
-//! only, which are those of its sweep; watchers are told to read the log; and nobody waits. Each of the three
+//! only, such as those of its sweep; watchers are told to read the log; and nobody waits. Each of the three
 //! connections comes back by itself:
 //!
 //! * [`outgoing`] sends whatever is to be sent, in batches,
@@ -51,7 +51,7 @@ pub struct UrlError;
 /// What the connections know of each other.
 struct Shared {
     client: ::redis::Client,
-    /// Rings that Redis cannot carry, for the worker of this process.
+    /// Rings for the worker of this process alone, and those that Redis cannot carry.
     local: RingQueue,
     has_worker: AtomicBool,
     /// Which of the connections work.
@@ -105,7 +105,7 @@ impl Shared {
         takes && self.sends.load(Ordering::Relaxed)
     }
 
-    /// A ring that Redis does not carry.
+    /// A ring that does not go through Redis.
     fn keep(&self, run_id: RunId, priority: Priority) {
         if self.has_worker.load(Ordering::Relaxed) {
             self.local.push(run_id, priority);
@@ -119,6 +119,10 @@ impl Bus for RedisBus {
         if !self.shared.carries_rings() || self.posts.try_send(Post::Ring(run_id, priority)).is_err() {
             self.shared.keep(run_id, priority);
         }
+    }
+
+    fn ring_here(&self, run_id: RunId, priority: Priority) {
+        self.shared.keep(run_id, priority);
     }
 
     fn poke(&self, session: SessionId, run_id: RunId) {
