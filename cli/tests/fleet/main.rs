@@ -165,6 +165,81 @@ async fn everything_goes_on_without_redis_and_comes_back_after_postgresql() {
     assert_eq!((api.stop().await, worker.stop().await), (Some(0), Some(0)));
 }
 
+/// Runs that a client insists on, whatever happens meanwhile.
+const INSISTED: usize = 150;
+
+#[tokio::test]
+async fn every_run_that_was_asked_for_ends_once_although_every_process_dies_in_turn() {
+    let mut town = Town::build();
+    assert_eq!(town.ask(&["migrate"]).0, Some(0));
+    let mut apis = vec![town.start("api", "api-1").await, town.start("api", "api-2").await];
+    let mut workers = vec![town.start("worker", "one").await, town.start("worker", "two").await];
+    let addresses: Vec<String> = apis.iter().map(|api| api.url().to_owned()).collect();
+    let clients = tokio::spawn(insist(town.client(), addresses.clone()));
+    let pause = || tokio::time::sleep(Duration::from_millis(700));
+
+    pause().await;
+    workers.remove(0).kill();
+    workers.push(town.start("worker", "three").await);
+    pause().await;
+    town.redis.kill();
+    pause().await;
+    town.redis.start_again();
+    apis.remove(0).kill();
+    pause().await;
+    town.postgres.kill();
+    pause().await;
+    town.postgres.start_again();
+    let port = addresses[0].rsplit_once(':').unwrap().1;
+    apis.push(town.start_at(port, "api-3").await);
+    town.redis.flush();
+    workers.remove(0).kill();
+    workers.push(town.start("worker", "four").await);
+
+    let ids = tokio::time::timeout(town::PATIENCE * 2, clients).await.expect("clients get there").unwrap();
+    for id in &ids {
+        town.until(&apis[0], id, "completed").await;
+    }
+    let mut distinct = ids.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), INSISTED, "each key made one run");
+    for house in apis.into_iter().chain(workers) {
+        assert_eq!(house.stop().await, Some(0));
+    }
+    let (code, said) = town.ask(&["doctor"]);
+    assert!(code == Some(0) && said.contains(&format!("{INSISTED} runs")), "{said}");
+}
+
+/// Asks for runs, one after the other, each with a key of its own, until somebody says yes.
+async fn insist(http: reqwest::Client, addresses: Vec<String>) -> Vec<String> {
+    let steps = json!([
+        {"id": "a", "type": "transform", "output": 1},
+        {"id": "b", "type": "noop"},
+        {"id": "c", "type": "transform", "output": "${{ nodes.a.output + 1 }}"},
+    ]);
+    let body = json!({"spec": {"version": 1, "name": "it", "type": "steps", "steps": steps}});
+    let mut ids = Vec::new();
+    for n in 0..INSISTED {
+        for attempt in 0.. {
+            let url = format!("{}/v1/workflow-runs", addresses[(n + attempt) % addresses.len()]);
+            let request = http.post(url).header("Idempotency-Key", format!("run-{n}")).json(&body);
+            match request.send().await {
+                Ok(answer) if answer.status() == 201 => {
+                    let run: Value = answer.json().await.unwrap();
+                    ids.push(run["id"].as_str().unwrap().to_owned());
+                    break;
+                }
+                Ok(answer) => assert_eq!(answer.status(), 503, "{}", answer.text().await.unwrap()),
+                Err(error) => assert!(!error.is_builder(), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ids
+}
+
 /// Which of these workers took the run first.
 async fn holder_of(town: &Town, api: &House, run: &str, workers: &[House]) -> usize {
     let session = town.events(api, run).await[1]["event"]["session"].as_str().unwrap().to_owned();

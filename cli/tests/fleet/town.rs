@@ -55,16 +55,25 @@ impl Town {
         (output.status.code(), text.into_owned())
     }
 
+    pub fn client(&self) -> Client {
+        self.http.clone()
+    }
+
     /// Starts `windlass api` or `windlass worker`.
     pub async fn start(&self, role: &str, name: &str) -> House {
+        self.start_with(&[role], name).await
+    }
+
+    /// Starts an API on a port that another one had.
+    pub async fn start_at(&self, port: &str, name: &str) -> House {
+        self.start_with(&["api", "--listen", &format!("127.0.0.1:{port}")], name).await
+    }
+
+    async fn start_with(&self, words: &[&str], name: &str) -> House {
         let log = self.folder.path().join(format!("{name}.log"));
         let file = File::create(&log).unwrap();
-        let child = self
-            .windlass(&[role])
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .stdin(Stdio::null())
-            .spawn();
+        let child =
+            self.windlass(words).stdout(file.try_clone().unwrap()).stderr(file).stdin(Stdio::null()).spawn();
         let mut house = House { child: child.unwrap(), log, url: String::new() };
         let began = Instant::now();
         while house.url.is_empty() {
