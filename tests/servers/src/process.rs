@@ -105,11 +105,20 @@ pub(crate) fn spawn(command: &mut Command, folder: &Path) -> io::Result<Child> {
 }
 
 pub(crate) fn wait_until_ready(child: &mut Child, is_ready: impl Fn() -> bool) -> Result<(), String> {
+    let mut ended = None;
+    wait_until(|| {
+        ended = child.try_wait().ok().flatten();
+        ended.is_some() || is_ready()
+    })?;
+    match ended {
+        Some(status) => Err(format!("the server ended at once: {status}")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn wait_until(mut is_ready: impl FnMut() -> bool) -> Result<(), String> {
     let began = Instant::now();
     while !is_ready() {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the server ended at once: {status}"));
-        }
         if began.elapsed() > START_MAX {
             return Err(format!("the server is not ready after {START_MAX:?}"));
         }

@@ -43,6 +43,16 @@ impl SharedPostgres {
     }
 }
 
+fn number_in(file: &Path) -> Option<u32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn is_running(folder: &Path) -> bool {
+    let command = number_in(&folder.join("pid")).map(|id| std::fs::read(format!("/proc/{id}/cmdline")));
+    let folder = folder.as_os_str().as_encoded_bytes();
+    command.is_some_and(|it| it.is_ok_and(|it| it.windows(folder.len()).any(|part| part == folder)))
+}
+
 struct Place(PathBuf);
 
 impl Place {
@@ -65,10 +75,15 @@ impl Place {
         starting.lock().expect("files can be locked");
         let installation = Installation::find();
         let folder = self.0.join("postgres");
-        let port = std::fs::read_to_string(folder.join("port")).ok().and_then(|port| port.parse().ok());
-        match port.filter(|port| installation.is_ready(&folder, *port)) {
-            Some(port) => port,
-            None => self.start(&installation, &folder),
+        match number_in(&folder.join("port")) {
+            // Busy machines keep one waiting. Others may be using it: only a server that has ended is replaced.
+            Some(port) if is_running(&folder) => {
+                let port = u16::try_from(port).expect("our own file");
+                process::wait_until(|| installation.is_ready(&folder, port))
+                    .expect("the shared server answers");
+                port
+            }
+            _ => self.start(&installation, &folder),
         }
         // Dropped, the lock is free for the next.
     }
