@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 use windlass_store::{StoreError, WriteError};
 
 use crate::fault::{Fault, InDoubt};
-use crate::line::{self, ANSWER_MAX, Line, Purpose, chance};
+use crate::line::{self, ANSWER_MAX, Line, Purpose, Server, chance};
 
 /// Jobs in one group. More gains some throughput, and all of them wait for the slowest.
 const GROUP_MAX: usize = 128;
@@ -59,7 +59,7 @@ pub(crate) struct Lane<K: Kind> {
 
 impl<K: Kind> Lane<K> {
     /// Its task ends when the lane was dropped and all that waited is done.
-    pub(crate) fn start(server: &PgConnectOptions, purpose: Purpose, lines: usize) -> Self {
+    pub(crate) fn start(server: &Server, purpose: Purpose, lines: usize) -> Self {
         let (queue, jobs) = mpsc::channel(JOBS_WAITING_MAX);
         let lines = (0..lines).map(|_| Line::new(server, purpose)).collect();
         tokio::spawn(dispatch::<K>(jobs, lines));
@@ -152,9 +152,7 @@ async fn commit_all<K: Kind>(line: &mut Line, jobs: Vec<Job<K>>) -> Option<Strin
                 groups.push((items, replies));
             }
             Err(fault) => {
-                if !fault.is_said_by_server() {
-                    line.hang_up();
-                }
+                line.clear_up(&fault).await;
                 tell_fault(replies, fault);
             }
         }

@@ -10,6 +10,7 @@ mod blobs;
 mod claim_run;
 mod create_run;
 mod fault;
+mod growth;
 mod integrity;
 mod lane;
 mod line;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use claim_run::Claims;
 use create_run::Creates;
 use lane::Lane;
-use line::Purpose;
+use line::{Purpose, Server};
 use liveness::Liveness;
 pub use open::{OpenError, PostgresOptions};
 use pool::Pool;
@@ -71,9 +72,9 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::open`].
     pub async fn open_with(url: &str, options: PostgresOptions) -> Result<Arc<Self>, OpenError> {
-        let server = open::parse(url)?;
-        let mut connection =
-            line::connect(&server, Purpose::Migration).await.map_err(open::cannot_connect)?;
+        let server = Server { options: open::parse(url)?, growth: Arc::default() };
+        let connecting = line::connect(&server.options, Purpose::Migration).await;
+        let mut connection = connecting.map_err(open::cannot_connect)?;
         open::check_server(&mut connection).await?;
         if options.migrates {
             migrate::bring_up_to_date(&mut connection).await?;

@@ -1,5 +1,6 @@
 //! One connection for one purpose, opened anew whenever it is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -8,10 +9,11 @@ use tokio::time::{Instant, timeout};
 use windlass_store::StoreError;
 
 use crate::fault::{Fault, store_error};
+use crate::growth::Growth;
 use crate::open;
 
 /// A server that takes longer to say hello is as good as away.
-pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// The server ends a statement that takes longer: whoever waits is told that the database is away.
 const STATEMENT_MAX: Duration = Duration::from_secs(5);
 /// When the server does not even do that, we hang up.
@@ -134,11 +136,20 @@ pub(crate) async fn connect(
     timeout(CONNECT_MAX, connecting).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
 }
 
+/// The server, and what all connections to it must know.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) options: PgConnectOptions,
+    pub(crate) growth: Arc<Growth>,
+}
+
 /// A connection that is there when it is needed.
 pub(crate) struct Line {
-    server: PgConnectOptions,
+    server: Server,
     purpose: Purpose,
     connection: Option<PgConnection>,
+    /// How large the table of runs was when the connection's plans were made.
+    planned_for_bytes: i64,
     used_at: Instant,
     /// Attempts to connect that failed since one worked.
     failures: u32,
@@ -146,9 +157,17 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(server: &PgConnectOptions, purpose: Purpose) -> Self {
+    pub(crate) fn new(server: &Server, purpose: Purpose) -> Self {
         let now = Instant::now();
-        Self { server: server.clone(), purpose, connection: None, used_at: now, failures: 0, retry_at: now }
+        Self {
+            server: server.clone(),
+            purpose,
+            connection: None,
+            planned_for_bytes: 0,
+            used_at: now,
+            failures: 0,
+            retry_at: now,
+        }
     }
 
     /// The connection, if need be a new one.
@@ -163,12 +182,36 @@ impl Line {
                 connection = None;
             }
         }
-        let connection = match connection {
+        let mut connection = match connection {
             Some(connection) => connection,
             None => self.reconnect().await?,
         };
+        let planning = timeout(CONNECT_MAX, self.plan_for_size(&mut connection)).await;
+        planning.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(store_error)?;
         self.used_at = Instant::now();
         Ok(self.connection.insert(connection))
+    }
+
+    /// Throws plans away that were made for a much smaller table.
+    async fn plan_for_size(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let growth = &self.server.growth;
+        growth.look(connection).await?;
+        if growth.has_outgrown(self.planned_for_bytes) {
+            self.planned_for_bytes = growth.bytes();
+            sqlx::query("discard plans").persistent(false).execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// After something failed: a transaction that is still open is ended now, because its locks are in others' way,
+    /// and a connection that is lost is given up.
+    pub(crate) async fn clear_up(&mut self, fault: &Fault) {
+        let Some(connection) = &mut self.connection else { return };
+        let is_lost = fault.is_end_of_connection();
+        // The driver only remembers to roll back; it does so before whatever comes next.
+        if is_lost || !matches!(timeout(CONNECT_MAX, connection.ping()).await, Ok(Ok(()))) {
+            self.hang_up();
+        }
     }
 
     /// Hangs up without a word: what is on its way is the server's to finish or to drop.
@@ -178,12 +221,13 @@ impl Line {
 
     async fn reconnect(&mut self) -> Result<PgConnection, StoreError> {
         tokio::time::sleep_until(self.retry_at).await;
-        match connect(&self.server, self.purpose).await {
+        match connect(&self.server.options, self.purpose).await {
             Ok(connection) => {
                 if self.failures > 0 {
                     tracing::info!(connection = self.purpose.name(), "The database is back");
                 }
                 self.failures = 0;
+                self.planned_for_bytes = self.server.growth.bytes();
                 Ok(connection)
             }
             Err(error) => {

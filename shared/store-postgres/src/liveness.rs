@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use windlass_model::SessionId;
 
 use crate::fault::Fault;
-use crate::line::{self, ANSWER_MAX, Line, Purpose};
+use crate::line::{self, ANSWER_MAX, Line, Purpose, Server};
 use crate::query;
 
 /// How often the connection is asked whether it still stands.
@@ -46,7 +46,7 @@ struct Locks {
 
 impl Liveness {
     /// Connects when there is a first session.
-    pub(crate) fn start(server: &PgConnectOptions) -> Self {
+    pub(crate) fn start(server: &Server) -> Self {
         let shared = Arc::new(Shared::default());
         let task = tokio::spawn(keep(shared.clone(), Line::new(server, Purpose::Liveness))).abort_handle();
         Self { shared, task }

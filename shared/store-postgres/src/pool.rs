@@ -1,25 +1,33 @@
-//! The connections for everything that does not travel in groups.
+//! Connections for everything that does not travel in groups.
 
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::PgConnection;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use windlass_store::{StoreError, WriteError};
 
 use crate::fault::Fault;
-use crate::line::{self, ANSWER_MAX, CONNECT_MAX, Purpose};
-use crate::open;
+use crate::line::{self, ANSWER_MAX, CONNECT_MAX, Line, Purpose, Server};
 
-/// A connection that has rested this long is asked before it is used.
-const TRUST_MAX: Duration = Duration::from_secs(1);
 /// A walk over everything may take its time.
 const WALK_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// Connections of one purpose.
+/// Connections of one purpose. Each is opened when it is first needed, and stays.
 pub(crate) struct Pool {
-    pool: PgPool,
-    server: PgConnectOptions,
+    lines: Arc<Lines>,
+}
+
+struct Lines {
+    server: Server,
+    purpose: Purpose,
+    /// Free connections, those that are not open yet among them.
+    places: Semaphore,
+    /// The one that was used last comes first: it is trusted, and the others may rest.
+    idle: Mutex<Vec<Line>>,
 }
 
 /// Something to be done on a connection.
@@ -34,33 +42,16 @@ impl<T, F> Work<T> for F where
 }
 
 impl Pool {
-    pub(crate) fn new(server: &PgConnectOptions, purpose: Purpose, connections_max: u32) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(CONNECT_MAX)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < TRUST_MAX || connection.ping().await.is_ok()) })
-            })
-            .after_connect(|connection, _| Box::pin(open::check_writable(connection)))
-            .connect_lazy_with(line::options(server, purpose));
-        Self { pool, server: server.clone() }
+    pub(crate) fn new(server: &Server, purpose: Purpose, connections_max: u32) -> Self {
+        let places = Semaphore::new(connections_max.max(1) as usize);
+        Self { lines: Arc::new(Lines { server: server.clone(), purpose, places, idle: Mutex::default() }) }
     }
 
     /// Runs `work`, which is one statement, in a task of its own: a caller that goes away leaves neither a
     /// transaction half done nor a connection half read.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T, WriteError> {
-        let pool = self.pool.clone();
-        let task = tokio::spawn(async move {
-            let mut connection = pool.acquire().await?;
-            let done = line::within(ANSWER_MAX, work(&mut connection)).await;
-            if done.as_ref().is_err_and(Fault::is_end_of_connection) {
-                // Not given back, and not asked: a server that does not answer would be waited for.
-                drop(connection.detach());
-            }
-            done
-        });
-        finish(task.await)
+        let lines = self.lines.clone();
+        finish(tokio::spawn(async move { lines.run(work).await }).await)
     }
 
     /// As [`Pool::run`], in a transaction, which is undone when `work` fails.
@@ -99,9 +90,9 @@ impl Pool {
 
     /// A long walk, at one moment, on a connection of its own.
     pub(crate) async fn walk<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T, StoreError> {
-        let server = self.server.clone();
+        let server = self.lines.server.clone();
         let task = tokio::spawn(async move {
-            let mut connection = line::connect(&server, Purpose::Walk).await?;
+            let mut connection = line::connect(&server.options, Purpose::Walk).await?;
             line::within(WALK_MAX, async {
                 let mut moment =
                     connection.begin_with("begin isolation level repeatable read read only").await?;
@@ -110,6 +101,31 @@ impl Pool {
             .await
         });
         finish(task.await).map_err(|error| Fault::Write(error).into_store())
+    }
+}
+
+impl Lines {
+    async fn run<T>(&self, work: impl Work<T>) -> Result<T, Fault> {
+        let place = timeout(CONNECT_MAX, self.places.acquire()).await;
+        let _place = match place {
+            Ok(place) => place.expect("nobody closes it"),
+            Err(_) => return Err(sqlx::Error::PoolTimedOut.into()),
+        };
+        let rested = self.idle().pop();
+        let mut line = rested.unwrap_or_else(|| Line::new(&self.server, self.purpose));
+        let done = match line.connection().await {
+            Ok(connection) => line::within(ANSWER_MAX, work(connection)).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(fault) = &done {
+            line.clear_up(fault).await;
+        }
+        self.idle().push(line);
+        done
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.idle.lock().expect("no panic while holding it")
     }
 }
 

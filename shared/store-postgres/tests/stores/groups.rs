@@ -14,6 +14,7 @@ use windlass_store::{
 use windlass_store_postgres::PostgresStore;
 
 use crate::hands::{Hand, TENANT, TTL, definition, event, fresh_id, fresh_session, new_run};
+use crate::migrations::text;
 use crate::subject::{DatabaseClock, Schema};
 
 fn remember(key: &str) -> Remember {
@@ -205,4 +206,25 @@ async fn a_run_that_cannot_be_read_is_put_off() {
     assert!(claim(strange).await.unwrap().is_none());
     clock.advance(Duration::from_secs(31));
     assert!(claim(strange).await.is_err());
+}
+
+/// A transaction that failed holds locks until it is rolled back, and the connection may rest for hours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stays_locked_after_a_failure() {
+    let schema = Schema::fresh().await;
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    let version = definition(&*store).await;
+    let mut hand = Hand::fresh(&*store, version, fresh_session()).await;
+    store.write_run(hand.tick()).await.unwrap();
+    // Alone in its group, with extras, and refused by the database itself.
+    let mut second = hand.clone().tick();
+    trouble(1, &hand, &mut second);
+    second.events[0].seq = EventSeq(hand.next_seq);
+    second.events[1].seq = EventSeq(hand.next_seq + 1);
+    let refused = store.write_run(second).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Store(StoreError::Refused(_))), "{refused:?}");
+    let open = "select count(*)::text from pg_stat_activity a join pg_locks l using (pid)
+                 where l.relation = 'workflow_runs'::regclass and a.state <> 'active'";
+    assert_eq!(text(&schema, open).await, "0");
+    store.write_run(hand.tick()).await.unwrap();
 }
