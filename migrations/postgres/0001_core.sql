@@ -82,7 +82,7 @@ create table workflow_runs (
 create index workflow_runs_by_status on workflow_runs (tenant, status, id);
 create index workflow_runs_by_definition on workflow_runs (version_id, id);
 -- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held.
-create index workflow_runs_claimable on workflow_runs (priority, id)
+create index workflow_runs_claimable on workflow_runs (tenant, priority, id)
     where lease_owner is null and status in ('queued', 'running', 'canceling');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at, priority)
     where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null;

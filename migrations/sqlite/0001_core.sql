@@ -79,8 +79,9 @@ create table workflow_runs (
 create index workflow_runs_by_tenant on workflow_runs (tenant, id);
 create index workflow_runs_by_status on workflow_runs (tenant, status, id);
 create index workflow_runs_by_workflow on workflow_runs (tenant, workflow, id);
--- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held.
-create index workflow_runs_claimable on workflow_runs (priority, id)
+-- The sweep: runs that wait for an engine (all that it asks of them is in the index, because it reads them all),
+-- runs that wait for a time, runs that are held.
+create index workflow_runs_claimable on workflow_runs (tenant, priority, id, status, lease_owner)
     where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at)
     where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused');

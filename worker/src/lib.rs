@@ -171,7 +171,7 @@ async fn register(store: &dyn Store, options: &WorkerOptions) -> anyhow::Result<
 
 /// Brings pokes to the engine.
 async fn pass_on(mut pokes: Pokes, engine: Arc<Engine>, stop: CancellationToken) {
-    while let Some(Some(run_id)) = stop.run_until_cancelled(pokes.recv()).await {
-        engine.poke(run_id);
+    while let Some(Some(ring)) = stop.run_until_cancelled(pokes.recv()).await {
+        engine.poke(ring);
     }
 }

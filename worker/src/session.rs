@@ -40,8 +40,8 @@ impl Session {
         self.lease.renewed(asked_at, self.ttl);
         self.clock.set(now);
         // The poke that the door sent may have been lost.
-        for run_id in self.store.find_moved(self.lease.session()).await? {
-            engine.poke(run_id);
+        for ring in self.store.find_moved(self.lease.session()).await? {
+            engine.poke(ring);
         }
         Ok(())
     }

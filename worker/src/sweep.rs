@@ -104,7 +104,7 @@ impl Sweep {
         // Twice the interval: what is due before the next sweep is woken by a near timer in time.
         let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
         for run in &due {
-            engine.wake(run.run_id, run.priority, run.after);
+            engine.wake(run.ring, run.after);
         }
         let is_full = due.len() == limit && due.iter().all(|run| run.after.is_zero());
         Ok((due, is_full))
@@ -122,7 +122,7 @@ struct Progress {
 impl Progress {
     fn is_made(&mut self, due: &[DueRun], taken: u64, free_places: usize) -> bool {
         let waits: HashSet<RunId> =
-            due.iter().filter(|run| run.after.is_zero()).map(|run| run.run_id).collect();
+            due.iter().filter(|run| run.after.is_zero()).map(|run| run.ring.run_id).collect();
         let somebody_waits_still = !self.waited.is_disjoint(&waits);
         let takes = taken > self.taken;
         (self.waited, self.taken) = (waits, taken);
@@ -133,13 +133,17 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
-    use windlass_model::Priority;
+    use windlass_model::{Priority, Ring, TenantId};
 
     use super::*;
 
     fn due(ids: &[u128], after: Duration) -> Vec<DueRun> {
-        let due =
-            |id: &u128| DueRun { run_id: RunId(Uuid::from_u128(*id)), priority: Priority::Normal, after };
+        let ring = |id: &u128| Ring {
+            run_id: RunId(Uuid::from_u128(*id)),
+            tenant: TenantId(1),
+            priority: Priority::Normal,
+        };
+        let due = |id| DueRun { ring: ring(id), after };
         ids.iter().map(due).collect()
     }
 

@@ -10,7 +10,7 @@ use windlass_boot::Health;
 use windlass_bus::{Bus, InProcessBus};
 use windlass_engine::Secrets;
 use windlass_model::workflow::{Document, Format, compile};
-use windlass_model::{Actor, Payload, Priority, RunId, RunStatus, TenantId};
+use windlass_model::{Actor, Payload, Priority, Ring, RunId, RunStatus, TenantId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, NewRun, Outbox, Plans, Runs, Sessions, Store, Workflows};
 use windlass_worker::nodes::{self, NodeOptions};
@@ -23,6 +23,10 @@ struct House {
     health: Health,
     stop: CancellationToken,
     worker: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+fn ring(run_id: RunId, priority: Priority) -> Ring {
+    Ring { run_id, tenant: TenantId::DEFAULT, priority }
 }
 
 impl House {
@@ -90,7 +94,7 @@ const NOOP: &str = "{version: 1, name: one, type: steps, steps: [{id: a, type: n
 async fn a_ring_moves_a_run_and_the_sweep_finds_one_that_nobody_rang_for() {
     let house = House::new();
     let rung = house.create(NOOP).await;
-    house.bus.ring(rung, Priority::Normal);
+    house.bus.ring(ring(rung, Priority::Normal));
     house.until(rung, RunStatus::Completed).await;
     let forgotten = house.create(NOOP).await;
     house.until(forgotten, RunStatus::Completed).await;
@@ -118,9 +122,9 @@ async fn a_parked_run_wakes_at_its_time() {
 #[tokio::test]
 async fn a_ring_for_a_run_that_does_not_exist_harms_nothing() {
     let house = House::new();
-    house.bus.ring(RunId(Uuid::now_v7()), Priority::High);
+    house.bus.ring(ring(RunId(Uuid::now_v7()), Priority::High));
     let run_id = house.create(NOOP).await;
-    house.bus.ring(run_id, Priority::Normal);
+    house.bus.ring(ring(run_id, Priority::Normal));
     house.until(run_id, RunStatus::Completed).await;
     house.close().await;
 }
@@ -131,7 +135,7 @@ async fn a_stopped_worker_has_let_go_of_every_run_and_closed_its_session() {
     let run_id = house
         .create("{version: 1, name: s, type: steps, steps: [{id: s, type: script, command: [sleep, '30'], retry_safe: true}]}")
         .await;
-    house.bus.ring(run_id, Priority::Normal);
+    house.bus.ring(ring(run_id, Priority::Normal));
     house.until(run_id, RunStatus::Running).await;
     let store = house.store.clone();
     house.close().await;
@@ -145,7 +149,7 @@ async fn emitted_events_leave_the_outbox() {
     let run_id = house
         .create("{version: 1, name: e, type: steps, steps: [{id: e, type: emit, event: {type: order.paid, data: {n: 1}}}]}")
         .await;
-    house.bus.ring(run_id, Priority::Normal);
+    house.bus.ring(ring(run_id, Priority::Normal));
     house.until(run_id, RunStatus::Completed).await;
     for _ in 0..300 {
         if house.store.read_outbox(10).await.unwrap().is_empty() {

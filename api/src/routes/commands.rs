@@ -278,14 +278,14 @@ async fn attempt(
         return Ok(Ok(receipt));
     }
     write.remember = deed.remember(StatusCode::OK, &receipt, None);
-    let (store, bus, holder, priority) =
-        (app.store.clone(), app.bus.clone(), run.row.lease_owner, run.row.priority);
+    let (store, bus, holder) = (app.store.clone(), app.bus.clone(), run.row.lease_owner);
+    let ring = run.row.ring();
     let written = to_the_end(async move {
         store.write_run(write).await?;
         bus.publish(run_id, events);
         match holder {
-            Some(session) => bus.poke(session, run_id),
-            None => bus.ring(run_id, priority),
+            Some(session) => bus.poke(session, ring),
+            None => bus.ring(ring),
         }
         Ok(())
     });

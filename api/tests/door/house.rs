@@ -65,12 +65,13 @@ impl House {
 
     /// Runs that were rung for.
     pub(crate) async fn rung(&self) -> Vec<RunId> {
-        self.rings.lock().await.take(1_000).await
+        let rung = self.rings.lock().await.take(1_000).await;
+        rung.into_iter().map(|ring| ring.run_id).collect()
     }
 
     /// A run whose holder was poked.
     pub(crate) async fn poked(&self) -> RunId {
-        self.pokes.lock().await.recv().await.expect("the bus is there")
+        self.pokes.lock().await.recv().await.expect("the bus is there").run_id
     }
 
     /// The answer as it comes, held against the description.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use windlass_model::{Digest, Event, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::*;
 
@@ -82,7 +82,7 @@ impl Runs for SlowStore {
     async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32) -> Read<Vec<DueRun>> {
         self.inner().await.find_due(horizon, stale_after, limit).await
     }
-    async fn find_moved(&self, session: SessionId) -> Read<Vec<RunId>> {
+    async fn find_moved(&self, session: SessionId) -> Read<Vec<Ring>> {
         self.inner().await.find_moved(session).await
     }
     async fn count_runs(&self) -> Read<RunCounts> {

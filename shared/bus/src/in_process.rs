@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
-use windlass_model::{Event, Priority, RunId, SessionId};
+use windlass_model::{Event, Ring, RunId, SessionId};
 
 use crate::ring_queue::RingQueue;
 use crate::{Bus, NEWS_BUFFERED_MAX, News, POKES_WAITING_MAX, Pokes, Rings, Subscription};
@@ -19,7 +19,7 @@ const WATCHED_KEPT_MIN: usize = 64;
 pub struct InProcessBus {
     rings: Arc<RingQueue>,
     /// One process, one session: the way to the engine that asked last.
-    pokes: Mutex<Option<mpsc::Sender<RunId>>>,
+    pokes: Mutex<Option<mpsc::Sender<Ring>>>,
     watched: Mutex<Watched>,
 }
 
@@ -54,7 +54,7 @@ impl InProcessBus {
 
 #[async_trait]
 impl Rings for InProcessRings {
-    async fn take(&mut self, limit: usize) -> Vec<RunId> {
+    async fn take(&mut self, limit: usize) -> Vec<Ring> {
         loop {
             let rung = self.0.rung();
             let taken = self.0.take_now(limit);
@@ -68,18 +68,18 @@ impl Rings for InProcessRings {
 
 #[async_trait]
 impl Bus for InProcessBus {
-    fn ring(&self, run_id: RunId, priority: Priority) {
-        self.rings.push(run_id, priority);
+    fn ring(&self, ring: Ring) {
+        self.rings.push(ring);
     }
 
-    fn ring_here(&self, run_id: RunId, priority: Priority) {
-        self.rings.push(run_id, priority);
+    fn ring_here(&self, ring: Ring) {
+        self.rings.push(ring);
     }
 
-    fn poke(&self, _session: SessionId, run_id: RunId) {
+    fn poke(&self, _session: SessionId, ring: Ring) {
         if let Some(pokes) = &*self.pokes.lock().expect("no panic while holding it") {
             // A closed channel means that the engine has stopped, a full one that the heartbeat will find it.
-            let _ = pokes.try_send(run_id);
+            let _ = pokes.try_send(ring);
         }
     }
 
@@ -117,20 +117,27 @@ impl Bus for InProcessBus {
 mod tests {
     use super::*;
 
+    use windlass_model::{Priority, TenantId};
+
     fn run_id(n: u128) -> RunId {
         RunId(uuid::Uuid::from_u128(n))
+    }
+
+    fn ring(n: u128, priority: Priority) -> Ring {
+        Ring { run_id: run_id(n), tenant: TenantId(1), priority }
     }
 
     #[tokio::test]
     async fn higher_priorities_are_taken_first_and_a_run_waits_once() {
         let bus = InProcessBus::new();
         let mut rings = bus.rings();
-        bus.ring(run_id(1), Priority::Low);
-        bus.ring(run_id(2), Priority::Normal);
-        bus.ring(run_id(3), Priority::High);
-        bus.ring(run_id(2), Priority::Normal);
-        assert_eq!(rings.take(2).await, [run_id(3), run_id(2)]);
-        assert_eq!(rings.take(10).await, [run_id(1)]);
+        let (low, normal, high) =
+            (ring(1, Priority::Low), ring(2, Priority::Normal), ring(3, Priority::High));
+        for ring in [low, normal, high, normal] {
+            bus.ring(ring);
+        }
+        assert_eq!(rings.take(2).await, [high, normal]);
+        assert_eq!(rings.take(10).await, [low]);
     }
 
     #[tokio::test]
@@ -159,9 +166,9 @@ mod tests {
     #[tokio::test]
     async fn pokes_before_there_is_an_engine_are_dropped() {
         let (bus, session) = (InProcessBus::new(), SessionId(uuid::Uuid::nil()));
-        bus.poke(session, run_id(1));
+        bus.poke(session, ring(1, Priority::Normal));
         let mut pokes = bus.pokes(session);
-        bus.poke(session, run_id(2));
-        assert_eq!(pokes.recv().await, Some(run_id(2)));
+        bus.poke(session, ring(2, Priority::Normal));
+        assert_eq!(pokes.recv().await, Some(ring(2, Priority::Normal)));
     }
 }

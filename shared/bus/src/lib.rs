@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
-use windlass_model::{Event, Priority, RunId, SessionId};
+use windlass_model::{Event, Ring, RunId, SessionId};
 
 pub use in_process::InProcessBus;
 pub use redis::{RedisBus, UrlError};
@@ -38,13 +38,13 @@ pub enum News {
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
     /// Some engine should look at this run.
-    fn ring(&self, run_id: RunId, priority: Priority);
+    fn ring(&self, ring: Ring);
 
     /// The worker of this process should look at this run, before whatever waits elsewhere.
-    fn ring_here(&self, run_id: RunId, priority: Priority);
+    fn ring_here(&self, ring: Ring);
 
     /// The engine that holds this run should read what the door wrote.
-    fn poke(&self, session: SessionId, run_id: RunId);
+    fn poke(&self, session: SessionId, ring: Ring);
 
     /// Events of one run that were just committed.
     fn publish(&self, run_id: RunId, events: Vec<Event>);
@@ -65,14 +65,15 @@ pub trait Bus: Send + Sync + 'static {
 /// Where a worker hears the doorbell.
 #[async_trait]
 pub trait Rings: Send {
-    /// Waits for rings and takes up to `limit` of them, the highest priority first.
+    /// Waits for rings and takes up to `limit` of them. What is urgent comes first in most turns, and in each of them
+    /// tenants take turns: nobody waits until all that another has rung for is done.
     ///
     /// Dropping the future loses no ring.
-    async fn take(&mut self, limit: usize) -> Vec<RunId>;
+    async fn take(&mut self, limit: usize) -> Vec<Ring>;
 }
 
 /// The engine's end of the pokes.
-pub type Pokes = mpsc::Receiver<RunId>;
+pub type Pokes = mpsc::Receiver<Ring>;
 
 /// News of one run. Lagging behind is reported as [`broadcast::error::RecvError::Lagged`]: read the log then.
 pub type Subscription = broadcast::Receiver<News>;

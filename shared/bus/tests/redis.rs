@@ -9,7 +9,9 @@ use tokio::time::timeout;
 use uuid::Uuid;
 use windlass_bus::{Bus, News, RedisBus, Rings, Subscription};
 use windlass_model::event::{RunPaused, RunResumed};
-use windlass_model::{Event, EventBody, EventSeq, PauseReason, Priority, RunId, SessionId, Timestamp};
+use windlass_model::{
+    Event, EventBody, EventSeq, PauseReason, Priority, Ring, RunId, SessionId, TenantId, Timestamp,
+};
 
 /// Longer than any pause between two attempts to connect.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -18,6 +20,10 @@ const PROMPT: Duration = Duration::from_millis(1_800);
 
 fn run_id(n: u128) -> RunId {
     RunId(Uuid::from_u128(n))
+}
+
+fn ring(n: u128, priority: Priority) -> Ring {
+    Ring { run_id: run_id(n), tenant: TenantId(1), priority }
 }
 
 fn session(n: u128) -> SessionId {
@@ -81,9 +87,9 @@ async fn next_event(news: &mut Subscription) -> Arc<Event> {
 async fn until_heard(bus: &RedisBus, worker: &mut dyn Rings, run: RunId) {
     let began = Instant::now();
     loop {
-        bus.ring(run, Priority::Normal);
+        bus.ring(Ring { run_id: run, tenant: TenantId(1), priority: Priority::Normal });
         if let Ok(rung) = timeout(Duration::from_millis(200), worker.take(10)).await
-            && rung.contains(&run)
+            && rung.iter().any(|ring| ring.run_id == run)
         {
             return;
         }
@@ -95,11 +101,11 @@ async fn until_heard(bus: &RedisBus, worker: &mut dyn Rings, run: RunId) {
 async fn rings_are_taken_by_priority_and_then_in_their_order_and_no_more_than_wanted() {
     let redis = Redis::start();
     let door = process(&redis).await;
-    door.ring(run_id(1), Priority::Low);
-    door.ring(run_id(2), Priority::Normal);
-    door.ring(run_id(3), Priority::Normal);
-    door.ring(run_id(4), Priority::High);
-    until_waiting(&redis, "windlass:q:low", 1).await;
+    door.ring(ring(1, Priority::Low));
+    door.ring(ring(2, Priority::Normal));
+    door.ring(ring(3, Priority::Normal));
+    door.ring(ring(4, Priority::High));
+    until_waiting(&redis, "windlass:q:low:1", 1).await;
     let worker = process(&redis).await;
     let mut rings = worker.rings();
     let mut order = Vec::new();
@@ -108,7 +114,30 @@ async fn rings_are_taken_by_priority_and_then_in_their_order_and_no_more_than_wa
         assert!(taken.len() <= limit, "{taken:?}");
         order.extend(taken);
     }
-    assert_eq!(order, [run_id(4), run_id(2), run_id(3), run_id(1)]);
+    let order: Vec<RunId> = order.iter().map(|ring| ring.run_id).collect();
+    assert_eq!(order, [4, 2, 3, 1].map(run_id));
+}
+
+/// However many rings of one tenant wait, another's are taken in the next turns; and so are those that are not urgent.
+#[tokio::test]
+async fn tenants_and_priorities_take_turns() {
+    let redis = Redis::start();
+    let door = process(&redis).await;
+    for n in 0..400 {
+        door.ring(ring(n, Priority::High));
+    }
+    door.ring(Ring { tenant: TenantId(2), ..ring(1_000, Priority::High) });
+    door.ring(ring(1_001, Priority::Low));
+    until_waiting(&redis, "windlass:q:low:1", 1).await;
+    let worker = process(&redis).await;
+    let mut rings = worker.rings();
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        taken.extend(timeout(PROMPT, rings.take(10)).await.expect("rings"));
+    }
+    for late in [1_000, 1_001] {
+        assert!(taken.iter().any(|ring| ring.run_id == run_id(late)), "{late} waits for all the others");
+    }
 }
 
 #[tokio::test]
@@ -121,8 +150,8 @@ async fn each_ring_is_heard_by_one_worker_and_promptly() {
         let (mut rings, sender) = (worker.rings(), sender.clone());
         tokio::spawn(async move {
             loop {
-                for run_id in rings.take(4).await {
-                    if sender.send(run_id).is_err() {
+                for ring in rings.take(4).await {
+                    if sender.send(ring).is_err() {
                         return;
                     }
                 }
@@ -130,7 +159,7 @@ async fn each_ring_is_heard_by_one_worker_and_promptly() {
         });
     }
     for n in 0..1_000 {
-        door.ring(run_id(n), Priority::Normal);
+        door.ring(ring(n, Priority::Normal));
     }
     let mut all = Vec::new();
     while all.len() < 1_000 {
@@ -140,8 +169,8 @@ async fn each_ring_is_heard_by_one_worker_and_promptly() {
     all.dedup();
     assert_eq!(all.len(), 1_000, "none is heard twice");
     let began = Instant::now();
-    door.ring(run_id(5_000), Priority::High);
-    assert_eq!(timeout(PROMPT, heard.recv()).await.expect("a ring"), Some(run_id(5_000)));
+    door.ring(ring(5_000, Priority::High));
+    assert_eq!(timeout(PROMPT, heard.recv()).await.expect("a ring"), Some(ring(5_000, Priority::High)));
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
 }
 
@@ -153,7 +182,7 @@ async fn garbage_in_the_queues_and_on_the_channels_is_passed_over() {
     let mut news = worker.subscribe(run_id(1)).await;
     let mut pokes = worker.pokes(session(1));
     for garbage in [&b"short"[..], b"", &[7; 17], &[0xff; 400]] {
-        let _: u64 = ask(&redis, &[b"RPUSH", b"windlass:q:high", garbage]).await;
+        let _: u64 = ask(&redis, &[b"RPUSH", b"windlass:q:high:1", garbage]).await;
         for channel in [format!("windlass:r:{}", run_id(1).0.simple()), "windlass:s:x".to_owned()] {
             let _: u64 = ask(&redis, &[b"PUBLISH", channel.as_bytes(), garbage]).await;
         }
@@ -161,8 +190,8 @@ async fn garbage_in_the_queues_and_on_the_channels_is_passed_over() {
     until_heard(&worker, &mut *rings, run_id(2)).await;
     worker.publish(run_id(1), vec![resumed(3)]);
     assert_eq!(next_event(&mut news).await.seq, EventSeq(3));
-    worker.poke(session(1), run_id(9));
-    assert_eq!(timeout(PROMPT, pokes.recv()).await.expect("a poke"), Some(run_id(9)));
+    worker.poke(session(1), ring(9, Priority::Normal));
+    assert_eq!(timeout(PROMPT, pokes.recv()).await.expect("a poke"), Some(ring(9, Priority::Normal)));
 }
 
 #[tokio::test]
@@ -173,9 +202,9 @@ async fn a_poke_reaches_the_session_it_is_for() {
     // A poke that comes before the channel is heard is lost, and the heartbeat finds what it was for.
     let began = Instant::now();
     loop {
-        door.poke(session(2), run_id(7));
+        door.poke(session(2), ring(7, Priority::Normal));
         match timeout(Duration::from_millis(50), second.recv()).await {
-            Ok(poked) => break assert_eq!(poked, Some(run_id(7))),
+            Ok(poked) => break assert_eq!(poked, Some(ring(7, Priority::Normal))),
             Err(_) => assert!(began.elapsed() < PATIENCE, "no poke arrives"),
         }
     }
@@ -214,8 +243,8 @@ async fn no_message_is_built_for_a_run_that_nobody_watches() {
     for seq in 1..50 {
         worker.publish(run_id(2), vec![resumed(seq)]);
     }
-    worker.ring(run_id(2), Priority::Low);
-    until_waiting(&redis, "windlass:q:low", 1).await;
+    worker.ring(ring(2, Priority::Low));
+    until_waiting(&redis, "windlass:q:low:1", 1).await;
     let calls = || async {
         let stats: String = ask(&redis, &[b"INFO", b"commandstats"]).await;
         let publish = stats.lines().find(|line| line.starts_with("cmdstat_publish:"));
@@ -227,7 +256,7 @@ async fn no_message_is_built_for_a_run_that_nobody_watches() {
     assert_eq!(calls().await, 0);
     // Once its last watcher has gone, a run is published at most until that is noticed.
     worker.publish(run_id(1), vec![resumed(1)]);
-    until_waiting(&redis, "windlass:q:low", 1).await;
+    until_waiting(&redis, "windlass:q:low:1", 1).await;
     drop(news);
     let began = Instant::now();
     while ask::<Vec<String>>(&redis, &[b"PUBSUB", b"CHANNELS"]).await != Vec::<String>::new() {
@@ -235,14 +264,14 @@ async fn no_message_is_built_for_a_run_that_nobody_watches() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     worker.publish(run_id(1), vec![resumed(2)]);
-    worker.ring(run_id(3), Priority::Low);
-    until_waiting(&redis, "windlass:q:low", 2).await;
+    worker.ring(ring(3, Priority::Low));
+    until_waiting(&redis, "windlass:q:low:1", 2).await;
     let before = calls().await;
     for seq in 3..50 {
         worker.publish(run_id(1), vec![resumed(seq)]);
     }
-    worker.ring(run_id(4), Priority::Low);
-    until_waiting(&redis, "windlass:q:low", 3).await;
+    worker.ring(ring(4, Priority::Low));
+    until_waiting(&redis, "windlass:q:low:1", 3).await;
     assert_eq!(calls().await, before);
 }
 
@@ -257,7 +286,7 @@ async fn a_killed_redis_that_comes_back_empty_is_used_again() {
 
     redis.kill();
     // The worker's own rings, such as those of its sweep, need no Redis.
-    worker.ring(run_id(2), Priority::Normal);
+    worker.ring(ring(2, Priority::Normal));
     until_heard(&worker, &mut *rings, run_id(3)).await;
     // Whoever watches is told to read the log, and whoever comes does not wait.
     until_missed(&mut news).await;
@@ -273,7 +302,7 @@ async fn a_killed_redis_that_comes_back_empty_is_used_again() {
     let began = Instant::now();
     while timeout(Duration::from_millis(50), pokes.recv()).await.is_err() {
         assert!(began.elapsed() < PATIENCE, "no poke arrives");
-        api.poke(session(1), run_id(1));
+        api.poke(session(1), ring(1, Priority::Normal));
     }
 }
 
@@ -290,9 +319,9 @@ async fn a_redis_that_stands_still_for_a_while_stops_nobody() {
     let _later = api.subscribe(run_id(2)).await;
     assert!(frozen_at.elapsed() < PROMPT, "{:?}", frozen_at.elapsed());
     // Sent before anybody could know, and then kept: heard all the same, and before Redis moves again.
-    worker.ring(run_id(3), Priority::High);
+    worker.ring(ring(3, Priority::High));
     let mut heard = Vec::new();
-    while !heard.contains(&run_id(3)) {
+    while !heard.contains(&ring(3, Priority::High)) {
         heard = timeout(Duration::from_millis(2_500), rings.take(10)).await.expect("its own ring");
     }
     assert!(frozen_at.elapsed() < Duration::from_secs(3), "{:?}", frozen_at.elapsed());
@@ -310,8 +339,8 @@ async fn a_bus_begins_without_redis_and_finds_it_later() {
     redis.kill();
     let bus = RedisBus::connect(&redis.url()).unwrap();
     let mut rings = bus.rings();
-    bus.ring(run_id(1), Priority::Normal);
-    assert_eq!(timeout(PROMPT, rings.take(10)).await.expect("its own ring"), [run_id(1)]);
+    bus.ring(ring(1, Priority::Normal));
+    assert_eq!(timeout(PROMPT, rings.take(10)).await.expect("its own ring"), [ring(1, Priority::Normal)]);
     let mut news = bus.subscribe(run_id(1)).await;
     redis.start_again();
     until_published(&*bus, run_id(1), &mut news).await;

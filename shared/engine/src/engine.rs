@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 use windlass_bus::Bus;
-use windlass_model::{Priority, RunId};
+use windlass_model::{Ring, RunId};
 use windlass_store::{Plans, Store};
 
 use crate::held::{HeldRun, Message};
@@ -72,11 +72,12 @@ impl Engine {
     /// Takes a run, moves it as far as it goes, and lets it go again.
     ///
     /// Returns at once when the run is held already, or when there is nothing to take.
-    pub async fn drive(self: &Arc<Self>, run_id: RunId) {
+    pub async fn drive(self: &Arc<Self>, ring: Ring) {
+        let run_id = ring.run_id;
         if self.draining.is_cancelled() {
             return;
         }
-        let Some((_place, inbox)) = Place::take(self.clone(), run_id) else { return };
+        let Some((_place, inbox)) = Place::take(self.clone(), ring) else { return };
         self.parts.lease.until_safe().await;
         match HeldRun::claim(self.clone(), run_id, inbox).await {
             Ok(Some(run)) => {
@@ -91,25 +92,25 @@ impl Engine {
     }
 
     /// The door wrote to a run that this process holds.
-    pub fn poke(&self, run_id: RunId) {
+    pub fn poke(&self, ring: Ring) {
         let held = self.held.lock().expect("no panic while holding it");
-        match held.get(&run_id) {
+        match held.get(&ring.run_id) {
             // A run that just ended no longer listens.
             Some(hold) => drop(hold.inbox.send(Message::Moved)),
             None => {
                 drop(held);
-                self.parts.bus.ring(run_id, Priority::Normal);
+                self.parts.bus.ring(ring);
             }
         }
     }
 
     /// Rings for a parked run when its time has come, if that is soon. Here, and not everywhere: the sweeps of other
     /// workers find it as well, and what waits for any worker shall not keep it waiting.
-    pub fn wake(&self, run_id: RunId, priority: Priority, after: Duration) {
+    pub fn wake(&self, ring: Ring, after: Duration) {
         if after.is_zero() {
-            self.parts.bus.ring_here(run_id, priority);
+            self.parts.bus.ring_here(ring);
         } else if after <= self.parts.options.near_timer_horizon {
-            self.timers.add(run_id, priority, after);
+            self.timers.add(ring, after);
         }
     }
 
@@ -137,28 +138,28 @@ impl Engine {
 /// A place among the held runs, given back when dropped: also by a panic.
 struct Place {
     engine: Arc<Engine>,
-    run_id: RunId,
+    ring: Ring,
 }
 
 impl Place {
-    fn take(engine: Arc<Engine>, run_id: RunId) -> Option<(Self, mpsc::UnboundedReceiver<Message>)> {
+    fn take(engine: Arc<Engine>, ring: Ring) -> Option<(Self, mpsc::UnboundedReceiver<Message>)> {
         let (sender, inbox) = mpsc::unbounded_channel();
-        match engine.held.lock().expect("no panic while holding it").entry(run_id) {
+        match engine.held.lock().expect("no panic while holding it").entry(ring.run_id) {
             Entry::Occupied(mut hold) => {
                 hold.get_mut().rung = true;
                 return None;
             }
             Entry::Vacant(place) => place.insert(Hold { inbox: sender, rung: false }),
         };
-        Some((Self { engine, run_id }, inbox))
+        Some((Self { engine, ring }, inbox))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let hold = self.engine.held.lock().expect("no panic while holding it").remove(&self.run_id);
+        let hold = self.engine.held.lock().expect("no panic while holding it").remove(&self.ring.run_id);
         if hold.is_some_and(|hold| hold.rung) {
-            self.engine.parts.bus.ring(self.run_id, Priority::Normal);
+            self.engine.parts.bus.ring(self.ring);
         }
     }
 }

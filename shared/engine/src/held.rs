@@ -13,7 +13,7 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
-    Event, EventSeq, Input, Payload, Plan, Priority, RunId, RunState, RunStatus, RunVersion, TenantId,
+    Event, EventSeq, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus, RunVersion, TenantId,
     Timestamp, decide, open_work,
 };
 use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
@@ -144,14 +144,18 @@ impl HeldRun {
         }
     }
 
+    fn ring(&self) -> Ring {
+        Ring { run_id: self.state.run_id, tenant: self.tenant, priority: self.priority }
+    }
+
     fn parked(&self) {
         if self.engine.draining.is_cancelled() && self.state.status(false) == RunStatus::Queued {
             // Let go with work to do: another worker need not wait for its sweep.
-            self.engine.parts.bus.ring(self.state.run_id, self.priority);
+            self.engine.parts.bus.ring(self.ring());
         }
         if let Some(at) = self.state.wake_at() {
             let after = self.engine.parts.clock.now().until(at);
-            self.engine.wake(self.state.run_id, self.priority, after);
+            self.engine.wake(self.ring(), after);
         }
         if self.state.is_terminal() {
             let status = self.state.status(false).as_str();

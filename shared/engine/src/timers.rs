@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use windlass_bus::Bus;
-use windlass_model::{Priority, RunId};
+use windlass_model::Ring;
 
 /// Timers kept in memory; further ones are left to the sweep.
 const NEAR_TIMERS_MAX: usize = 100_000;
 
 #[derive(Default)]
 pub(crate) struct NearTimers {
-    due: Mutex<BTreeSet<(Instant, Priority, RunId)>>,
+    due: Mutex<BTreeSet<(Instant, Ring)>>,
     changed: Notify,
 }
 
 impl NearTimers {
-    pub(crate) fn add(&self, run_id: RunId, priority: Priority, after: Duration) {
+    pub(crate) fn add(&self, ring: Ring, after: Duration) {
         let mut due = self.due.lock().expect("no panic while holding it");
         if due.len() < NEAR_TIMERS_MAX {
-            let entry = (Instant::now() + after, priority, run_id);
+            let entry = (Instant::now() + after, ring);
             let is_first = due.first().is_none_or(|first| entry < *first);
             due.insert(entry);
             drop(due);
@@ -55,12 +55,12 @@ impl NearTimers {
     fn ring_due(&self, bus: &dyn Bus) -> Option<Instant> {
         let mut due = self.due.lock().expect("no panic while holding it");
         let now = Instant::now();
-        while let Some((at, priority, run_id)) = due.first().copied() {
+        while let Some((at, ring)) = due.first().copied() {
             if at > now {
                 return Some(at);
             }
             due.pop_first();
-            bus.ring_here(run_id, priority);
+            bus.ring_here(ring);
         }
         None
     }

@@ -14,7 +14,8 @@ use windlass_engine::{
 };
 use windlass_model::workflow::{Document, Format, KindSpec, compile};
 use windlass_model::{
-    Actor, Command, Input, Payload, Plan, RunId, RunState, RunStatus, SessionId, TenantId, decide,
+    Actor, Command, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus, SessionId, TenantId,
+    decide,
 };
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, Guard, NewRun, Plans, RunWrite, Runs, Sessions, Store, Workflows};
@@ -158,12 +159,12 @@ async fn a_run_is_driven_to_its_end_and_let_go() {
     let house = House::new();
     let engine = house.engine().await;
     let (run_id, _) = house.start(TWO_STEPS).await;
-    engine.drive(run_id).await;
+    engine.drive(ring(run_id)).await;
     let row = house.store.get_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap();
     assert_eq!((row.status, row.lease_owner), (RunStatus::Completed, None));
     assert_eq!(row.version.0, 5, "created, claimed, and one commit for the first start and for each step");
     assert_eq!(house.deeds.done.lock().unwrap().len(), 2);
-    engine.drive(run_id).await;
+    engine.drive(ring(run_id)).await;
     assert_eq!(house.names(run_id).await.len(), 7, "there is nothing to take a second time");
 }
 
@@ -176,7 +177,7 @@ async fn a_commit_of_unknown_outcome_is_read_back_and_never_written_twice() {
         let (run_id, _) = house.start(TWO_STEPS).await;
         let driving = tokio::spawn({
             let engine = engine.clone();
-            async move { engine.drive(run_id).await }
+            async move { engine.drive(ring(run_id)).await }
         });
         house.until_deeds(1).await;
         house.store.faults().commit_unknown(applied);
@@ -197,11 +198,11 @@ async fn a_cancel_from_the_door_stops_what_is_in_flight() {
     let (run_id, plan) = house.start(ONE_DEED).await;
     let driving = tokio::spawn({
         let engine = engine.clone();
-        async move { engine.drive(run_id).await }
+        async move { engine.drive(ring(run_id)).await }
     });
     house.until_deeds(1).await;
     house.command(run_id, &plan, Command::Cancel { reason: None }).await;
-    engine.poke(run_id);
+    engine.poke(ring(run_id));
     tokio::time::timeout(Duration::from_secs(10), driving).await.unwrap().unwrap();
     assert_eq!(house.status(run_id).await, RunStatus::Canceled);
 }
@@ -214,7 +215,7 @@ async fn a_command_that_was_never_poked_about_is_found_by_the_next_commit() {
     let (run_id, plan) = house.start(TWO_STEPS).await;
     let driving = tokio::spawn({
         let engine = engine.clone();
-        async move { engine.drive(run_id).await }
+        async move { engine.drive(ring(run_id)).await }
     });
     house.until_deeds(1).await;
     house.command(run_id, &plan, Command::Pause).await;
@@ -233,14 +234,14 @@ async fn another_engine_takes_over_and_the_first_ones_result_is_dropped() {
     let (run_id, _) = house.start(TWO_STEPS).await;
     let zombie = tokio::spawn({
         let engine = first.clone();
-        async move { engine.drive(run_id).await }
+        async move { engine.drive(ring(run_id)).await }
     });
     house.until_deeds(1).await;
     // The first session expires by the database's clock while its process sleeps.
     house.store.close_session(session_of(&house, run_id).await).await.unwrap();
     house.deeds.holds.store(0, Ordering::SeqCst);
     let second = house.engine().await;
-    second.drive(run_id).await;
+    second.drive(ring(run_id)).await;
     assert_eq!(house.status(run_id).await, RunStatus::Completed);
     let finished = house.names(run_id).await;
     house.deeds.go_on.notify_waiters();
@@ -248,6 +249,10 @@ async fn another_engine_takes_over_and_the_first_ones_result_is_dropped() {
     assert_eq!(house.names(run_id).await, finished, "the zombie wrote nothing");
     let keys = house.deeds.done.lock().unwrap().clone();
     assert_eq!(keys[0], keys[1], "the repeated attempt sends the same key");
+}
+
+fn ring(run_id: RunId) -> Ring {
+    Ring { run_id, tenant: TenantId::DEFAULT, priority: Priority::Normal }
 }
 
 async fn session_of(house: &House, run_id: RunId) -> SessionId {
@@ -266,7 +271,7 @@ async fn a_drain_gives_up_what_does_not_end_in_time_and_releases_the_run() {
         .into_iter()
         .map(|run_id| {
             let engine = engine.clone();
-            tokio::spawn(async move { engine.drive(run_id).await })
+            tokio::spawn(async move { engine.drive(ring(run_id)).await })
         })
         .collect();
     house.until_deeds(2).await;
@@ -290,7 +295,7 @@ async fn a_watcher_sees_every_committed_event() {
     let engine = house.engine().await;
     let (run_id, _) = house.start(TWO_STEPS).await;
     let mut watcher = house.bus.subscribe(run_id).await;
-    engine.drive(run_id).await;
+    engine.drive(ring(run_id)).await;
     let mut seen = Vec::new();
     while let Ok(windlass_bus::News::Event(event)) = watcher.try_recv() {
         seen.push(event.seq.0);

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row, Type};
 use windlass_model::{
-    Attempt, Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, RunId, RunState, RunStatus,
+    Attempt, Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunState, RunStatus,
     RunVersion, SessionId, TenantId, Timestamp, VersionId,
 };
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
@@ -41,6 +41,15 @@ fn optional_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>, Fault> 
 
 fn word<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
     parse(text).ok_or_else(|| Fault::damaged(format!("`{text}` is no known word")))
+}
+
+/// Columns `id, tenant, priority`.
+pub(crate) fn ring(row: &PgRow) -> Result<Ring, Fault> {
+    Ok(Ring {
+        run_id: RunId(row.try_get(0)?),
+        tenant: TenantId(row.try_get(1)?),
+        priority: Priority::from_rank(row.try_get(2)?),
+    })
 }
 
 /// Columns as in the view `run_rows`.

@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use windlass_model::state::SNAPSHOT_FORMAT;
-use windlass_model::{Event, EventSeq, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
     ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, RunCounts, RunFilter, RunRecord,
@@ -149,23 +149,20 @@ impl Runs for PostgresStore {
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
                     let found = query.bind(i64::from(limit)).fetch_all(db).await?;
                     rows::all(&found, |row| {
-                        Ok(DueRun {
-                            run_id: RunId(row.try_get(0)?),
-                            priority: Priority::from_rank(row.try_get(1)?),
-                            after: duration(&row.try_get::<PgInterval, _>(2)?),
-                        })
+                        let after = duration(&row.try_get::<PgInterval, _>(3)?);
+                        Ok(DueRun { ring: rows::ring(row)?, after })
                     })
                 })
             })
             .await
     }
 
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError> {
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
         self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let found = sqlx::query(query!("find_moved")).bind(session.0).fetch_all(db).await?;
-                    rows::all(&found, |row| Ok(RunId(row.try_get(0)?)))
+                    rows::all(&found, rows::ring)
                 })
             })
             .await

@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Row, Statement};
 use windlass_model::{
-    Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, RunId, RunStatus, RunVersion, SessionId,
+    Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunStatus, RunVersion, SessionId,
     TenantId, Timestamp, VersionId,
 };
 use windlass_store::stored::StoredEvent;
@@ -53,6 +53,15 @@ impl FromSql for Id {
             .map_err(|_| FromSqlError::InvalidBlobSize { expected_size: 16, blob_size: bytes.len() })?;
         Ok(Self(uuid::Uuid::from_bytes(bytes)))
     }
+}
+
+/// Columns `id, tenant, priority`.
+pub(crate) fn ring(row: &Row<'_>) -> rusqlite::Result<Ring> {
+    Ok(Ring {
+        run_id: row.get::<_, Id>(0)?.into(),
+        tenant: TenantId(row.get(1)?),
+        priority: Priority::from_rank(row.get(2)?),
+    })
 }
 
 /// A word of a fixed vocabulary that is not in it, or text that is not the JSON it must be.

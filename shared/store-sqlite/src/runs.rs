@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, named_params};
-use windlass_model::{Event, EventSeq, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
     ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, RunCounts, RunFilter, RunRecord,
@@ -132,11 +132,7 @@ impl Runs for SqliteStore {
                     ":limit": limit,
                 },
                 |row| {
-                    Ok(DueRun {
-                        run_id: row.get::<_, Id>(0)?.into(),
-                        priority: Priority::from_rank(row.get(1)?),
-                        after: Timestamp(0).until(Timestamp(row.get(2)?)),
-                    })
+                    Ok(DueRun { ring: rows::ring(row)?, after: Timestamp(0).until(Timestamp(row.get(3)?)) })
                 },
             )?;
             Ok(due.collect::<Result<_, _>>()?)
@@ -144,12 +140,10 @@ impl Runs for SqliteStore {
         .await
     }
 
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError> {
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
         self.read(move |db, _| {
             let mut statement = db.prepare_cached(query!("find_moved"))?;
-            let moved = statement.query_map(named_params! { ":session": Id::from(session) }, |row| {
-                row.get::<_, Id>(0).map(RunId::from)
-            })?;
+            let moved = statement.query_map(named_params! { ":session": Id::from(session) }, rows::ring)?;
             Ok(moved.collect::<Result<_, _>>()?)
         })
         .await

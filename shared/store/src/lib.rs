@@ -16,7 +16,7 @@ mod values;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use windlass_model::{Digest, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 
 pub use clock::Clock;
 pub use plans::{PlanError, Plans};
@@ -91,8 +91,8 @@ pub trait Runs: Send + Sync + 'static {
     ) -> Result<Vec<ApprovalRow>, StoreError>;
 
     /// Runs that an engine should take, now or within `horizon`: queued, due, canceling, of a dead
-    /// session, or silent for `stale_after`. What is due comes first, by priority, then age; what is not
-    /// yet due follows by its time.
+    /// session, or silent for `stale_after`. What is due comes first, by priority; of one priority each tenant's
+    /// oldest run, then each one's second, and so on. What is not yet due follows by its time.
     async fn find_due(
         &self,
         horizon: Duration,
@@ -101,7 +101,7 @@ pub trait Runs: Send + Sync + 'static {
     ) -> Result<Vec<DueRun>, StoreError>;
 
     /// Runs of this session that the door wrote to since their engine last did.
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError>;
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError>;
 
     /// How many runs stand where, over all tenants, and since when the oldest claimable one waits.
     async fn count_runs(&self) -> Result<RunCounts, StoreError>;

@@ -9,7 +9,7 @@ use windlass_model::event::{Event, EventBody};
 use windlass_model::payload::Blob;
 use windlass_model::state::GateOutcome;
 use windlass_model::{
-    Attempt, Digest, Epoch, EventSeq, PauseReason, Payload, Plan, Priority, RunId, RunState, RunStatus,
+    Attempt, Digest, Epoch, EventSeq, PauseReason, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus,
     RunVersion, SessionId, TenantId, Timestamp, VersionId,
 };
 
@@ -204,6 +204,13 @@ pub struct RunRow {
     pub error: Option<String>,
 }
 
+impl RunRow {
+    /// What to ring with for this run.
+    pub fn ring(&self) -> Ring {
+        Ring { run_id: self.id, tenant: self.tenant, priority: self.priority }
+    }
+}
+
 /// All it takes to fold a run.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
@@ -227,8 +234,7 @@ pub struct RunFilter {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueRun {
-    pub run_id: RunId,
-    pub priority: Priority,
+    pub ring: Ring,
     /// How long from now, by the database's clock; zero when it is due.
     pub after: std::time::Duration,
 }

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use windlass_bus::Rings;
-use windlass_model::RunId;
+use windlass_model::Ring;
 
 /// Rings taken from the bus at once.
 const RINGS_PER_TURN_MAX: usize = 64;
 /// Rings that were waiting already are here sooner.
 const SILENCE_MIN: Duration = Duration::from_millis(10);
 
-/// A ring, and room for its run.
-pub(crate) struct Ring {
-    pub(crate) run_id: RunId,
+/// A ring that was taken, and room for its run.
+pub(crate) struct Taken {
+    pub(crate) ring: Ring,
     /// Given back when the run has been let go.
     pub(crate) place: OwnedSemaphorePermit,
 }
@@ -66,7 +66,7 @@ impl Room {
 pub(crate) async fn carry(
     mut rings: Box<dyn Rings>,
     room: Room,
-    to: mpsc::Sender<Ring>,
+    to: mpsc::Sender<Taken>,
     stop: CancellationToken,
 ) {
     let carrying = async {
@@ -79,9 +79,9 @@ pub(crate) async fn carry(
             if began.elapsed() > SILENCE_MIN {
                 room.was_idle.store(true, Ordering::Relaxed);
             }
-            for run_id in taken {
+            for ring in taken {
                 let place = places.split(1).expect("no more is taken than there are places");
-                if to.send(Ring { run_id, place }).await.is_err() {
+                if to.send(Taken { ring, place }).await.is_err() {
                     return;
                 }
             }
@@ -94,15 +94,19 @@ pub(crate) async fn carry(
 mod tests {
     use uuid::Uuid;
     use windlass_bus::{Bus, InProcessBus};
-    use windlass_model::Priority;
+    use windlass_model::{Priority, RunId, TenantId};
 
     use super::*;
+
+    fn ring(n: u128) -> Ring {
+        Ring { run_id: RunId(Uuid::from_u128(n)), tenant: TenantId(1), priority: Priority::Normal }
+    }
 
     #[tokio::test]
     async fn no_more_is_taken_from_the_bus_than_there_is_room_for() {
         let bus = InProcessBus::new();
         for n in 0..10 {
-            bus.ring(RunId(Uuid::from_u128(n)), Priority::Normal);
+            bus.ring(ring(n));
         }
         let (room, stop) = (Room::for_runs(3), CancellationToken::new());
         let (to, mut from) = mpsc::channel(100);
@@ -115,8 +119,8 @@ mod tests {
         assert!(more.is_err() && room.free_places() == 0 && !room.is_idle());
         assert_eq!(bus.rings().take(100).await.len(), 7, "the rest is there for others");
         held.clear();
-        bus.ring(RunId(Uuid::from_u128(99)), Priority::Normal);
-        assert_eq!(from.recv().await.unwrap().run_id, RunId(Uuid::from_u128(99)));
+        bus.ring(ring(99));
+        assert_eq!(from.recv().await.unwrap().ring, ring(99));
         tokio::time::timeout(Duration::from_secs(5), async {
             while !room.is_idle() {
                 tokio::task::yield_now().await

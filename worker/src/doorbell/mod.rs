@@ -5,7 +5,7 @@
 
 mod carry;
 
-pub(crate) use carry::{Ring, Room, carry};
+pub(crate) use carry::{Room, Taken, carry};
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -29,13 +29,12 @@ use tower::layer::util::Identity;
 use tracing::warn;
 use windlass_bus::Bus;
 use windlass_engine::Engine;
-use windlass_model::Priority;
 
 /// Feeds apalis from a channel. The channel outlives a worker that had to be restarted.
-struct Doorbell(Arc<Mutex<mpsc::Receiver<Ring>>>);
+struct Doorbell(Arc<Mutex<mpsc::Receiver<Taken>>>);
 
 impl Backend for Doorbell {
-    type Task = Task<Ring>;
+    type Task = Task<Taken>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -46,7 +45,7 @@ impl Backend for Doorbell {
         &mut self,
         cx: &mut Context<'_>,
         _: &WorkerContext,
-    ) -> Poll<Option<Result<Task<Ring>, Infallible>>> {
+    ) -> Poll<Option<Result<Task<Taken>, Infallible>>> {
         let mut rings = self.0.lock().expect("no panic while holding it");
         rings.poll_recv(cx).map(|ring| ring.map(|ring| Ok(Task::new(ring))))
     }
@@ -57,7 +56,7 @@ impl Backend for Doorbell {
 }
 
 impl BackendConfig for Doorbell {
-    type Args = Ring;
+    type Args = Taken;
     type Id = RandomId;
     type Kind = Ephemeral;
     type Config = ();
@@ -72,15 +71,15 @@ impl BackendConfig for Doorbell {
     }
 }
 
-async fn drive(ring: Ring, engine: Data<Arc<Engine>>) {
-    let Ring { run_id, place } = ring;
-    engine.drive(run_id).await;
+async fn drive(taken: Taken, engine: Data<Arc<Engine>>) {
+    let Taken { ring, place } = taken;
+    engine.drive(ring).await;
     drop(place);
 }
 
 /// Answers the doorbell until `stop`, at most `runs_max` runs at a time, and returns when all have been let go.
 pub(crate) async fn answer(
-    rings: mpsc::Receiver<Ring>,
+    rings: mpsc::Receiver<Taken>,
     engine: Arc<Engine>,
     runs_max: usize,
     bus: Arc<dyn Bus>,
@@ -93,14 +92,14 @@ pub(crate) async fn answer(
         }
     }
     // What nobody began is for others.
-    while let Ok(ring) = rings.lock().expect("no panic while holding it").try_recv() {
-        bus.ring(ring.run_id, Priority::Normal);
+    while let Ok(taken) = rings.lock().expect("no panic while holding it").try_recv() {
+        bus.ring(taken.ring);
     }
 }
 
 /// Boxed, because the compiler cannot see through apalis' layers that this future is `Send`.
 fn worker(
-    rings: Arc<Mutex<mpsc::Receiver<Ring>>>,
+    rings: Arc<Mutex<mpsc::Receiver<Taken>>>,
     engine: Arc<Engine>,
     runs_max: usize,
     stop: CancellationToken,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use windlass_bus::Subscription;
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
-use windlass_model::{Payload, Plan, Priority, RunId, TenantId, Timestamp, VersionId, decide};
+use windlass_model::{Payload, Plan, Priority, Ring, RunId, TenantId, Timestamp, VersionId, decide};
 use windlass_store::{Labels, NewRun, WriteError};
 
 use crate::actor::Caller;
@@ -177,10 +177,11 @@ async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Re
     new.priority = ordered.priority;
     new.labels = ordered.labels;
     new.remember = deed.remember(StatusCode::CREATED, &summary, Some(&location(run_id)));
-    let (store, bus, priority) = (app.store.clone(), app.bus.clone(), ordered.priority);
+    let (store, bus) = (app.store.clone(), app.bus.clone());
+    let ring = Ring { run_id, tenant, priority: ordered.priority };
     to_the_end(async move {
         store.create_run(new).await?;
-        bus.ring(run_id, priority);
+        bus.ring(ring);
         bus.publish(run_id, vec![event]);
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! The worker's end of the doorbell: takes run ids from three lists, the highest priority first.
+//! The worker's end of the doorbell: takes rings from the lists, those of each priority and each tenant in turn.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use windlass_model::{Priority, RunId};
+use windlass_model::Ring;
 
 use super::Shared;
-use super::message;
+use super::message::{self, Queue};
 use super::patience::Patience;
 use crate::Rings;
 
@@ -37,19 +37,19 @@ pub(super) fn listen(shared: Arc<Shared>) -> Box<dyn Rings> {
 struct RedisRings {
     shared: Arc<Shared>,
     wanted: mpsc::Sender<usize>,
-    arriving: mpsc::Receiver<Vec<RunId>>,
+    arriving: mpsc::Receiver<Vec<Ring>>,
     has_asked: bool,
-    at_hand: VecDeque<RunId>,
+    at_hand: VecDeque<Ring>,
     _task: AbortOnDropHandle<()>,
 }
 
 #[async_trait]
 impl Rings for RedisRings {
-    async fn take(&mut self, limit: usize) -> Vec<RunId> {
+    async fn take(&mut self, limit: usize) -> Vec<Ring> {
         loop {
             let rung = self.shared.local.rung();
             let count = limit.min(self.at_hand.len());
-            let mut taken: Vec<RunId> = self.at_hand.drain(..count).collect();
+            let mut taken: Vec<Ring> = self.at_hand.drain(..count).collect();
             taken.extend(self.shared.local.take_now(limit - count));
             if !taken.is_empty() {
                 return taken;
@@ -70,10 +70,11 @@ impl Rings for RedisRings {
 async fn take_for_ever(
     shared: Arc<Shared>,
     mut wants: mpsc::Receiver<usize>,
-    taken: mpsc::Sender<Vec<RunId>>,
+    taken: mpsc::Sender<Vec<Ring>>,
 ) {
     let mut patience = Patience::default();
     let mut wanted = None;
+    let mut turn = 0_u64;
     loop {
         // Waiting is what this connection is for; how long, we say ourselves.
         let mut connection = shared.connect(&mut patience, None).await;
@@ -86,8 +87,9 @@ async fn take_for_ever(
                     None => return,
                 },
             };
-            match take(&mut connection, limit).await {
+            match take(&mut connection, turn, limit).await {
                 Ok(rings) => {
+                    turn = turn.wrapping_add(1);
                     patience.rewarded();
                     if rings.is_empty() {
                         wanted = Some(limit);
@@ -106,17 +108,15 @@ async fn take_for_ever(
     }
 }
 
-async fn take(connection: &mut MultiplexedConnection, limit: usize) -> RedisResult<Vec<RunId>> {
+async fn take(connection: &mut MultiplexedConnection, turn: u64, limit: usize) -> RedisResult<Vec<Ring>> {
     let mut command = redis::cmd("BLMPOP");
-    command.arg(BLOCK.as_secs()).arg(Priority::ALL.len());
-    for priority in Priority::ALL {
-        command.arg(message::queue(*priority));
-    }
+    let queues: Vec<String> = Queue::in_turn(turn).map(Queue::name).collect();
+    command.arg(BLOCK.as_secs()).arg(queues.len()).arg(queues);
     command.arg("LEFT").arg("COUNT").arg(limit);
     let answer = tokio::time::timeout(BLOCK + ANSWER_MAX, command.query_async(connection)).await;
     let taken: Option<(String, Vec<Vec<u8>>)> = answer.map_err(no_answer)??;
     let payloads = taken.map(|(_, payloads)| payloads).unwrap_or_default();
-    Ok(payloads.iter().filter_map(|payload| message::read_run_id(payload)).collect())
+    Ok(payloads.iter().filter_map(|payload| message::read_ring(payload)).collect())
 }
 
 fn no_answer(elapsed: tokio::time::error::Elapsed) -> redis::RedisError {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use redis::aio::{PubSubSink, PubSubStream};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use windlass_model::{RunId, SessionId};
+use windlass_model::{Ring, RunId, SessionId};
 
 use super::message::{self, Channel};
 use super::patience::Patience;
@@ -48,7 +48,7 @@ struct Audience(Mutex<Seats>);
 #[derive(Default)]
 struct Seats {
     watchers: HashMap<RunId, Topic>,
-    engines: HashMap<SessionId, mpsc::Sender<RunId>>,
+    engines: HashMap<SessionId, mpsc::Sender<Ring>>,
 }
 
 struct Topic {
@@ -120,10 +120,9 @@ impl Audience {
             }
             Channel::Session(session) => {
                 let seats = self.seats();
-                if let (Some(pokes), Some(run_id)) =
-                    (seats.engines.get(&session), message::read_run_id(payload))
+                if let (Some(pokes), Some(ring)) = (seats.engines.get(&session), message::read_ring(payload))
                 {
-                    let _ = pokes.try_send(run_id);
+                    let _ = pokes.try_send(ring);
                 }
             }
         }

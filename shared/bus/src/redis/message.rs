@@ -8,7 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use windlass_model::{
-    Actor, Attempt, Epoch, Event, EventBody, EventSeq, NodeIndex, Priority, RunId, SessionId, Timestamp,
+    Actor, Attempt, Epoch, Event, EventBody, EventSeq, NodeIndex, Priority, Ring, RunId, SessionId, TenantId,
+    Timestamp,
 };
 
 use crate::News;
@@ -23,12 +24,35 @@ const EVENTS: char = 'e';
 /// Begins a message of progress.
 const PROGRESS: char = 'p';
 
-/// The list in which runs of this priority wait for a worker.
-pub(super) fn queue(priority: Priority) -> &'static str {
-    match priority {
-        Priority::High => "windlass:q:high",
-        Priority::Normal => "windlass:q:normal",
-        Priority::Low => "windlass:q:low",
+/// Lists of each priority. Tenants that share one wait in one line; all others take turns. Redis looks at three times
+/// as many lists for each batch of rings, which costs it some microseconds.
+const SHARES: u16 = 16;
+
+/// A list in which runs wait for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    priority: Priority,
+    share: u16,
+}
+
+impl Queue {
+    pub(super) fn of(ring: &Ring) -> Self {
+        let share = ring.tenant.0.rem_euclid(i32::from(SHARES)) as u16;
+        Self { priority: ring.priority, share }
+    }
+
+    /// All of them, in the order in which they are looked through in this turn.
+    pub(super) fn in_turn(turn: u64) -> impl Iterator<Item = Self> {
+        let first = (turn % u64::from(SHARES)) as u16;
+        // Turns of the priorities come after a whole round of the shares, so that each pair meets.
+        let order = Priority::order_of_turn(turn / u64::from(SHARES) + turn);
+        order.into_iter().flat_map(move |priority| {
+            (0..SHARES).map(move |n| Self { priority, share: (first + n) % SHARES })
+        })
+    }
+
+    pub(super) fn name(self) -> String {
+        format!("windlass:q:{}:{}", self.priority.as_str(), self.share)
     }
 }
 
@@ -55,9 +79,28 @@ impl Channel {
     }
 }
 
+const RUN_ID_BYTES: usize = 16;
+const RING_BYTES: usize = RUN_ID_BYTES + 4 + 1;
+
+/// Run, tenant, priority.
+pub(super) fn write_ring(ring: &Ring) -> [u8; RING_BYTES] {
+    let mut bytes = [0; RING_BYTES];
+    bytes[..RUN_ID_BYTES].copy_from_slice(ring.run_id.0.as_bytes());
+    bytes[RUN_ID_BYTES..RING_BYTES - 1].copy_from_slice(&ring.tenant.0.to_be_bytes());
+    bytes[RING_BYTES - 1] = ring.priority.rank() as u8;
+    bytes
+}
+
 /// None for garbage: anybody may write to a Redis.
-pub(super) fn read_run_id(bytes: &[u8]) -> Option<RunId> {
-    Uuid::from_slice(bytes).map(RunId).ok()
+pub(super) fn read_ring(bytes: &[u8]) -> Option<Ring> {
+    let bytes: &[u8; RING_BYTES] = bytes.try_into().ok()?;
+    let (run_id, rest) = bytes.split_first_chunk::<RUN_ID_BYTES>()?;
+    let (tenant, rest) = rest.split_first_chunk::<4>()?;
+    Some(Ring {
+        run_id: RunId(Uuid::from_bytes(*run_id)),
+        tenant: TenantId(i32::from_be_bytes(*tenant)),
+        priority: Priority::from_rank(rest[0].into()),
+    })
 }
 
 /// Events as rows keep them: `e[[seq,at,code,node,item,attempt,epoch,actor,data],…]`.

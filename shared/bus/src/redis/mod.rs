@@ -1,5 +1,4 @@
-//! The bus between processes, on Redis or Valkey: three lists for rings, a channel for each watched run and each
-//! worker.
+//! The bus between processes, on Redis or Valkey: lists for rings, a channel for each watched run and each worker.
 //!
 //! Redis may be away, lose everything, or answer late, at any moment and for ever. Then a worker hears its own rings
 //! only, such as those of its sweep; watchers are told to read the log; and nobody waits. Each of the three
@@ -24,7 +23,7 @@ use ::redis::aio::MultiplexedConnection;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use windlass_model::{Event, Priority, RunId, SessionId};
+use windlass_model::{Event, Ring, RunId, SessionId};
 
 use crate::ring_queue::RingQueue;
 use crate::{Bus, Pokes, Rings, Subscription};
@@ -106,27 +105,27 @@ impl Shared {
     }
 
     /// A ring that does not go through Redis.
-    fn keep(&self, run_id: RunId, priority: Priority) {
+    fn keep(&self, ring: Ring) {
         if self.has_worker.load(Ordering::Relaxed) {
-            self.local.push(run_id, priority);
+            self.local.push(ring);
         }
     }
 }
 
 #[async_trait]
 impl Bus for RedisBus {
-    fn ring(&self, run_id: RunId, priority: Priority) {
-        if !self.shared.carries_rings() || self.posts.try_send(Post::Ring(run_id, priority)).is_err() {
-            self.shared.keep(run_id, priority);
+    fn ring(&self, ring: Ring) {
+        if !self.shared.carries_rings() || self.posts.try_send(Post::Ring(ring)).is_err() {
+            self.shared.keep(ring);
         }
     }
 
-    fn ring_here(&self, run_id: RunId, priority: Priority) {
-        self.shared.keep(run_id, priority);
+    fn ring_here(&self, ring: Ring) {
+        self.shared.keep(ring);
     }
 
-    fn poke(&self, session: SessionId, run_id: RunId) {
-        self.post(Post::Poke(session, run_id));
+    fn poke(&self, session: SessionId, ring: Ring) {
+        self.post(Post::Poke(session, ring));
     }
 
     fn publish(&self, run_id: RunId, events: Vec<Event>) {

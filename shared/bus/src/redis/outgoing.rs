@@ -12,10 +12,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use windlass_model::{Event, Priority, RunId, SessionId};
+use windlass_model::{Event, Ring, RunId, SessionId};
 
 use super::Shared;
-use super::message::{self, Channel};
+use super::message::{self, Channel, Queue};
 use super::patience::Patience;
 
 /// Posts that make up one batch.
@@ -27,8 +27,8 @@ const WATCHED_MAX: usize = 10_000;
 
 /// Something to send.
 pub(super) enum Post {
-    Ring(RunId, Priority),
-    Poke(SessionId, RunId),
+    Ring(Ring),
+    Poke(SessionId, Ring),
     Events(RunId, Vec<Event>),
     Progress(RunId, Value),
 }
@@ -59,8 +59,8 @@ pub(super) async fn send_all(shared: Arc<Shared>, mut posts: mpsc::Receiver<Post
         }
         // What came before everybody knew. Others will find the rest in the database.
         while let Ok(post) = posts.try_recv() {
-            if let Post::Ring(run_id, priority) = post {
-                shared.keep(run_id, priority);
+            if let Post::Ring(ring) = post {
+                shared.keep(ring);
             }
         }
     }
@@ -72,7 +72,7 @@ fn set_connected(shared: &Shared, connected: bool) {
 }
 
 fn keep(shared: &Shared, rings: Vec<Ring>) {
-    rings.into_iter().for_each(|(run_id, priority)| shared.keep(run_id, priority));
+    rings.into_iter().for_each(|ring| shared.keep(ring));
 }
 
 struct Outgoing {
@@ -81,13 +81,11 @@ struct Outgoing {
     watched: HashSet<RunId>,
 }
 
-type Ring = (RunId, Priority);
-
 /// Posts, sorted by what Redis is told.
 #[derive(Default)]
 struct Batch {
     rings: Vec<Ring>,
-    pokes: Vec<(SessionId, RunId)>,
+    pokes: Vec<(SessionId, Ring)>,
     /// In the order in which runs were first mentioned.
     news: Vec<(RunId, Vec<Told>)>,
 }
@@ -105,9 +103,9 @@ impl Batch {
         let mut places = HashMap::new();
         for post in posts {
             match post {
-                Post::Ring(run_id, priority) if rung.insert(run_id) => batch.rings.push((run_id, priority)),
+                Post::Ring(ring) if rung.insert(ring.run_id) => batch.rings.push(ring),
                 Post::Ring(..) => {}
-                Post::Poke(session, run_id) => batch.pokes.push((session, run_id)),
+                Post::Poke(session, ring) => batch.pokes.push((session, ring)),
                 Post::Events(run_id, events) => batch.tell(&mut places, run_id, Told::Events(events)),
                 Post::Progress(run_id, value) => batch.tell(&mut places, run_id, Told::Progress(value)),
             }
@@ -148,7 +146,7 @@ impl Outgoing {
             self.watched.clear();
         }
         match self.send_parts(&rings, &pokes, news).await {
-            Ok(refused) => Ok(rings.into_iter().filter(|(_, priority)| refused.contains(priority)).collect()),
+            Ok(refused) => Ok(rings.into_iter().filter(|ring| refused.contains(&Queue::of(ring))).collect()),
             Err(error) => Err((rings, error)),
         }
     }
@@ -157,9 +155,9 @@ impl Outgoing {
     async fn send_parts(
         &mut self,
         rings: &[Ring],
-        pokes: &[(SessionId, RunId)],
+        pokes: &[(SessionId, Ring)],
         news: Vec<(RunId, Vec<Told>)>,
-    ) -> RedisResult<Vec<Priority>> {
+    ) -> RedisResult<Vec<Queue>> {
         let (known, unknown): (Vec<_>, Vec<_>) =
             news.into_iter().partition(|(run_id, _)| self.watched.contains(run_id));
         let mut letter = Letter::default();
@@ -197,7 +195,7 @@ impl Outgoing {
                 tracing::debug!(%error, "Redis refused");
             }
             match (part, answer) {
-                (Part::Ring(priority), Err(_)) => answers.refused.push(priority),
+                (Part::Rings(queue), Err(_)) => answers.refused.push(queue),
                 (Part::WhoWatches, counts) => answers.watched = counts.ok(),
                 // Nobody heard: the next time it is asked about again.
                 (Part::News(run_id), Ok(redis::Value::Int(0))) => drop(self.watched.remove(&run_id)),
@@ -216,7 +214,7 @@ struct Letter {
 }
 
 enum Part {
-    Ring(Priority),
+    Rings(Queue),
     Poke,
     WhoWatches,
     News(RunId),
@@ -224,27 +222,33 @@ enum Part {
 
 #[derive(Default)]
 struct Answers {
-    refused: Vec<Priority>,
+    refused: Vec<Queue>,
     watched: Option<redis::Value>,
 }
 
 impl Letter {
     fn ring(&mut self, rings: &[Ring]) {
-        for priority in Priority::ALL {
-            let mut ids = rings.iter().filter(|(_, it)| it == priority).map(|(run_id, _)| run_id).peekable();
-            if ids.peek().is_some() {
-                self.pipeline.cmd("RPUSH").arg(message::queue(*priority));
-                for run_id in ids {
-                    self.pipeline.arg(run_id.0.as_bytes());
-                }
-                self.parts.push(Part::Ring(*priority));
+        let mut by_queue: Vec<(Queue, Vec<&Ring>)> = Vec::new();
+        for ring in rings {
+            let queue = Queue::of(ring);
+            match by_queue.iter_mut().find(|(it, _)| *it == queue) {
+                Some((_, all)) => all.push(ring),
+                None => by_queue.push((queue, vec![ring])),
             }
+        }
+        for (queue, rings) in by_queue {
+            self.pipeline.cmd("RPUSH").arg(queue.name());
+            for ring in rings {
+                self.pipeline.arg(&message::write_ring(ring)[..]);
+            }
+            self.parts.push(Part::Rings(queue));
         }
     }
 
-    fn poke(&mut self, pokes: &[(SessionId, RunId)]) {
-        for (session, run_id) in pokes {
-            self.pipeline.cmd("PUBLISH").arg(Channel::Session(*session).name()).arg(run_id.0.as_bytes());
+    fn poke(&mut self, pokes: &[(SessionId, Ring)]) {
+        for (session, ring) in pokes {
+            let channel = Channel::Session(*session).name();
+            self.pipeline.cmd("PUBLISH").arg(channel).arg(&message::write_ring(ring)[..]);
             self.parts.push(Part::Poke);
         }
     }
@@ -285,6 +289,7 @@ fn watched_among(counts: redis::Value) -> RedisResult<HashSet<RunId>> {
 mod tests {
     use serde_json::json;
     use uuid::Uuid;
+    use windlass_model::{Priority, TenantId};
 
     use super::*;
 
@@ -295,20 +300,21 @@ mod tests {
     #[test]
     fn a_burst_becomes_one_ring_per_run_and_one_message_per_batch_of_events() {
         let progress = |n: u32| Post::Progress(run_id(1), json!(n));
+        let ring = Ring { run_id: run_id(1), tenant: TenantId(1), priority: Priority::Low };
         let batch = Batch::of(
             [
-                Post::Ring(run_id(1), Priority::Low),
+                Post::Ring(ring),
                 Post::Events(run_id(1), Vec::new()),
                 Post::Events(run_id(2), Vec::new()),
                 Post::Events(run_id(1), Vec::new()),
                 progress(1),
                 progress(2),
                 Post::Events(run_id(1), Vec::new()),
-                Post::Ring(run_id(1), Priority::Low),
+                Post::Ring(ring),
             ]
             .into_iter(),
         );
-        assert_eq!(batch.rings, [(run_id(1), Priority::Low)]);
+        assert_eq!(batch.rings, [ring]);
         let shape: Vec<_> = batch.news.iter().map(|(id, told)| (*id, told.len())).collect();
         assert_eq!(shape, [(run_id(1), 4), (run_id(2), 1)]);
     }

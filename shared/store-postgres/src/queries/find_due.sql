@@ -1,35 +1,60 @@
 -- Each source is read through its own index, so that a sweep costs what it finds. A run that waits for an engine,
 -- one that waits for a time, and one that is held are never the same run.
-with n as materialized (
-    select clock_timestamp() as now)
-select id, priority, after from (
-    (select id, priority, interval '0' as after
+--
+-- Tenants take turns: of each priority every tenant's oldest run comes before anybody's second.
+with recursive
+n as materialized (
+    select clock_timestamp() as now),
+-- Tenants whose runs wait for an engine, by leaps through the index; no more than there may be runs.
+waiting (tenant, leap) as (
+    (select tenant, 1
        from workflow_runs
       where lease_owner is null and status in ('queued', 'running', 'canceling')
-      order by priority, id
+      order by tenant
+      limit 1)
+    union all
+    select (select r.tenant
+              from workflow_runs r
+             where r.lease_owner is null and r.status in ('queued', 'running', 'canceling') and r.tenant > w.tenant
+             order by r.tenant
+             limit 1), w.leap + 1
+      from waiting w
+     where w.tenant is not null and w.leap < $3)
+select id, tenant, priority, after from (
+    (select q.id, q.tenant, q.priority, interval '0' as after,
+            row_number() over (partition by q.tenant, q.priority order by q.id) as turn
+       from waiting w
+      cross join lateral (
+          select r.id, r.tenant, r.priority
+            from workflow_runs r
+           where r.tenant = w.tenant and r.lease_owner is null and r.status in ('queued', 'running', 'canceling')
+           order by r.priority, r.id
+           limit $3) q
+      order by priority, turn, id
       limit $3)
     union all
-    (select id, priority, interval '0'
+    (select id, tenant, priority, interval '0', row_number() over (partition by tenant, priority order by id) as turn
        from workflow_runs
       where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
         and wake_at <= (select now from n)
-      order by priority, id
+      order by priority, turn, id
       limit $3)
     union all
-    (select id, priority, wake_at - (select now from n)
+    (select id, tenant, priority, wake_at - (select now from n), 0
        from workflow_runs
       where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
         and wake_at > (select now from n) and wake_at <= (select now from n) + $1
       order by wake_at
       limit $3)
     union all
-    (select r.id, r.priority, interval '0'
+    (select r.id, r.tenant, r.priority, interval '0',
+            row_number() over (partition by r.tenant, r.priority order by r.id) as turn
        from workflow_runs r
       where r.lease_owner is not null
         and (r.last_activity_at < (select now from n) - $2
              or not exists (select from worker_sessions s
                              where s.id = r.lease_owner and s.expires_at > (select now from n)))
-      order by r.priority, r.id
+      order by priority, turn, id
       limit $3)) due
- order by after, priority, id
+ order by after, priority, row_number() over (partition by after, tenant, priority order by id), id
  limit $3

@@ -1,1 +1,1 @@
-select id from workflow_runs where lease_owner = $1 and attention
+select id, tenant, priority from workflow_runs where lease_owner = $1 and attention

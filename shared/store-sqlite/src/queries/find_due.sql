@@ -1,23 +1,26 @@
--- Each source is read through its own index, so that a sweep costs what it finds. A run that waits for an engine,
--- one that waits for a time, and one that is held are never the same run.
-select id, priority, after from (
+-- Each source is read through its own index. A run that waits for an engine, one that waits for a time, and one that
+-- is held are never the same run.
+--
+-- Tenants take turns: of each priority every tenant's oldest run comes before anybody's second. To number them, all
+-- runs that wait for an engine are read, from the index alone and in its order.
+select id, tenant, priority, after from (
     select * from (
-        select id, priority, 0 as after
+        select id, tenant, priority, 0 as after, row_number() over (partition by tenant, priority order by id) as turn
           from workflow_runs
          where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling')
-         order by priority, id
+         order by priority, turn, id
          limit :limit)
     union all
     select * from (
-        select id, priority, 0 as after
+        select id, tenant, priority, 0 as after, row_number() over (partition by tenant, priority order by id) as turn
           from workflow_runs
          where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused')
            and wake_at <= :now
-         order by priority, id
+         order by priority, turn, id
          limit :limit)
     union all
     select * from (
-        select id, priority, wake_at - :now as after
+        select id, tenant, priority, wake_at - :now as after, 0 as turn
           from workflow_runs
          where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused')
            and wake_at > :now and wake_at <= :horizon
@@ -25,13 +28,13 @@ select id, priority, after from (
          limit :limit)
     union all
     select * from (
-        select id, priority, 0 as after
+        select id, tenant, priority, 0 as after, row_number() over (partition by tenant, priority order by id) as turn
           from workflow_runs r indexed by workflow_runs_held
          where lease_owner is not null
            and (last_activity_at < :stale_before
                 or not exists (select 1 from worker_sessions s
                                 where s.id = r.lease_owner and s.expires_at > :now))
-         order by priority, id
+         order by priority, turn, id
          limit :limit))
- order by after, priority, id
+ order by after, priority, row_number() over (partition by after, tenant, priority order by id), id
  limit :limit

@@ -1,1 +1,1 @@
-select id from workflow_runs where lease_owner = :session and attention = 1
+select id, tenant, priority from workflow_runs where lease_owner = :session and attention = 1

@@ -154,7 +154,10 @@ pub async fn the_door_cannot_let_a_held_run_go(subject: &Subject) {
 pub async fn a_command_on_a_held_run_is_seen_by_its_holder(subject: &Subject) {
     let mut hand = subject.held(1, 1).await;
     subject.held(2, 1).await;
-    let moved = async |by| subject.store.find_moved(session(by)).await.unwrap();
+    let moved = async |by| {
+        let rings = subject.store.find_moved(session(by)).await.unwrap();
+        rings.into_iter().map(|ring| ring.run_id).collect::<Vec<_>>()
+    };
     subject.write(&mut hand, vec![started(0, 1)]).await;
     assert_eq!(moved(1).await, []);
 

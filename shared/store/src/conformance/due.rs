@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use windlass_model::{PauseReason, Priority, RunStatus, Timestamp};
+use windlass_model::{PauseReason, Priority, Ring, RunStatus, Timestamp};
 
 use super::Subject;
 use super::subject::*;
@@ -15,7 +15,7 @@ async fn due(subject: &Subject) -> Vec<DueRun> {
 }
 
 async fn due_ids(subject: &Subject) -> Vec<windlass_model::RunId> {
-    due(subject).await.into_iter().map(|due| due.run_id).collect()
+    due(subject).await.into_iter().map(|due| due.ring.run_id).collect()
 }
 
 pub async fn what_waits_for_an_engine_is_due(subject: &Subject) {
@@ -28,8 +28,10 @@ pub async fn what_waits_for_an_engine_is_due(subject: &Subject) {
     let mut ended = subject.held(6, 1).await;
     ended.projection.status = RunStatus::Completed;
     subject.write(&mut ended, vec![completed()]).await;
-    let expected =
-        [1, 2].map(|n| DueRun { run_id: run_id(n), priority: Priority::Normal, after: Duration::ZERO });
+    let expected = [1, 2].map(|n| DueRun {
+        ring: Ring { run_id: run_id(n), tenant: TENANT, priority: Priority::Normal },
+        after: Duration::ZERO,
+    });
     assert_eq!(due(subject).await, expected);
 }
 
@@ -43,14 +45,14 @@ pub async fn what_is_due_soon_is_named_with_its_time(subject: &Subject) {
     subject.clock.advance(Duration::from_secs(25));
     let soon = due(subject).await;
     assert_eq!(soon.len(), 1);
-    assert_eq!(soon[0].run_id, run_id(1));
+    assert_eq!(soon[0].ring.run_id, run_id(1));
     assert!(soon[0].after > Duration::ZERO && soon[0].after <= Duration::from_secs(5), "{:?}", soon[0].after);
     subject.clock.advance(Duration::from_secs(5));
     assert_eq!(due(subject).await[0].after, Duration::ZERO);
     // A run with work to do does not wait for its timer.
     let queued = Projection { wake_at: Some(now.plus(STALE_AFTER)), ..projection(RunStatus::Queued) };
     subject.parked(3, 1, queued).await;
-    assert!(due(subject).await.iter().any(|due| due.run_id == run_id(3) && due.after.is_zero()));
+    assert!(due(subject).await.iter().any(|due| due.ring.run_id == run_id(3) && due.after.is_zero()));
 }
 
 pub async fn runs_of_dead_sessions_and_silent_ones_are_due(subject: &Subject) {
@@ -92,8 +94,24 @@ pub async fn no_more_than_the_limit_is_due_and_the_most_urgent_first(subject: &S
         subject.store.create_run(crate::NewRun { priority, ..new_run(n, version) }).await.unwrap();
     }
     let some = subject.store.find_due(HORIZON, STALE_AFTER, 3).await.unwrap();
-    assert_eq!(some.iter().map(|due| due.run_id).collect::<Vec<_>>(), [9, 1, 2].map(run_id));
+    assert_eq!(some.iter().map(|due| due.ring.run_id).collect::<Vec<_>>(), [9, 1, 2].map(run_id));
     assert_eq!(subject.store.find_due(HORIZON, STALE_AFTER, 0).await.unwrap(), []);
+}
+
+pub async fn tenants_take_turns(subject: &Subject) {
+    let (ours, theirs) = (subject.definition().await, subject.definition_of(OTHER_TENANT, "theirs").await);
+    for n in 1..=6 {
+        subject.store.create_run(new_run(n, ours)).await.unwrap();
+    }
+    for n in 7..=8 {
+        let run = crate::NewRun { tenant: OTHER_TENANT, ..new_run(n, theirs) };
+        subject.store.create_run(run).await.unwrap();
+    }
+    let urgent = crate::NewRun { priority: Priority::High, ..new_run(9, ours) };
+    subject.store.create_run(urgent).await.unwrap();
+    assert_eq!(due_ids(subject).await, [9, 1, 7, 2, 8, 3, 4, 5, 6].map(run_id));
+    let some = subject.store.find_due(HORIZON, STALE_AFTER, 3).await.unwrap();
+    assert_eq!(some.iter().map(|due| due.ring.run_id).collect::<Vec<_>>(), [9, 1, 7].map(run_id));
 }
 
 pub async fn runs_are_counted_by_status_and_the_oldest_claimable_is_timed(subject: &Subject) {

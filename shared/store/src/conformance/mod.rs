@@ -71,6 +71,7 @@ macro_rules! conformance_tests {
                 what_is_due_soon_is_named_with_its_time
                 runs_of_dead_sessions_and_silent_ones_are_due
                 due_runs_come_by_priority_then_age
+                tenants_take_turns
                 no_more_than_the_limit_is_due_and_the_most_urgent_first
                 runs_are_counted_by_status_and_the_oldest_claimable_is_timed
             }

@@ -1,10 +1,13 @@
 //! Runs: created, written by door and engine, claimed, listed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use windlass_model::event::EngineTaken;
-use windlass_model::{Epoch, Event, EventSeq, RunId, RunStatus, RunVersion, SessionId, TenantId, Timestamp};
+use windlass_model::{
+    Epoch, Event, EventSeq, Ring, RunId, RunStatus, RunVersion, SessionId, TenantId, Timestamp,
+};
 
 use super::MemoryStore;
 use super::tables::{Log, Run, Tables, refused, wants_engine};
@@ -118,21 +121,27 @@ impl Runs for MemoryStore {
                 .values()
                 .filter_map(|run| {
                     let after = tables.claimable_after(&run.row, now, stale_after)?;
-                    let due = DueRun { run_id: run.row.id, priority: run.row.priority, after };
-                    (after <= horizon).then_some(due)
+                    (after <= horizon).then_some(DueRun { ring: run.row.ring(), after })
                 })
                 .collect();
-            due.sort_by_key(|due| (due.after, due.priority, due.run_id));
+            due.sort_by_key(|due| (due.after, due.ring.priority, due.ring.run_id));
+            let mut turns: BTreeMap<_, u32> = BTreeMap::new();
+            due.sort_by_cached_key(|due| {
+                let Ring { priority, tenant, run_id } = due.ring;
+                let turn = turns.entry((due.after, priority, tenant)).or_default();
+                *turn += 1;
+                (due.after, priority, *turn, run_id)
+            });
             due.truncate(limit as usize);
             Ok(due)
         })
     }
 
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<RunId>, StoreError> {
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
         self.read(|tables, _| {
             let moved =
                 tables.runs.values().filter(|run| run.attention && run.row.lease_owner == Some(session));
-            Ok(moved.map(|run| run.row.id).collect())
+            Ok(moved.map(|run| run.row.ring()).collect())
         })
     }
 
