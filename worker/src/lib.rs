@@ -19,7 +19,7 @@ use windlass_boot::Health;
 use windlass_bus::{Bus, Pokes};
 use windlass_engine::{Clock, Engine, EngineOptions, EngineParts, Lease, Runners, Secrets};
 use windlass_model::SessionId;
-use windlass_store::{Plans, Store};
+use windlass_store::{Plans, Store, StoreError};
 
 use crate::doorbell::Room;
 
@@ -72,7 +72,7 @@ pub struct WorkerParts {
 /// Works until `shutdown`, then drains: what is in flight ends or is given up, and every run is released.
 ///
 /// # Errors
-/// When the first session cannot be registered. Afterwards nothing but `shutdown` ends it.
+/// When the database refuses the first session. Nothing but `shutdown` ends it otherwise.
 pub async fn run(
     parts: WorkerParts,
     options: WorkerOptions,
@@ -80,7 +80,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let WorkerParts { store, plans, bus, runners, secrets, health } = parts;
     let sink = options.emit_url.clone().map(relay::HttpSink::new).transpose()?;
-    let (lease, clock) = register(&*store, &options).await?;
+    let Some(begun) = shutdown.run_until_cancelled(begin_session(&*store, &options)).await else {
+        return Ok(());
+    };
+    let (lease, clock) = begun?;
     let engine = Engine::new(EngineParts {
         store: store.clone(),
         plans,
@@ -156,17 +159,26 @@ pub async fn run(
     Ok(())
 }
 
-/// Begins this worker's session, and sets its clock by the database's.
-async fn register(store: &dyn Store, options: &WorkerOptions) -> anyhow::Result<(Arc<Lease>, Arc<Clock>)> {
+/// Begins this worker's session, and sets its clock by the database's. Waits for a database that is away, as
+/// everything does that comes after.
+async fn begin_session(
+    store: &dyn Store,
+    options: &WorkerOptions,
+) -> anyhow::Result<(Arc<Lease>, Arc<Clock>)> {
     let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
-    let asked_at = Instant::now();
-    let now = store
-        .renew_session(lease.session(), options.session_ttl)
-        .await
-        .context("cannot register this worker's session")?;
-    lease.renewed(asked_at, options.session_ttl);
-    info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
-    Ok((lease, Arc::new(Clock::new(now))))
+    loop {
+        let asked_at = Instant::now();
+        match store.renew_session(lease.session(), options.session_ttl).await {
+            Ok(now) => {
+                lease.renewed(asked_at, options.session_ttl);
+                info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
+                return Ok((lease, Arc::new(Clock::new(now))));
+            }
+            Err(error @ StoreError::Unavailable(_)) => warn!(error = %error, "The session cannot begin yet"),
+            Err(error) => return Err(error).context("cannot register this worker's session"),
+        }
+        tokio::time::sleep(options.session_renew).await;
+    }
 }
 
 /// Brings pokes to the engine.
