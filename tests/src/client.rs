@@ -1,12 +1,13 @@
 //! Somebody who speaks HTTP with the house.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Once, RwLock};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::doors::Doors;
 use crate::{Answer, Event, GLANCE_EVERY, Log, PATIENCE, definition, glance_away};
 
 /// Events that are asked for at once.
@@ -15,10 +16,12 @@ const EVENTS_PER_PAGE: usize = 200;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A person or a program that uses the API. Cheap to clone; clones share their connections.
+///
+/// Where the house has several doors, each request takes the next one: whatever one API said, any other
+/// must know.
 #[derive(Clone)]
 pub struct Client {
-    /// `http://127.0.0.1:port`; another one after a restart.
-    address: Arc<RwLock<String>>,
+    doors: Arc<Doors>,
     pub http: reqwest::Client,
     user: Option<String>,
     roles: String,
@@ -38,11 +41,16 @@ impl Client {
             .no_proxy()
             .build()
             .expect("a client of these options can be built");
-        Self { address: Arc::default(), http, user: None, roles: String::new(), definitions: Arc::default() }
+        Self { doors: Arc::default(), http, user: None, roles: String::new(), definitions: Arc::default() }
     }
 
-    pub(crate) fn moved_to(&self, address: String) {
-        *self.address.write().expect("no panic while holding it") = address;
+    /// Somebody who speaks with one process of the same house, once a door is opened for them.
+    pub(crate) fn of_one_process(&self) -> Self {
+        Self { doors: Arc::default(), ..self.clone() }
+    }
+
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// The same house, spoken to by somebody.
@@ -51,8 +59,9 @@ impl Client {
         Self { user: Some(user.to_owned()), roles: roles.join(","), ..self.clone() }
     }
 
+    /// `http://127.0.0.1:port` of the door whose turn it is.
     pub fn address(&self) -> String {
-        self.address.read().expect("no panic while holding it").clone()
+        self.doors.next()
     }
 
     pub fn url(&self, path: &str) -> String {

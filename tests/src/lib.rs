@@ -1,4 +1,4 @@
-//! The table: the real program started as its own process, and words to tell stories about it.
+//! The table: the real program started as processes of their own, and words to tell stories about them.
 //!
 //! A story opens a [`House`], speaks HTTP through its [`Client`], watches effects arrive at a [`Sink`],
 //! and closes the house. Closing reads every run's log back and holds it against the rules in [`check`],
@@ -11,6 +11,7 @@ pub mod chance;
 pub mod check;
 pub mod client;
 pub mod definition;
+mod doors;
 pub mod house;
 pub mod log;
 pub mod raw;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 pub use answer::Answer;
 pub use chance::Chance;
 pub use client::Client;
-pub use house::{House, Mode};
+pub use house::{House, Mode, Process};
 pub use log::{Event, Log};
 pub use recorder::Recorder;
 pub use sink::Sink;
@@ -37,18 +38,30 @@ const GLANCE_EVERY_MAX: Duration = Duration::from_millis(200);
 
 /// Tells each story in every mode that the house can run in.
 ///
-/// A story is `async fn name(mode: Mode)`; one that is not listed is dead code, which the linter refuses.
+/// A story is `async fn name(mode: Mode)`; one that is not listed is dead code, which the linter refuses. One that
+/// cannot mean anything in a fleet is listed last, after `embedded only:`, with its reason.
 #[macro_export]
 macro_rules! in_every_mode {
-    ($($story:ident),+ $(,)?) => {
+    ($($story:ident),+ $(,)? $(; embedded only: $($only:ident),+ $(,)?)?) => {
         mod embedded {
-            $(
-                #[test]
-                fn $story() {
-                    $crate::tell(super::$story($crate::Mode::Embedded));
-                }
-            )+
+            $crate::in_mode!(Embedded: $($story),+ $(, $($only),+)?);
         }
+        mod fleet {
+            $crate::in_mode!(Fleet: $($story),+);
+        }
+    };
+}
+
+/// Tells stories of the module above in one mode.
+#[macro_export]
+macro_rules! in_mode {
+    ($mode:ident: $($story:ident),+) => {
+        $(
+            #[test]
+            fn $story() {
+                $crate::tell(super::$story($crate::Mode::$mode));
+            }
+        )+
     };
 }
 

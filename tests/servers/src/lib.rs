@@ -1,19 +1,21 @@
 //! Throw-away servers for tests: private, on a free port, in a temporary folder, gone when the test is.
 //!
 //! [`Postgres::start`] and [`Redis::start`] give a server that one test may kill, freeze and start again.
-//! [`Postgres::shared`] gives one that all tests of this machine share, each in a schema of its own, because
-//! starting a server takes longer than most tests.
+//! [`Postgres::shared`] gives one that all tests of this machine share, each in a schema or a database of its own,
+//! because starting a server takes longer than most tests.
 //!
 //! A server outlives nobody: a small shell watches the test that started it, and cleans up even when the test
 //! was killed.
 
 mod account;
+mod database;
 mod folder;
 mod postgres;
 mod process;
 mod redis;
 mod shared;
 
+pub use database::{Database, dump};
 pub use postgres::Postgres;
 pub use redis::Redis;
 pub use shared::SharedPostgres;

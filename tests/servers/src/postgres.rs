@@ -133,7 +133,8 @@ impl Installation {
         command.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-p", &port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
-            "max_connections=300",
+            // Several houses of several processes at a time, each with a pool of its own.
+            "max_connections=1000",
             "fsync=on",
             "synchronous_commit=on",
             "shared_buffers=128MB",
@@ -145,8 +146,13 @@ impl Installation {
         command
     }
 
+    /// One of the programs for clients.
+    pub(crate) fn client(&self, program: &str) -> Command {
+        Command::new(self.programs.join(program))
+    }
+
     pub(crate) fn is_ready(&self, folder: &Path, port: u16) -> bool {
-        let mut command = Command::new(self.programs.join("pg_isready"));
+        let mut command = self.client("pg_isready");
         command.arg("--host").arg(folder).args(["--port", &port.to_string(), "--quiet"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::free_port;
 use crate::postgres::{Installation, url};
 use crate::process::{self, CLEAN_UP};
+use crate::{Database, free_port};
 
 /// Seconds between two looks of the watcher: test processes follow each other faster than that.
 const LOOK_EVERY_SECONDS: u32 = 5;
@@ -40,6 +40,14 @@ impl SharedPostgres {
     /// their own.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// An empty database, for whoever cannot do with a schema.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn create_database(&self) -> Database {
+        Database::create(&self.url)
     }
 }
 

@@ -1,50 +1,43 @@
-//! Starts the real `windlass dev`, and is unkind to it.
+//! Starts the real program in as many processes as a mode has, and is unkind to them.
 
-use std::fs::File;
+mod ground;
+mod plan;
+mod process;
+mod program;
+
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::iter;
+use servers::{Postgres, Redis};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Child;
 
-use crate::{Client, PATIENCE, Sink, check};
+use self::ground::{Database, Ground};
+pub use self::plan::{Mode, Plan};
+pub use self::process::{Process, Role};
+pub use self::program::{program, program_path};
+use crate::{Client, Sink, check};
 
-/// How the house is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// One process: door and hands together, on SQLite.
-    Embedded,
-}
-
-/// Leases as the tests want them: short, so that a death is noticed soon.
-const SETTINGS: &[(&str, &str)] = &[
-    ("WINDLASS_SESSION_TTL", "2s"),
-    ("WINDLASS_SESSION_RENEW", "500ms"),
-    ("WINDLASS_SWEEP_INTERVAL", "200ms"),
-    ("WINDLASS_STALE_AFTER", "4s"),
-];
-/// What the program prints on its output when it is there.
-const READY_LINE: &str = "listening on ";
+/// Waits out a lease: whoever was frozen this long has lost what it held.
+pub const LEASE_IS_OVER: Duration = Duration::from_millis(2_600);
 /// Runs that are read back and checked when a house closes; the newest ones.
 const CHECKED_RUNS_MAX: usize = 1_000;
 const CHECKS_AT_ONCE: usize = 4;
-/// Lines of the server's own log that a failed story shows.
-const LOG_LINES_SHOWN: usize = 60;
 
-/// A Windlass of its own: processes, a database in a temporary folder, and a client to speak with it.
+/// A Windlass of its own: processes, a database, and a client to speak with them.
 ///
 /// A story ends with [`House::close`]; a house that is dropped open fails its story.
 pub struct House {
     client: Client,
-    mode: Mode,
-    folder: TempDir,
     settings: Vec<(String, String)>,
-    process: Option<Child>,
+    /// Before what they stand on: it is taken away last.
+    processes: Vec<Process>,
+    ground: Ground,
+    folder: TempDir,
     closed: bool,
 }
 
@@ -56,24 +49,36 @@ impl Deref for House {
     }
 }
 
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub text: String,
+}
+
+impl Said {
+    /// # Panics
+    /// Unless it ended well.
+    #[track_caller]
+    pub fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.text);
+        self.text
+    }
+}
+
 impl House {
     pub async fn open(mode: Mode) -> Self {
-        Self::open_with(mode, &[]).await
+        Plan::of(mode).open().await
     }
 
     /// A house with settings of its own; they win over those that all tests share.
     pub async fn open_with(mode: Mode, settings: &[(&str, &str)]) -> Self {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut house = Self {
-            client: Client::new(),
-            mode,
-            folder: tempfile::tempdir().expect("a temporary folder can be made"),
-            settings: SETTINGS.iter().chain(settings).map(own).collect(),
-            process: None,
-            closed: false,
-        };
-        house.rise().await;
-        house
+        Plan::of(mode).with(settings).open().await
+    }
+
+    fn on(ground: Ground, folder: TempDir, settings: Vec<(String, String)>) -> Self {
+        let settings = settings.into_iter().chain(ground.settings()).collect();
+        Self { client: Client::new(), settings, processes: Vec::new(), ground, folder, closed: false }
     }
 
     /// A handle that other tasks can keep.
@@ -81,77 +86,132 @@ impl House {
         self.client.clone()
     }
 
-    /// Where the database and the server's own log lie.
+    // ---- what it consists of -------------------------------------------------------------------
+
+    /// Every process, up or not.
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    fn in_role(&self, role: Role) -> Vec<Process> {
+        self.processes.iter().filter(|it| it.role() == role).cloned().collect()
+    }
+
+    pub fn apis(&self) -> Vec<Process> {
+        self.in_role(Role::Api)
+    }
+
+    pub fn workers(&self) -> Vec<Process> {
+        self.in_role(Role::Worker)
+    }
+
+    /// One more, with settings of its own: another way to the database, for one.
+    pub async fn add_api(&mut self, settings: &[(&str, &str)]) -> Process {
+        self.add(Role::Api, settings).await
+    }
+
+    /// One more, as [`Self::add_api`].
+    pub async fn add_worker(&mut self, settings: &[(&str, &str)]) -> Process {
+        self.add(Role::Worker, settings).await
+    }
+
+    async fn add(&mut self, role: Role, settings: &[(&str, &str)]) -> Process {
+        let process = self.plan_process(role, settings);
+        process.rise().await;
+        process
+    }
+
+    fn plan_process(&mut self, role: Role, settings: &[(&str, &str)]) -> Process {
+        let name = format!("{}-{}", role.word(), self.in_role(role).len() + 1);
+        let settings = self.settings.iter().cloned().chain(plan::own(settings)).collect();
+        let process = Process::new(name, role, settings, self.folder(), &self.client);
+        self.processes.push(process.clone());
+        process
+    }
+
+    /// The worker that took the run last.
+    pub async fn holder_of(&self, run: &str) -> Process {
+        let log = self.events(run).await;
+        let taken = log.0.iter().rfind(|event| event.is("run.engine_taken")).expect("somebody has taken it");
+        let session = taken.body["session"].as_str().expect("an engine has a session").to_owned();
+        let mut workers = self.processes.iter().filter(|it| it.role() != Role::Api);
+        workers.find(|it| it.log().contains(&session)).expect("it is one of ours").clone()
+    }
+
+    /// # Panics
+    /// Unless the house is a fleet.
+    pub fn redis(&mut self) -> &mut Redis {
+        match &mut self.ground {
+            Ground::Servers(servers) => &mut servers.redis,
+            Ground::Sqlite(_) => panic!("an embedded house has no Redis"),
+        }
+    }
+
+    /// # Panics
+    /// Unless the house has one to itself: see [`Plan::own_postgres`].
+    pub fn postgres(&mut self) -> &mut Postgres {
+        match &mut self.ground {
+            Ground::Servers(servers) => match &mut servers.database {
+                Database::OnItsOwnServer(postgres) => postgres,
+                Database::OnTheSharedServer(_) => panic!("the house shares its PostgreSQL with others"),
+            },
+            Ground::Sqlite(_) => panic!("an embedded house has no PostgreSQL"),
+        }
+    }
+
+    /// What a process must be told to find the database.
+    pub fn database_url(&self) -> &str {
+        let mut settings = self.settings.iter();
+        &settings.find(|(name, _)| name == "WINDLASS_DATABASE_URL").expect("every house has one").1
+    }
+
+    /// Where the processes work, and write their logs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn database(&self) -> PathBuf {
-        self.folder.path().join("windlass.db")
+    /// Everything that outlives the processes, with a name for messages: files, logs, what servers keep. Binary
+    /// values may be written in hexadecimal.
+    pub fn remains(&self) -> Vec<(String, Vec<u8>)> {
+        let files = std::fs::read_dir(self.folder()).expect("the folder is there");
+        let paths = files.map(|file| file.expect("the folder can be read").path()).filter(|it| it.is_file());
+        let read =
+            |path: PathBuf| (path.display().to_string(), std::fs::read(&path).expect("the file can be read"));
+        let dump = self.ground.dump().map(|text| ("the database".to_owned(), text.into_bytes()));
+        paths.map(read).chain(dump).collect()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().and_then(Child::id).expect("the house is up")
+    /// Bytes of memory that each process has in use.
+    pub fn memory(&self) -> Vec<u64> {
+        self.up().map(Process::resident_bytes).collect()
+    }
+
+    /// How much more the process uses that has grown most since.
+    pub fn growth_since(&self, before: &[u64]) -> u64 {
+        let now = self.memory();
+        assert_eq!(now.len(), before.len(), "the same processes are up");
+        now.iter().zip(before).map(|(now, before)| now.saturating_sub(*before)).max().unwrap_or_default()
     }
 
     // ---- life and death ------------------------------------------------------------------------
 
-    /// Starts the processes and waits until they listen.
-    pub async fn rise(&mut self) {
-        assert!(self.process.is_none(), "the house is up already");
-        match self.mode {
-            Mode::Embedded => self.rise_embedded().await,
-        }
+    fn up(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|it| it.is_up())
     }
 
-    async fn rise_embedded(&mut self) {
-        let mut child = self.spawn();
-        let stdout = child.stdout.take().expect("it was asked for");
-        self.process = Some(child);
-        let address = tokio::time::timeout(PATIENCE, read_address(stdout)).await.ok().flatten();
-        let Some(address) = address else { panic!("the house does not come up:\n{}", self.server_log()) };
-        self.client.moved_to(address);
+    /// Starts all processes that are not up, and waits until they listen.
+    pub async fn rise(&mut self) {
+        join_all(self.processes.iter().filter(|it| !it.is_up()).map(Process::rise)).await;
     }
 
     /// Starts the house and kills it after a moment, wherever its start has come to by then.
     pub async fn rise_and_die(&mut self, after: Duration) {
-        self.process = Some(self.spawn());
-        tokio::time::sleep(after).await;
-        self.kill().await;
+        join_all(self.processes.iter().map(|it| it.rise_and_die(after))).await;
     }
 
-    fn spawn(&self) -> Child {
-        let mut command = program();
-        command.arg("dev").args(["--port", "0", "--egress-allow", "127.0.0.1/32"]);
-        command.arg("--db").arg(self.database());
-        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(self.log_file());
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true).spawn().expect("the program can be started")
-    }
-
-    fn log_file(&self) -> File {
-        let path = self.folder.path().join("server.log");
-        File::options().create(true).append(true).open(path).expect("the log file can be written")
-    }
-
-    /// The last lines of what the server said about itself.
-    pub fn server_log(&self) -> String {
-        let text = std::fs::read(self.folder.path().join("server.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
-    }
-
-    /// kill -9, and nothing is left of it.
+    /// kill -9 of every process at once, and nothing is left of them.
     pub async fn kill(&mut self) {
-        let mut process = self.process.take().expect("the house is up");
-        process.start_kill().expect("a child can be killed");
-        process.wait().await.expect("a child can be waited for");
+        join_all(self.up().map(Process::kill)).await;
     }
 
     /// kill -9, and up again on the same database.
@@ -160,29 +220,45 @@ impl House {
         self.rise().await;
     }
 
-    /// SIGTERM; waits for the drain. Returns the exit code.
+    /// SIGTERM to every process at once; waits for the drain. Returns the exit code, one that is not 0 if any.
     pub async fn stop(&mut self) -> Option<i32> {
-        self.signal_process("TERM");
-        let mut process = self.process.take().expect("the house is up");
-        match tokio::time::timeout(PATIENCE, process.wait()).await {
-            Ok(status) => status.expect("a child can be waited for").code(),
-            Err(_) => panic!("the house does not stop:\n{}", self.server_log()),
-        }
+        let codes = join_all(self.up().map(Process::stop)).await;
+        codes.into_iter().find(|code| *code != Some(0)).unwrap_or(Some(0))
     }
 
-    /// Holds the processes still, as a suspended laptop or a stalled machine would.
+    /// Holds every process still, as a suspended laptop or a stalled machine would.
     pub fn freeze(&self) {
-        self.signal_process("STOP");
+        self.up().for_each(Process::freeze);
     }
 
     pub fn thaw(&self) {
-        self.signal_process("CONT");
+        self.up().for_each(Process::thaw);
     }
 
-    fn signal_process(&self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.pid());
-        let status = Command::new("/bin/sh").args(["-c", &kill]).status().expect("there is a shell");
-        assert!(status.success(), "{kill}");
+    /// Waits until every process says that it makes progress.
+    pub async fn until_ready(&self) {
+        join_all(self.up().map(Process::until_ready)).await;
+    }
+
+    /// The last lines of what the processes said about themselves.
+    fn last_words(&self) -> String {
+        self.processes.iter().map(Process::last_words).collect()
+    }
+
+    // ---- the program, once ---------------------------------------------------------------------
+
+    /// The program, told what the processes of this house are told.
+    pub fn windlass(&self, words: &[&str]) -> Command {
+        let mut command = program();
+        command.args(words).envs(self.settings.iter().cloned()).current_dir(self.folder());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn ask(&self, words: &[&str]) -> Said {
+        let output = self.windlass(words).output().expect("the program can be started");
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        Said { code: output.status.code(), text: text.into_owned() }
     }
 
     // ---- the end -------------------------------------------------------------------------------
@@ -196,8 +272,8 @@ impl House {
     pub async fn close_with(mut self, sinks: &[&Sink]) {
         self.check(sinks).await;
         let code = self.stop().await;
-        assert_eq!(code, Some(0), "the house did not stop in peace:\n{}", self.server_log());
-        self.ask_the_doctor();
+        assert_eq!(code, Some(0), "the house did not stop in peace:\n{}", self.last_words());
+        self.ask(&["doctor"]).succeeded();
         self.closed = true;
     }
 
@@ -211,69 +287,14 @@ impl House {
         let found = found.concat();
         assert!(found.is_empty(), "the checker found:\n{}", found.join("\n"));
     }
-
-    /// `windlass doctor` on the closed database.
-    fn ask_the_doctor(&self) {
-        let output =
-            program().arg("doctor").arg("--db").arg(self.database()).output().expect("it can be started");
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "the doctor says:\n{said}");
-    }
-
-    /// Bytes of memory that the server has in use.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux tells");
-        let line =
-            status.lines().find(|line| line.starts_with("VmRSS:")).expect("a living process has memory");
-        let kib: u64 =
-            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("VmRSS is a number");
-        kib * 1024
-    }
 }
 
 impl Drop for House {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- the server's log ----\n{}", self.server_log());
+            eprintln!("{}", self.last_words());
         } else {
             assert!(self.closed, "a story ends with house.close()");
         }
     }
 }
-
-/// The program that belongs to this test: `target/<profile>/windlass`.
-pub fn program_path() -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    // target/debug/deps/stories-1234 → target/debug
-    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-    let program = folder.join("windlass");
-    assert!(
-        Path::new(&program).is_file(),
-        "{} is missing: build it first with `cargo build -p windlass` (`cargo xtask test` does)",
-        program.display()
-    );
-    program
-}
-
-/// The program with an environment that holds nothing of the tester's own.
-pub fn program() -> Command {
-    let mut command = Command::new(program_path());
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).env("HOME", std::env::temp_dir()).env("RUST_BACKTRACE", "1");
-    command
-}
-
-/// Reads the output until the address stands there, then goes on reading so that the pipe never fills.
-async fn read_address(stdout: tokio::process::ChildStdout) -> Option<String> {
-    let mut lines = BufReader::new(stdout).lines();
-    loop {
-        let line = lines.next_line().await.ok()??;
-        if let Some((_, rest)) = line.split_once(READY_LINE) {
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return rest.split_whitespace().next().map(str::to_owned);
-        }
-    }
-}
-
-/// Waits out a lease: whoever was frozen this long has lost what it held.
-pub const LEASE_IS_OVER: Duration = Duration::from_millis(2_600);

@@ -14,8 +14,9 @@ in_every_mode!(
     a_finished_step_is_never_repeated,
     a_run_that_was_there_at_three_deaths_is_quarantined,
     a_parked_run_takes_no_harm_from_deaths,
-    a_house_that_slept_longer_than_its_lease_repeats_nothing_unasked,
-    one_database_has_one_owner,
+    a_house_that_slept_longer_than_its_lease_repeats_nothing_unasked;
+    // PostgreSQL is there for many processes.
+    embedded only: one_database_has_one_owner,
 );
 
 fn call(method: &str) -> String {
@@ -192,14 +193,10 @@ async fn a_house_that_slept_longer_than_its_lease_repeats_nothing_unasked(mode: 
 
 async fn one_database_has_one_owner(mode: Mode) {
     let house = House::open(mode).await;
-    let output = scenarios::house::program()
-        .args(["dev", "--port", "0", "--db"])
-        .arg(house.database())
-        .output()
-        .expect("the program can be started");
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains(&house.pid().to_string()), "the message names the owner's pid: {said}");
+    let said = house.ask(&["dev"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let owner = house.processes()[0].pid().to_string();
+    assert!(said.text.contains(&owner), "the message names the owner's pid: {said:?}");
     house.get("/healthz").await.ok();
     house.close().await;
 }

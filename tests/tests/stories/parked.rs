@@ -20,13 +20,12 @@ async fn ten_thousand_parked_runs_use_no_memory(mode: Mode) {
     let house = House::open(mode).await;
     house.push("{ version: 1, name: parked, type: steps, steps: [ { id: ok, type: approval } ] }").await;
     park(&house, WARM_UP).await;
-    let before = house.resident_bytes();
+    let before = house.memory();
 
     park(&house, PARKED - WARM_UP).await;
 
-    let after = house.resident_bytes();
-    let growth = after.saturating_sub(before);
-    assert!(growth < GROWTH_BYTES_MAX, "{} KiB before, {} KiB after", before / 1024, after / 1024);
+    let growth = house.growth_since(&before);
+    assert!(growth < GROWTH_BYTES_MAX, "{before:?} bytes before, {growth} more in one process");
     let one = house.all_runs().await.into_iter().next().expect("there are runs");
     house.approve(&one, "ok").await.ok();
     house.wait_for(&one, "completed").await;

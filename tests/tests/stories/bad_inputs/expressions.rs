@@ -56,7 +56,7 @@ pub(super) async fn withstand(mode: Mode) {
     let house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", "canary-in-the-coal-mine")]).await;
     refused_at_once(&house).await;
     secrets_outside_of_runners(&house).await;
-    let before = house.resident_bytes();
+    let before = house.memory();
     for expression in REFUSED_WHEN_RUN {
         let inputs = json!({"text": "x".repeat(20_000)});
         let began = Instant::now();
@@ -68,7 +68,7 @@ pub(super) async fn withstand(mode: Mode) {
         assert!(matches!(kind, "expression" | "limit.expression"), "{expression}: {}", end["error"]);
         assert!(began.elapsed() < FAILS_WITHIN, "{expression} took {:?}", began.elapsed());
     }
-    let growth = house.resident_bytes().saturating_sub(before);
+    let growth = house.growth_since(&before);
     assert!(growth < GROWTH_BYTES_MAX, "{} MiB more than before", growth >> 20);
     house.close().await;
 }

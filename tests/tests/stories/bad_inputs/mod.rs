@@ -38,7 +38,7 @@ struct Attack {
 
 /// A refusal that takes longer is itself an attack that worked. Debug builds on busy cores are slow.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
-/// What a house may keep in memory of all attacks of one story together.
+/// What a process may keep in memory of all attacks of one story together.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 impl Attack {
@@ -98,7 +98,7 @@ async fn withstand(mode: Mode, attacks: Vec<Attack>, at_least: usize) {
     house.push("{ version: 1, name: quick, type: steps, steps: [ { id: a, type: noop } ] }").await;
     let run = house.start("quick", json!({})).await;
     house.wait_for(&run, "completed").await;
-    let (runs, memory) = (house.all_runs().await, house.resident_bytes());
+    let (runs, memory) = (house.all_runs().await, house.memory());
     let mut failed = Vec::new();
     for attack in &attacks {
         failed.extend(attack.strike(&house).await);
@@ -107,7 +107,7 @@ async fn withstand(mode: Mode, attacks: Vec<Attack>, at_least: usize) {
     assert_eq!(house.all_runs().await, runs, "an attack made a run");
     let workflows = house.get("/v1/workflows").await.ok();
     assert_eq!(workflows["items"].as_array().map(Vec::len), Some(1), "an attack published something");
-    let growth = house.resident_bytes().saturating_sub(memory);
+    let growth = house.growth_since(&memory);
     assert!(growth < GROWTH_BYTES_MAX, "{} MiB more than before", growth >> 20);
     house.get("/readyz").await.ok();
     house.close().await;

@@ -1,0 +1,60 @@
+//! A database of one test, on a server that others use as well.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::postgres::Installation;
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// Empty at first. Dropped, with whoever is connected to it, when this is.
+pub struct Database {
+    server_url: String,
+    name: String,
+}
+
+impl Database {
+    pub(crate) fn create(server_url: &str) -> Self {
+        loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let name = format!("windlass_{}_{number}", std::process::id());
+            let made = tool("createdb", server_url, &[&name]);
+            let problem = String::from_utf8_lossy(&made.stderr).into_owned();
+            match made.status.success() {
+                true => return Self { server_url: server_url.to_owned(), name },
+                // Of an earlier process of the same number, that was killed.
+                false => assert!(problem.contains("already exists"), "createdb: {problem}"),
+            }
+        }
+    }
+
+    /// For the server's superuser, over TCP.
+    pub fn url(&self) -> String {
+        let (server, _) = self.server_url.rsplit_once('/').expect("the URL names a database");
+        format!("{server}/{}", self.name)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Left behind, it goes with the server.
+        tool("dropdb", &self.server_url, &["--force", &self.name]);
+    }
+}
+
+/// Everything in a database as text; binary values in hexadecimal.
+///
+/// # Panics
+/// When the server does not answer.
+pub fn dump(url: &str) -> String {
+    let dumped = Installation::find().client("pg_dump").arg("--dbname").arg(url).output();
+    let dumped = dumped.expect("pg_dump can be started");
+    assert!(dumped.status.success(), "pg_dump: {}", String::from_utf8_lossy(&dumped.stderr));
+    String::from_utf8_lossy(&dumped.stdout).into_owned()
+}
+
+fn tool(program: &str, server_url: &str, arguments: &[&str]) -> std::process::Output {
+    let mut command: Command = Installation::find().client(program);
+    command.args(["--maintenance-db", server_url]).args(arguments).stdin(Stdio::null());
+    command.output().expect("a program of PostgreSQL can be started")
+}

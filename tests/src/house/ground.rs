@@ -1,0 +1,52 @@
+//! What a house stands on: where its database lies, and what its processes must be told to find it.
+
+use std::path::PathBuf;
+
+use servers::{Postgres, Redis};
+
+pub(super) enum Ground {
+    /// The file of an embedded house.
+    Sqlite(PathBuf),
+    Servers(Box<Servers>),
+}
+
+/// What a fleet leans on.
+pub(super) struct Servers {
+    pub(super) database: Database,
+    pub(super) redis: Redis,
+}
+
+/// PostgreSQL, as a fleet has it.
+pub(super) enum Database {
+    OnTheSharedServer(servers::Database),
+    OnItsOwnServer(Postgres),
+}
+
+impl Database {
+    fn url(&self) -> String {
+        match self {
+            Self::OnTheSharedServer(database) => database.url(),
+            Self::OnItsOwnServer(postgres) => postgres.url(),
+        }
+    }
+}
+
+impl Ground {
+    pub(super) fn settings(&self) -> Vec<(String, String)> {
+        let setting = |name: &str, value| (format!("WINDLASS_{name}_URL"), value);
+        match self {
+            Self::Sqlite(file) => vec![setting("DATABASE", format!("sqlite://{}", file.display()))],
+            Self::Servers(servers) => {
+                vec![setting("DATABASE", servers.database.url()), setting("REDIS", servers.redis.url())]
+            }
+        }
+    }
+
+    /// Everything that the servers keep, as text; binary values in hexadecimal. A file needs no asking.
+    pub(super) fn dump(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Servers(it) => Some(servers::dump(&it.database.url())),
+        }
+    }
+}
