@@ -6,6 +6,7 @@ mod schemathesis;
 mod setup;
 mod shell;
 mod test;
+mod valkey;
 
 use std::process::ExitCode;
 
@@ -21,14 +22,15 @@ Usage: cargo xtask WORD [OPTION]…
 Words
   setup          Find what the other words need; install what is missing, among it cargo-nextest
   lint           rustfmt and clippy with warnings as errors; cargo-deny too when it is installed
-  test           Everything: lint, all tests, the README's first command, schemathesis
+  test           Everything: lint, all tests, the README's first command, schemathesis, Valkey
   examples       The README's first command, then the tests that run every example
   schemathesis   Send generated requests to a fresh `windlass dev`; a 5xx, or an answer that the
                  OpenAPI document does not promise, fails
+  valkey         The tests of the bus between processes, on a Valkey instead of a Redis
   bench          Build for release, then measure one workload; one JSON line on stdout
 
 Options
-  test           --quick              without schemathesis
+  test           --quick              without schemathesis and Valkey
                  -- ARGUMENT…         handed to the test runner, such as a part of a test's name
   schemathesis   --cases NUMBER       at least so many requests (default 2000)
                  --seed NUMBER        repeat an earlier run
@@ -89,6 +91,7 @@ fn run(word: &str, rest: &[&str]) -> Result<bool> {
         "examples" => no_more(rest).and_then(|()| Report::of(test::examples)),
         "schemathesis" => schemathesis::Options::parse(rest)
             .and_then(|options| Report::of(|report| schemathesis::step(report, &options))),
+        "valkey" => no_more(rest).and_then(|()| Report::of(valkey::step)),
         "bench" => bench::run(rest),
         _ => bail!(Usage(format!("There is no word `{word}`"))),
     }

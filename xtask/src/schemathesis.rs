@@ -58,8 +58,8 @@ pub(crate) fn step(report: &mut Report, options: &Options) {
 
 fn run(options: &Options) -> Result<Ending> {
     let folder = shell::target_folder()?.join("schemathesis");
-    let program = match install(&folder) {
-        Ok(program) => program,
+    let program = match setup::python_package(&folder, PACKAGE) {
+        Ok(venv) => venv.join("bin/schemathesis"),
         Err(error) => return Ok(Ending::Skipped(format!("{error:#}"))),
     };
     shell::run(shell::cargo(["build", "--package", "windlass"]))?;
@@ -70,21 +70,6 @@ fn run(options: &Options) -> Result<Ending> {
     shell::run(shell::command(&windlass()?, [Path::new("doctor"), Path::new("--db"), &database]))
         .context("the database after all those requests")?;
     Ok(Ending::PassedWith(note))
-}
-
-/// Puts schemathesis into a virtual environment under target/, once.
-fn install(folder: &Path) -> Result<PathBuf> {
-    let venv = folder.join("venv");
-    let program = venv.join("bin/schemathesis");
-    if shell::works(&program.to_string_lossy(), ["--version"]) {
-        return Ok(program);
-    }
-    setup::python_venv()?;
-    shell::run(shell::command("python3", [Path::new("-m"), Path::new("venv"), &venv]))?;
-    let pip = venv.join("bin/pip").to_string_lossy().into_owned();
-    shell::run(shell::command(&pip, ["install", "--quiet", "--disable-pip-version-check", PACKAGE]))
-        .context("schemathesis could not be installed")?;
-    Ok(program)
 }
 
 /// Passes with growing seeds until enough requests were sent; each pass brings hundreds at least.

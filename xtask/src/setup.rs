@@ -1,6 +1,6 @@
 //! Finds what the other words need, and installs what is missing where that is possible.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -15,7 +15,7 @@ pub(crate) fn all(report: &mut Report) {
     report.step("PostgreSQL and Redis", servers);
     report.step("python3 venv", || match python_venv() {
         Ok(()) => Ok(Ending::Passed),
-        Err(error) => Ok(Ending::Skipped(format!("{error:#}; schemathesis will be skipped"))),
+        Err(error) => Ok(Ending::Skipped(format!("{error:#}; schemathesis and Valkey will be skipped"))),
     });
     report.step("cargo-nextest", || {
         if has_nextest() {
@@ -86,6 +86,21 @@ pub(crate) fn python_venv() -> Result<()> {
         apt_install(&["python3", "python3-venv"])?;
     }
     if there() { Ok(()) } else { bail!("python3 cannot make virtual environments") }
+}
+
+/// Puts a package into a virtual environment of its own under `folder`, once. Says where the environment is.
+pub(crate) fn python_package(folder: &Path, package: &str) -> Result<PathBuf> {
+    let (venv, installed) = (folder.join("venv"), folder.join("installed"));
+    if std::fs::read_to_string(&installed).is_ok_and(|it| it == package) {
+        return Ok(venv);
+    }
+    python_venv()?;
+    shell::run(shell::command("python3", [Path::new("-m"), Path::new("venv"), &venv]))?;
+    let pip = venv.join("bin/pip").to_string_lossy().into_owned();
+    shell::run(shell::command(&pip, ["install", "--quiet", "--disable-pip-version-check", package]))
+        .with_context(|| format!("{package} could not be installed"))?;
+    std::fs::write(installed, package)?;
+    Ok(venv)
 }
 
 fn package(program: &str, arguments: &[&str], package: &str) -> Result<Ending> {

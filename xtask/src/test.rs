@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::report::{Ending, Report, say};
-use crate::{Usage, schemathesis, setup, shell};
+use crate::{Usage, schemathesis, setup, shell, valkey};
 
 /// The README's first command, word for word.
 const FIRST_COMMAND: &[&str] = &["run", "--", "run", "examples/release-notes/workflow.yaml", "--yes"];
@@ -30,7 +30,7 @@ impl Options {
     }
 }
 
-/// Lint, every test, the README's first command, schemathesis.
+/// Lint, every test, the README's first command, schemathesis, Valkey.
 pub(crate) fn all(report: &mut Report, options: &Options) {
     if !report.step("what tests need", setup::required) {
         return;
@@ -41,12 +41,14 @@ pub(crate) fn all(report: &mut Report, options: &Options) {
     }) {
         return;
     }
-    report.step("tests", || tests(&["--workspace"], &options.runner));
+    report.step("tests", || tests(&["--workspace"], &options.runner, &[]));
     report.step("the README's first command", first_command);
     if options.quick {
         report.step("schemathesis", || Ok(Ending::Skipped("--quick".into())));
+        report.step("Valkey", || Ok(Ending::Skipped("--quick".into())));
     } else {
         schemathesis::step(report, &schemathesis::Options::default());
+        valkey::step(report);
     }
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn lint(report: &mut Report) {
 
 pub(crate) fn examples(report: &mut Report) {
     report.step("the README's first command", first_command);
-    report.step("every example", || tests(&["--package", "scenarios", "--test", "examples"], &[]));
+    report.step("every example", || tests(&["--package", "scenarios", "--test", "examples"], &[], &[]));
 }
 
 fn first_command() -> Result<Ending> {
@@ -75,7 +77,7 @@ fn first_command() -> Result<Ending> {
 }
 
 /// Runs tests by cargo-nextest where it is installed, by `cargo test` elsewhere.
-fn tests(which: &[&str], runner: &[String]) -> Result<Ending> {
+pub(crate) fn tests(which: &[&str], runner: &[String], environment: &[(&str, &str)]) -> Result<Ending> {
     let nextest = setup::has_nextest();
     let mut command = if nextest {
         let mut command = shell::cargo(["nextest", "run", "--no-fail-fast"]);
@@ -87,6 +89,7 @@ fn tests(which: &[&str], runner: &[String]) -> Result<Ending> {
         command.args(which).arg("--").args(runner);
         command
     };
+    command.envs(environment.iter().copied());
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         command.env("CARGO_TERM_COLOR", "always");
     }

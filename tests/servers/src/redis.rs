@@ -20,8 +20,7 @@ impl Redis {
     /// # Panics
     /// When neither Redis nor Valkey is installed, with the command that installs one.
     pub fn start() -> Self {
-        let program = process::find(&["redis-server", "valkey-server"], &[])
-            .expect("Redis is not installed: run `cargo xtask setup`");
+        let program = program().expect("Redis is not installed: run `cargo xtask setup`");
         let process = Process::in_folder(folder::fresh("redis"));
         let mut server = Self { process, program, port: free_port() };
         server.start_again();
@@ -72,6 +71,14 @@ impl Redis {
 
     pub fn thaw(&self) {
         self.process.send_to_all("CONT");
+    }
+}
+
+/// Whichever server the variable names, such as a Valkey beside the Redis that is installed.
+fn program() -> Option<PathBuf> {
+    match std::env::var_os("WINDLASS_TEST_REDIS") {
+        Some(path) => Some(path.into()),
+        None => process::find(&["redis-server", "valkey-server"], &[]),
     }
 }
 
