@@ -12,6 +12,7 @@ use windlass_store::{RunRow, StoreError, WriteError};
 use crate::Door;
 use crate::page::List;
 use crate::problem::{Code, Problem, Result};
+use crate::published::Published;
 
 /// No answer takes longer, whatever the database does.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -25,6 +26,7 @@ pub(crate) type Shared = Arc<App>;
 pub(crate) struct App {
     door: Arc<Door>,
     clock: Mutex<Option<(Instant, Timestamp)>>,
+    pub published: Published,
     streams: Arc<Semaphore>,
     queues: [tokio::sync::Mutex<()>; QUEUES],
     /// Canceled when the process wants to end: waits and streams end then.
@@ -50,7 +52,7 @@ impl App {
     pub(crate) fn new(door: Arc<Door>, closing: CancellationToken) -> Self {
         let streams = Arc::new(Semaphore::new(door.options.streams_max));
         let queues = std::array::from_fn(|_| tokio::sync::Mutex::default());
-        Self { door, clock: Mutex::default(), streams, queues, closing }
+        Self { door, clock: Mutex::default(), published: Published::default(), streams, queues, closing }
     }
 
     /// Waits behind everybody in this process who collided while writing to the same run.

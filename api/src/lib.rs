@@ -13,6 +13,7 @@ mod openapi;
 mod options;
 mod page;
 mod problem;
+mod published;
 mod query;
 mod routes;
 mod serve;

@@ -17,8 +17,8 @@ use windlass_model::{
     VersionId,
 };
 use windlass_store::{
-    ApprovalChange, Definition, Fence, Guard, Labels, NewRun, Projection, RunRow, RunWrite, Runs, Sessions,
-    Workflows,
+    ApprovalChange, Definition, Fence, Guard, Labels, NewRun, Pin, Projection, RunRow, RunWrite, Runs,
+    Sessions, Workflows,
 };
 use windlass_store_postgres::PostgresStore;
 
@@ -158,6 +158,7 @@ async fn create(store: &PostgresStore, version_id: VersionId) -> RunId {
         id,
         tenant: TENANT,
         version_id,
+        pin: Pin::Inline,
         priority: Priority::Normal,
         labels: Labels::new(),
         event: event(1, None, None, body),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use windlass_model::payload::Blob;
 use windlass_model::{EventSeq, TenantId};
 use windlass_store::stored::StoredEvent;
-use windlass_store::{NewRun, StoreError, WriteError};
+use windlass_store::{NewRun, Pin, StoreError, WriteError};
 
 use crate::fault::Fault;
 use crate::lane::{Answers, Kind};
@@ -64,9 +64,12 @@ impl Kind for Creates {
             };
             for (place, (at, create)) in group.iter().enumerate() {
                 if !written.done.contains(&place) {
-                    answers[*at] = Err(match written.known.contains(&place) {
-                        true => WriteError::KeyTaken,
-                        false => refused(format!("there is no definition {}", create.run.version_id)).into(),
+                    answers[*at] = Err(match (written.known.contains(&place), create.run.pin) {
+                        (true, _) => WriteError::KeyTaken,
+                        (false, Pin::Inline) => {
+                            refused(format!("there is no definition {}", create.run.version_id)).into()
+                        }
+                        (false, Pin::Version | Pin::Latest) => WriteError::Moved,
                     });
                 }
             }
@@ -95,7 +98,7 @@ fn content_of<'a>(group: &[(usize, &'a Create)], done: &HashSet<usize>) -> Vec<(
 
 /// Places in the group.
 struct Written {
-    /// The definition is there.
+    /// The definition is there, and what it is pinned as.
     known: HashSet<usize>,
     done: HashSet<usize>,
 }
@@ -121,7 +124,7 @@ async fn insert(db: &mut PgConnection, group: &[(usize, &Create)]) -> Result<Wri
         .bind(runs.actors)
         .bind(runs.datas);
     if is_plain {
-        return written(&query.fetch_one(db).await?);
+        return written(&query.bind(runs.pins).fetch_one(db).await?);
     }
     let (mut replies, mut reply_ords, mut labels) =
         (ReplyColumns::default(), Vec::new(), LabelColumns::default());
@@ -149,7 +152,8 @@ async fn insert(db: &mut PgConnection, group: &[(usize, &Create)]) -> Result<Wri
         .bind(replies.locations)
         .bind(labels.ords)
         .bind(labels.keys)
-        .bind(labels.values);
+        .bind(labels.values)
+        .bind(runs.pins);
     written(&query.fetch_one(db).await?)
 }
 
@@ -186,6 +190,7 @@ struct RunColumns<'a> {
     actors: Vec<Option<&'a str>>,
     datas: Vec<&'a str>,
     key_ids: Vec<Option<Uuid>>,
+    pins: Vec<i16>,
 }
 
 impl<'a> RunColumns<'a> {
@@ -207,5 +212,6 @@ impl<'a> RunColumns<'a> {
         self.actors.push(event.actor.as_deref());
         self.datas.push(&event.data);
         self.key_ids.push(create.key_id());
+        self.pins.push(run.pin as i16);
     }
 }

@@ -16,7 +16,7 @@ use windlass_model::{
     VersionId,
 };
 use windlass_store::{
-    Definition, Fence, Guard, Labels, NewRun, Projection, RunRow, RunWrite, Runs, Sessions, Workflows,
+    Definition, Fence, Guard, Labels, NewRun, Pin, Projection, RunRow, RunWrite, Runs, Sessions, Workflows,
 };
 use windlass_store_sqlite::SqliteStore;
 
@@ -115,6 +115,7 @@ impl Held {
             id,
             tenant: TENANT,
             version_id,
+            pin: Pin::Inline,
             priority: Priority::Normal,
             labels: Labels::new(),
             event: event(1, None, None, body),

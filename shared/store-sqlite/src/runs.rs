@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, RunCounts, RunFilter, RunRecord,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, Pin, RunCounts, RunFilter, RunRecord,
     RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
@@ -173,9 +173,14 @@ fn create(db: &Connection, run: &NewRun, event: &StoredEvent, now: Timestamp) ->
         ":started_at": projection.started_at.map(|at| at.0),
         ":ended_at": projection.ended_at.map(|at| at.0),
         ":error": projection.error,
+        ":pin": run.pin as u8,
     })?;
-    if written == 0 {
-        return Err(Fault::refused(format!("there is no definition {}", run.version_id)));
+    match (written, run.pin) {
+        (0, Pin::Inline) => {
+            return Err(Fault::refused(format!("there is no definition {}", run.version_id)));
+        }
+        (0, Pin::Version | Pin::Latest) => return Err(WriteError::Moved.into()),
+        _ => {}
     }
     let mut statement = db.prepare_cached(query!("append_event"))?;
     rows::append_event(&mut statement, run.id.into(), event)?;

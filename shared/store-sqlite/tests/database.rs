@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use windlass_model::event::{Event, RunCreated};
 use windlass_model::{Digest, EventSeq, Payload, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::{
-    Blobs, Definition, Integrity, NewRun, NewWorkflow, Precondition, Projection, RunFilter, Runs, Sessions,
-    StoreError, Workflows,
+    Blobs, Definition, Integrity, NewRun, NewWorkflow, Pin, Precondition, Projection, RunFilter, Runs,
+    Sessions, StoreError, Workflows,
 };
 use windlass_store_sqlite::{OpenError, SqliteStore};
 
@@ -67,6 +67,7 @@ async fn create_run(store: &SqliteStore, n: u32) {
         id: run_id(n),
         tenant: TENANT,
         version_id,
+        pin: Pin::Inline,
         priority: Priority::Normal,
         labels: [("team".to_owned(), "docs".to_owned())].into(),
         event,

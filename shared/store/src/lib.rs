@@ -32,7 +32,8 @@ pub trait Runs: Send + Sync + 'static {
     /// Writes a run and its first events.
     ///
     /// # Errors
-    /// [`WriteError::KeyTaken`] when the idempotency key was used before; nothing was written.
+    /// [`WriteError::KeyTaken`] when the idempotency key was used before, [`WriteError::Moved`] when the definition is
+    /// not what it was pinned as any more; nothing was written.
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError>;
 
     /// Appends events to a run and brings its row up to date, if the guard holds.

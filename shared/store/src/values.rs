@@ -64,12 +64,25 @@ pub enum Guard {
 
 pub type Labels = BTreeMap<String, String>;
 
+/// What must be true of a new run's definition at the moment when the run is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pin {
+    /// It is there.
+    #[default]
+    Inline,
+    /// It is a version of a workflow that is not hidden.
+    Version,
+    /// It is the latest version of such a workflow: whoever asks for a workflow by its name need not look before.
+    Latest,
+}
+
 /// A run about to be written.
 #[derive(Clone, Debug)]
 pub struct NewRun {
     pub id: RunId,
     pub tenant: TenantId,
     pub version_id: VersionId,
+    pub pin: Pin,
     pub priority: Priority,
     pub labels: Labels,
     /// `run.created`, with seq 1.
@@ -86,6 +99,7 @@ impl NewRun {
             id: state.run_id,
             tenant,
             version_id,
+            pin: Pin::default(),
             priority: Priority::default(),
             labels: Labels::new(),
             projection: Projection::of(state, false),

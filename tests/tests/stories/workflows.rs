@@ -13,6 +13,7 @@ in_every_mode!(
     a_definition_is_drawn,
     workflows_are_found_by_text_and_tag,
     runs_outlive_their_workflow,
+    a_run_by_name_is_of_the_version_published_last_at_whichever_api,
 );
 
 fn spec(name: &str, output: &str) -> Value {
@@ -57,6 +58,27 @@ async fn a_workflow_is_published_read_changed_and_hidden(mode: Mode) {
     assert_eq!(gone.status, 204, "{gone}");
     house.get("/v1/workflows/doc").await.refused(404, "not_found");
     house.post("/v1/workflow-runs", &json!({"workflow": "doc"})).await.refused(422, "unknown_workflow");
+    house.close().await;
+}
+
+async fn a_run_by_name_is_of_the_version_published_last_at_whichever_api(mode: Mode) {
+    let house = House::open(mode).await;
+    for version in 1..=8 {
+        let body = json!({"spec": spec("doc", &format!("text {version}"))});
+        house.post("/v1/workflows", &body).await.ok();
+        for _ in 0..3 {
+            let run = house.post("/v1/workflow-runs", &json!({"workflow": "doc"})).await.ok();
+            assert_eq!(run["version"], version);
+        }
+        let first = house.post("/v1/workflow-runs", &json!({"workflow": "doc@1"})).await.ok();
+        assert_eq!(first["version"], 1);
+    }
+    let etag = house.get("/v1/workflows/doc").await.header("etag").to_owned();
+    assert_eq!(delete(&house, "doc", Some(&etag)).await.status, 204);
+    for workflow in ["doc", "doc@1"].iter().cycle().take(6) {
+        let order = json!({"workflow": workflow});
+        house.post("/v1/workflow-runs", &order).await.refused(422, "unknown_workflow");
+    }
     house.close().await;
 }
 

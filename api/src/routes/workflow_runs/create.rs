@@ -1,7 +1,6 @@
 //! Starts runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,15 +14,16 @@ use uuid::Uuid;
 use windlass_bus::Subscription;
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
-use windlass_model::{Payload, Plan, Priority, Ring, RunId, TenantId, Timestamp, VersionId, decide};
-use windlass_store::{Labels, NewRun, WriteError};
+use windlass_model::{Payload, Priority, Ring, RunId, TenantId, Timestamp, decide};
+use windlass_store::{Labels, NewRun, Pin, WriteError};
 
 use crate::actor::Caller;
 use crate::app::{App, Shared, to_the_end};
 use crate::idempotency::Deed;
 use crate::problem::{Code, Problem, Result};
+use crate::published::Definite;
 use crate::query::{Query, number_within};
-use crate::routes::workflows::compile;
+use crate::routes::workflows::{compile, contended};
 use crate::view::{CreatedRun, RunSummary};
 use crate::wait::{preferred_wait, wait_for_rest};
 
@@ -31,6 +31,8 @@ use crate::wait::{preferred_wait, wait_for_rest};
 pub(crate) const LABELS_MAX: usize = 64;
 pub(crate) const LABEL_KEY_CHARS_MAX: usize = 63;
 pub(crate) const LABEL_VALUE_CHARS_MAX: usize = 255;
+/// How often a workflow may be published anew while a run of it is being started.
+const ATTEMPTS_MAX: u32 = 5;
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What to run, and with what. Either `workflow` or `spec` is required.
@@ -87,10 +89,8 @@ fn labels_schema() -> utoipa::openapi::schema::Object {
 
 /// What is to be run, found and checked.
 struct Ordered {
-    plan: Arc<Plan>,
-    version_id: VersionId,
+    definition: Definite,
     workflow: String,
-    version: Option<u32>,
     inputs: Value,
     labels: Labels,
     priority: Priority,
@@ -125,44 +125,50 @@ pub(crate) async fn create(
     if let Some(answer) = deed.answered_before(&app).await? {
         return show_after(&app, &deed, answer, wait).await;
     }
-    let ordered = read_order(&app, &deed).await?;
     let run_id = RunId(Uuid::now_v7());
     let news = match wait {
         Some(_) => Some(app.bus.subscribe(run_id).await),
         None => None,
     };
-    match write(&app, &deed, run_id, ordered).await {
-        Ok(summary) => {
-            let answer = created(&summary);
-            match wait.zip(news) {
-                Some((wait, news)) => show_run(&app, &deed.caller, answer, run_id, news, wait).await,
-                None => Ok(answer),
+    for _ in 0..ATTEMPTS_MAX {
+        match write(&app, &deed, run_id, read_order(&app, &deed).await?).await {
+            Ok(summary) => {
+                let answer = created(&summary);
+                return match wait.zip(news) {
+                    Some((wait, news)) => show_run(&app, &deed.caller, answer, run_id, news, wait).await,
+                    None => Ok(answer),
+                };
             }
+            // Published anew, or deleted, since this process last looked: the order is read again, and checked again.
+            Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
+            Err(WriteError::KeyTaken) => {
+                let answer = deed.answered_before(&app).await?.ok_or_else(contended)?;
+                return show_after(&app, &deed, answer, wait).await;
+            }
+            Err(other) => return Err(other.into()),
         }
-        Err(WriteError::KeyTaken) => {
-            let answer = deed.answered_before(&app).await?.ok_or_else(crate::routes::workflows::contended)?;
-            show_after(&app, &deed, answer, wait).await
-        }
-        Err(other) => Err(other.into()),
     }
+    Err(contended())
 }
 
 async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Result<RunSummary, WriteError> {
     let tenant = deed.caller.tenant;
     let inputs = Payload::new(ordered.inputs);
+    let definition = ordered.definition;
     let (event, state) = decide::create(
-        &ordered.plan,
+        &definition.plan,
         run_id,
         inputs,
         ordered.deadline_at,
         deed.caller.actor.clone(),
         ordered.now,
     );
-    let mut new = NewRun::new(tenant, ordered.version_id, &state, event.clone());
+    let mut new = NewRun::new(tenant, definition.version_id, &state, event.clone());
+    new.pin = definition.pin;
     let summary = RunSummary {
         id: run_id,
         workflow: ordered.workflow,
-        version: ordered.version,
+        version: definition.version,
         status: new.projection.status,
         paused_reason: None,
         priority: ordered.priority,
@@ -246,28 +252,27 @@ async fn read_order(app: &Shared, deed: &Deed) -> Result<Ordered> {
     let now = app.now().await?;
     let deadline_at = body.deadline.map(|text| read_deadline(&text, now)).transpose()?;
     let tenant = deed.caller.tenant;
-    let (plan, version_id, version) = match (body.workflow, body.spec) {
+    let definition = match (body.workflow, body.spec) {
         (Some(workflow), None) => find_published(app, tenant, &workflow).await?,
         (None, Some(spec)) => keep_inline(app, tenant, spec, deed.bytes.len()).await?,
         _ => return Err(Problem::body("", "either `workflow` or `spec` is required, and not both")),
     };
     let mut inputs = Value::Object(body.inputs.unwrap_or_default());
-    if let Some(schema) = &plan.inputs {
+    if let Some(schema) = &definition.plan.inputs {
         schema.fill_defaults(&mut inputs);
         let violations = schema.check(&inputs);
         if !violations.is_empty() {
             return Err(Problem::invalid_inputs(violations));
         }
     }
-    let (workflow, priority) = (plan.name.clone(), body.priority.unwrap_or_default());
-    Ok(Ordered { plan, version_id, workflow, version, inputs, labels, priority, deadline_at, now })
+    let (workflow, priority) = (definition.plan.name.clone(), body.priority.unwrap_or_default());
+    Ok(Ordered { definition, workflow, inputs, labels, priority, deadline_at, now })
 }
 
-async fn find_published(
-    app: &App,
-    tenant: TenantId,
-    workflow: &str,
-) -> Result<(Arc<Plan>, VersionId, Option<u32>)> {
+async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
+    if let Some(found) = app.published.find(tenant, workflow) {
+        return Ok(found);
+    }
     let unknown = || {
         let shown: String = workflow.chars().take(100).collect();
         let detail = format!("there is no workflow {shown:?}");
@@ -278,7 +283,10 @@ async fn find_published(
         None => (workflow, None),
     };
     let row = app.store.get_version(tenant, name, version).await?.ok_or_else(unknown)?;
-    Ok((app.plans.of(&row)?, row.id, row.version))
+    let pin = if version.is_some() { Pin::Version } else { Pin::Latest };
+    let found = Definite { plan: app.plans.of(&row)?, version_id: row.id, version: row.version, pin };
+    app.published.keep(tenant, workflow, found.clone());
+    Ok(found)
 }
 
 async fn keep_inline(
@@ -286,12 +294,12 @@ async fn keep_inline(
     tenant: TenantId,
     spec: Map<String, Value>,
     size: usize,
-) -> Result<(Arc<Plan>, VersionId, Option<u32>)> {
+) -> Result<Definite> {
     let compiled = compile(app, Document::from_value(Value::Object(spec)), size, "/spec").await?;
     let store = app.store.clone();
     let id = to_the_end(async move { Ok(store.put_inline(tenant, compiled.definition).await?) }).await?;
     app.plans.keep(id, compiled.plan.clone());
-    Ok((compiled.plan, id, None))
+    Ok(Definite { plan: compiled.plan, version_id: id, version: None, pin: Pin::Inline })
 }
 
 fn read_labels(labels: BTreeMap<String, String>) -> Result<Labels> {

@@ -4,16 +4,21 @@
 -- Every run:    $1 … $14 as there, $15 key id or null
 -- Every key:    $16 the run's place in the batch, id, principal, route, key, request, status, body, $24 location
 -- Every label:  $25 the run's place in the batch, key, $27 value
+-- Every run:    $28 what it is pinned as
 with t as materialized (
     select x.*
       from unnest($1::uuid[], $2::int4[], $3::int8[], $4::int2[], $5::text[], $6::text[], $7::timestamptz[],
                   $8::timestamptz[], $9::timestamptz[], $10::text[], $11::timestamptz[], $12::int2[], $13::text[],
-                  $14::text[], $15::uuid[])
+                  $14::text[], $15::uuid[], $28::int2[])
            with ordinality
            as x (id, tenant, version_id, priority, status, paused_reason, wake_at,
                  started_at, ended_at, error, at, code, actor,
-                 data, key_id, ord)
-      join workflow_versions v on v.id = x.version_id and v.id = any ($3) and v.tenant = x.tenant),
+                 data, key_id, pin, ord)
+      join workflow_versions v on v.id = x.version_id and v.id = any ($3) and v.tenant = x.tenant
+     where x.pin = 0
+        or (select w.hidden_at is null and (x.pin = 1 or w.latest_version = v.version)
+              from workflows w
+             where w.id = v.workflow_id)),
 k as (
     insert into idempotency_keys (id, tenant, principal, route, key, request, status, body, location, created_at)
     select x.id, t.tenant, x.principal, x.route, x.key, x.request, x.status, x.body::json, x.location, clock_timestamp()

@@ -1,18 +1,23 @@
 -- Differs from SQLite's: a whole batch in one statement. A run whose definition is not there, or is another tenant's,
--- is not written. `create_run.keyed.sql` also knows keys and labels.
+-- is not written, nor one whose definition is not what it is pinned as: 0 inline, 1 a version of a workflow that is not
+-- hidden, 2 the latest of them. `create_run.keyed.sql` also knows keys and labels.
 --
 -- Every run: $1 id, tenant, version_id, priority, status, paused_reason, wake_at, started_at, ended_at, error,
---            and its first event: $11 at, code, actor, $14 data
+--            and its first event: $11 at, code, actor, $14 data; $15 what it is pinned as
 with t as materialized (
     select x.*
       from unnest($1::uuid[], $2::int4[], $3::int8[], $4::int2[], $5::text[], $6::text[], $7::timestamptz[],
                   $8::timestamptz[], $9::timestamptz[], $10::text[], $11::timestamptz[], $12::int2[], $13::text[],
-                  $14::text[])
+                  $14::text[], $15::int2[])
            with ordinality
            as x (id, tenant, version_id, priority, status, paused_reason, wake_at,
                  started_at, ended_at, error, at, code, actor,
-                 data, ord)
-      join workflow_versions v on v.id = x.version_id and v.id = any ($3) and v.tenant = x.tenant),
+                 data, pin, ord)
+      join workflow_versions v on v.id = x.version_id and v.id = any ($3) and v.tenant = x.tenant
+     where x.pin = 0
+        or (select w.hidden_at is null and (x.pin = 1 or w.latest_version = v.version)
+              from workflows w
+             where w.id = v.workflow_id)),
 r as (
     insert into workflow_runs (id, version_id, last_activity_at, created_at, started_at, ended_at, wake_at, tenant,
                                version, next_seq, epoch, priority, status, paused_reason, error)

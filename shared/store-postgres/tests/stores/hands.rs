@@ -5,7 +5,7 @@ use windlass_model::{
     Attempt, Digest, Event, EventBody, EventSeq, NodeIndex, Payload, RunId, RunStatus, RunVersion, SessionId,
     TenantId, Timestamp, VersionId,
 };
-use windlass_store::{Definition, Fence, Guard, Labels, NewRun, Projection, RunRow, RunWrite, Store};
+use windlass_store::{Definition, Fence, Guard, Labels, NewRun, Pin, Projection, RunRow, RunWrite, Store};
 
 pub(crate) const TENANT: TenantId = TenantId::DEFAULT;
 pub(crate) const TTL: std::time::Duration = std::time::Duration::from_secs(600);
@@ -29,6 +29,7 @@ pub(crate) fn new_run(id: RunId, version_id: VersionId) -> NewRun {
         id,
         tenant: TENANT,
         version_id,
+        pin: Pin::Inline,
         priority: Default::default(),
         labels: Labels::new(),
         event: event(1, None, body),

@@ -100,6 +100,7 @@ macro_rules! conformance_tests {
             }
             workflows {
                 a_workflow_is_published_and_read_back
+                a_run_is_written_only_if_its_pin_holds
                 the_same_content_makes_no_new_version
                 a_change_makes_a_new_version_and_a_new_revision
                 tags_alone_make_a_new_revision

@@ -14,8 +14,8 @@ use windlass_model::{
 };
 
 use crate::{
-    Clock, Definition, Fence, Guard, IdempotencyKey, Labels, NewRun, Projection, Remember, Reply, RunRecord,
-    RunRow, RunWrite, Store, WriteError,
+    Clock, Definition, Fence, Guard, IdempotencyKey, Labels, NewRun, Pin, Projection, Remember, Reply,
+    RunRecord, RunRow, RunWrite, Store, WriteError,
 };
 
 pub(super) const TENANT: TenantId = TenantId::DEFAULT;
@@ -141,6 +141,7 @@ pub(super) fn new_run(n: u32, version_id: VersionId) -> NewRun {
         id: run_id(n),
         tenant: TENANT,
         version_id,
+        pin: Pin::Inline,
         priority: Priority::Normal,
         labels: Labels::new(),
         event: Event {

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::Subject;
 use super::subject::*;
-use crate::{NewWorkflow, Precondition, PutWorkflow, WorkflowFilter, WriteError};
+use crate::{NewRun, NewWorkflow, Pin, Precondition, PutWorkflow, WorkflowFilter, WriteError};
 
 pub(super) fn workflow(name: &str, spec: &str) -> NewWorkflow {
     NewWorkflow {
@@ -43,6 +43,40 @@ pub async fn a_workflow_is_published_and_read_back(subject: &Subject) {
     subject.store.create_run(new_run(1, version.id)).await.unwrap();
     let run = subject.row(1).await;
     assert_eq!((run.workflow.as_str(), run.workflow_version), ("notes", Some(1)));
+}
+
+/// Whoever asks for a workflow by its name gets its latest version, whatever was read before.
+pub async fn a_run_is_written_only_if_its_pin_holds(subject: &Subject) {
+    let version = async |number| {
+        let found = subject.store.get_version(TENANT, "notes", number).await.unwrap();
+        found.expect("it was published").id
+    };
+    put(subject, workflow("notes", "1")).await;
+    let first = version(None).await;
+    let pinned = |n, version_id, pin| NewRun { pin, ..new_run(n, version_id) };
+    for (n, pin) in [(1, Pin::Inline), (2, Pin::Version), (3, Pin::Latest)] {
+        subject.store.create_run(pinned(n, first, pin)).await.unwrap();
+    }
+    put(subject, workflow("notes", "2")).await;
+    let mut late = pinned(4, first, Pin::Latest);
+    late.remember = Some(remember("late"));
+    let moved = subject.store.create_run(late.clone()).await;
+    assert!(matches!(moved, Err(WriteError::Moved)), "{moved:?}");
+    assert_eq!(subject.store.get_run(TENANT, run_id(4)).await.unwrap(), None);
+    // The key was not used either.
+    late.version_id = version(None).await;
+    subject.store.create_run(late).await.unwrap();
+    subject.store.create_run(pinned(5, first, Pin::Version)).await.unwrap();
+
+    subject.store.delete_workflow(TENANT, "notes", None).await.unwrap();
+    for (n, pin) in [(6, Pin::Version), (7, Pin::Latest)] {
+        let hidden = subject.store.create_run(pinned(n, first, pin)).await;
+        assert!(matches!(hidden, Err(WriteError::Moved)), "{hidden:?}");
+    }
+    subject.store.create_run(pinned(8, first, Pin::Inline)).await.unwrap();
+    let inline = subject.definition().await;
+    let nowhere = subject.store.create_run(pinned(9, inline, Pin::Latest)).await;
+    assert!(matches!(nowhere, Err(WriteError::Moved)), "{nowhere:?}");
 }
 
 pub async fn the_same_content_makes_no_new_version(subject: &Subject) {

@@ -13,7 +13,7 @@ use super::MemoryStore;
 use super::tables::{Log, Run, Tables, refused, wants_engine};
 use crate::stored::{StoredSnapshot, contains_ignoring_case};
 use crate::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, Guard, NewRun, OutboxRow, Projection,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, Guard, NewRun, OutboxRow, Pin, Projection,
     RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
@@ -163,11 +163,21 @@ impl Runs for MemoryStore {
 
 fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteError> {
     tables.check_key(run.tenant, run.remember.as_ref())?;
-    let version = tables
-        .versions
-        .get(&run.version_id)
-        .filter(|version| version.tenant == run.tenant)
-        .ok_or_else(|| refused(format!("there is no definition {}", run.version_id)))?;
+    let version = tables.versions.get(&run.version_id).filter(|version| version.tenant == run.tenant);
+    let published = version.filter(|version| version.row.version.is_some());
+    let workflow = published.and_then(|version| tables.visible(run.tenant, &version.row.name));
+    let version = match (version, workflow, run.pin) {
+        (Some(version), _, Pin::Inline) => version,
+        (Some(version), Some(workflow), pin)
+            if pin == Pin::Version || version.row.version == Some(workflow.latest_version) =>
+        {
+            version
+        }
+        (None, _, Pin::Inline) => {
+            return Err(refused(format!("there is no definition {}", run.version_id)).into());
+        }
+        (_, _, Pin::Version | Pin::Latest) => return Err(WriteError::Moved),
+    };
     if tables.runs.contains_key(&run.id) {
         return Err(refused(format!("there is a run {} already", run.id)).into());
     }

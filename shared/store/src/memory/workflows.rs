@@ -115,7 +115,7 @@ impl Workflows for MemoryStore {
 }
 
 impl Tables {
-    fn visible(&self, tenant: TenantId, name: &str) -> Option<&WorkflowRow> {
+    pub(super) fn visible(&self, tenant: TenantId, name: &str) -> Option<&WorkflowRow> {
         self.workflows.get(&(tenant, name.to_owned())).filter(|it| !it.is_hidden).map(|it| &it.row)
     }
 
