@@ -48,7 +48,7 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
     ("scenarios", &["servers"]),
     ("servers", &[]),
     ("bench", &["servers"]),
-    ("xtask", &[]),
+    ("xtask", &["servers"]),
 ];
 
 /// For tests alone, beside what a package may lean on anyway.
@@ -60,7 +60,6 @@ const TESTS_MAY_LEAN_ON: &[(&str, &[&str])] = &[
     ("windlass-bus", &["windlass-store", "servers"]),
     ("windlass-store-postgres", &["servers"]),
     ("windlass-boot", &["servers"]),
-    ("windlass", &["servers"]),
 ];
 
 /// Whatever does IO, waits, or needs a runtime: the model is a function.
