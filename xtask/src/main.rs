@@ -1,6 +1,9 @@
 //! `cargo xtask WORD`: the few words a person, and CI, needs.
 
 mod bench;
+mod fleet;
+mod interrupt;
+mod logs;
 mod report;
 mod schemathesis;
 mod setup;
@@ -27,6 +30,8 @@ Words
   schemathesis   Send generated requests to a fresh `windlass dev`; a 5xx, or an answer that the
                  OpenAPI document does not promise, fails
   valkey         The tests of the bus between processes, on a Valkey instead of a Redis
+  fleet          Build, then start two APIs, three workers, a PostgreSQL and a Redis to play with, and show
+                 their logs; Ctrl-C ends everything
   bench          Build for release, then measure one workload; one JSON line on stdout
 
 Options
@@ -34,11 +39,15 @@ Options
                  -- ARGUMENT…         handed to the test runner, such as a part of a test's name
   schemathesis   --cases NUMBER       at least so many requests (default 2000)
                  --seed NUMBER        repeat an earlier run
+  fleet          --folder DIR         keep the database there; a temporary one otherwise
+                 --ports FIRST        seven ports from here on; free ones otherwise
+                 --program FILE       this windlass instead of building one
   bench          w1 | w2 | w6, then what the bench binary understands (see `cargo xtask bench --help`)
 
 Examples
   cargo xtask test                    what CI runs; ends with a table of what ran
   cargo xtask test --quick -- tidy    only tests with `tidy` in their name, after lint
+  cargo xtask fleet --folder target/fleet --ports 7070
   cargo xtask bench w1 --mode embedded
   cargo xtask schemathesis --cases 200 --seed 7
 
@@ -92,6 +101,7 @@ fn run(word: &str, rest: &[&str]) -> Result<bool> {
         "schemathesis" => schemathesis::Options::parse(rest)
             .and_then(|options| Report::of(|report| schemathesis::step(report, &options))),
         "valkey" => no_more(rest).and_then(|()| Report::of(valkey::step)),
+        "fleet" => fleet::Options::parse(rest).and_then(|options| fleet::run(&options)),
         "bench" => bench::run(rest),
         _ => bail!(Usage(format!("There is no word `{word}`"))),
     }

@@ -58,7 +58,7 @@ fn git() -> Result<Ending> {
 }
 
 /// The programs only: tests start servers of their own, on free ports, and stop them.
-fn servers() -> Result<Ending> {
+pub(crate) fn servers() -> Result<Ending> {
     let initdb = "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb";
     if !shell::works("sh", ["-c", initdb]) {
         // Debian's package would make and start a server of the machine's own.

@@ -4,6 +4,8 @@
 //! [`Postgres::shared`] gives one that all tests of this machine share, each in a schema or a database of its own,
 //! because starting a server takes longer than most tests.
 //!
+//! [`Process`] is what they are made of, for other programs that should run beside them.
+//!
 //! A server outlives nobody: a small shell watches the test that started it, and cleans up even when the test
 //! was killed.
 
@@ -17,13 +19,17 @@ mod shared;
 
 pub use database::{Database, dump};
 pub use postgres::Postgres;
+pub use process::Process;
 pub use redis::Redis;
 pub use shared::SharedPostgres;
 
 use std::net::TcpListener;
 
 /// A port that nobody listens on at this moment.
-fn free_port() -> u16 {
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on the loopback");
     listener.local_addr().expect("a bound listener has an address").port()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::process::{self, Process};
-use crate::{SharedPostgres, folder, free_port};
+use crate::{SharedPostgres, free_port};
 
 /// After a kill, its children need a moment to let go of the shared memory.
 const RESTART_MAX: Duration = Duration::from_secs(20);
@@ -22,10 +22,34 @@ impl Postgres {
     /// # Panics
     /// When PostgreSQL is not installed, with the command that installs it.
     pub fn start() -> Self {
+        Self::start_at(free_port())
+    }
+
+    /// A server on a port that was chosen.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_at(port: u16) -> Self {
+        Self::start_in(Process::named("postgres"), port)
+    }
+
+    /// A server on a port that was chosen, whose data lie in a folder and stay there.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`], and when the folder cannot be used.
+    pub fn start_keeping(folder: &Path, port: u16) -> Self {
+        std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        // What an earlier server said is nobody's news.
+        let _ = std::fs::remove_file(folder.join("log"));
+        Self::start_in(Process::keeping(folder.to_path_buf()), port)
+    }
+
+    fn start_in(process: Process, port: u16) -> Self {
         let installation = Installation::find();
-        let folder = folder::fresh("postgres");
-        installation.prepare(&folder);
-        let mut server = Self { process: Process::in_folder(folder), installation, port: free_port() };
+        if !process.folder.join("data").exists() {
+            installation.prepare(&process.folder);
+        }
+        let mut server = Self { process, installation, port };
         if let Err(problem) = server.run() {
             panic!("PostgreSQL: {problem}");
         }
@@ -47,6 +71,11 @@ impl Postgres {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What the server has said so far lies there.
+    pub fn log(&self) -> PathBuf {
+        self.process.log()
     }
 
     /// The postmaster and its children, for whoever wants to know what they cost.
@@ -153,7 +182,8 @@ impl Installation {
 
     pub(crate) fn is_ready(&self, folder: &Path, port: u16) -> bool {
         let mut command = self.client("pg_isready");
-        command.arg("--host").arg(folder).args(["--port", &port.to_string(), "--quiet"]);
+        command.arg("--host").arg(folder).args(["--port", &port.to_string()]);
+        command.args(["--username=windlass", "--quiet"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }

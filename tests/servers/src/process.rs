@@ -3,25 +3,34 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::folder;
 
 /// Longer than any server takes on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Ends the process whose id stands in `$1/pid`, with its children, frozen or not, and removes the folder.
-pub(crate) const CLEAN_UP: &str = r#"
+/// Ends the process whose id stands in `$1/pid`, with its children, frozen or not.
+macro_rules! end {
+    () => {
+        r#"
 pid=$(cat "$1/pid" 2>/dev/null)
 if [ -n "$pid" ]; then
     children=$(grep -ls "^PPid:[[:space:]]*$pid$" /proc/[0-9]*/status | tr -dc '0-9\n')
     kill -KILL $pid $children 2>/dev/null
+    rm -f "$1/pid"
 fi
-rm -rf "$1"
-"#;
+"#
+    };
+}
+const END: &str = end!();
+/// The same, and removes the folder.
+pub(crate) const CLEAN_UP: &str = concat!(end!(), "rm -rf \"$1\"\n");
 
 /// A process in a folder of its own. Both are gone when this is dropped, or when we are.
-pub(crate) struct Process {
+pub struct Process {
     pub(crate) folder: PathBuf,
     child: Option<Child>,
     watcher: Child,
@@ -30,8 +39,18 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn in_folder(folder: PathBuf) -> Self {
-        let script = format!("read -r nothing\n{CLEAN_UP}");
+    /// In a temporary folder of this name.
+    pub fn named(name: &str) -> Self {
+        Self::watched(folder::fresh(name), CLEAN_UP)
+    }
+
+    /// In a folder that outlives it.
+    pub(crate) fn keeping(folder: PathBuf) -> Self {
+        Self::watched(folder, END)
+    }
+
+    fn watched(folder: PathBuf, at_the_end: &str) -> Self {
+        let script = format!("read -r nothing\n{at_the_end}");
         let mut watcher = Command::new("sh")
             .args(["-c", &script, "watcher"])
             .arg(&folder)
@@ -47,11 +66,30 @@ impl Process {
     }
 
     /// Starts the server; `is_ready` is asked until it says yes, or the server has ended.
-    pub(crate) fn start(&mut self, command: &mut Command, is_ready: impl Fn() -> bool) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// When it cannot be started, ends, or is not ready in time; with its last words.
+    pub fn start(&mut self, command: &mut Command, is_ready: impl Fn() -> bool) -> Result<(), String> {
         let child = spawn(command, &self.folder).map_err(|error| format!("{command:?}: {error}"))?;
         let child = self.child.insert(child);
         wait_until_ready(child, is_ready)
             .map_err(|problem| format!("{problem}\n{}", last_words(&self.folder)))
+    }
+
+    /// What it has said so far lies there.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// As far as we know: see [`Process::has_ended`].
+    pub fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// How it ended, once it has ended by itself or by somebody else's hand.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().ok().flatten();
+        ended.inspect(|_| self.child = None)
     }
 
     /// `kill -9`.
@@ -60,6 +98,13 @@ impl Process {
             // Frozen ones, too: this signal cannot be put off.
             child.kill().expect("our own child");
             child.wait().expect("our own child");
+        }
+    }
+
+    /// Asks the server to end in its own way, and does not wait.
+    pub fn signal(&self, signal: &str) {
+        if let Some(child) = &self.child {
+            send(signal, &[child.id()]);
         }
     }
 
@@ -72,7 +117,7 @@ impl Process {
     }
 
     /// The server and its children, as long as it runs.
-    pub(crate) fn ids(&self) -> Vec<u32> {
+    pub fn ids(&self) -> Vec<u32> {
         let server = self.child.as_ref().map(Child::id);
         server.into_iter().flat_map(|id| std::iter::once(id).chain(children_of(id))).collect()
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::free_port;
 use crate::process::{self, Process};
-use crate::{folder, free_port};
 
 /// A server that keeps nothing on disk. Stopped and removed when dropped.
 pub struct Redis {
@@ -20,9 +20,16 @@ impl Redis {
     /// # Panics
     /// When neither Redis nor Valkey is installed, with the command that installs one.
     pub fn start() -> Self {
+        Self::start_at(free_port())
+    }
+
+    /// A server on a port that was chosen.
+    ///
+    /// # Panics
+    /// As [`Redis::start`].
+    pub fn start_at(port: u16) -> Self {
         let program = program().expect("Redis is not installed: run `cargo xtask setup`");
-        let process = Process::in_folder(folder::fresh("redis"));
-        let mut server = Self { process, program, port: free_port() };
+        let mut server = Self { process: Process::named("redis"), program, port };
         server.start_again();
         server
     }
@@ -33,6 +40,16 @@ impl Redis {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What the server has said so far lies there.
+    pub fn log(&self) -> PathBuf {
+        self.process.log()
+    }
+
+    /// Its process, for whoever wants to be unkind to it by hand.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.process.ids()
     }
 
     /// Forgets everything, as if it had lost its disk.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use servers::{Postgres, Redis};
+use servers::{Postgres, Redis, dump};
 
 fn takes_connections(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -56,6 +56,15 @@ fn the_shared_postgres_is_one_for_all() {
     let port = first.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap().1.parse().unwrap();
     assert!(answers(port));
     assert!(std::ptr::eq(Postgres::shared(), Postgres::shared()));
+}
+
+#[test]
+fn a_database_is_there_until_it_is_dropped() {
+    let database = Postgres::shared().create_database();
+    let url = database.url();
+    assert!(dump(&url).contains("PostgreSQL database dump"));
+    drop(database);
+    assert!(std::panic::catch_unwind(|| dump(&url)).is_err());
 }
 
 /// One command to Redis, and the first line of its answer.
