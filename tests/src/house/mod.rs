@@ -93,16 +93,18 @@ impl House {
         &self.processes
     }
 
-    fn in_role(&self, role: Role) -> Vec<Process> {
-        self.processes.iter().filter(|it| it.role() == role).cloned().collect()
-    }
-
+    /// Whoever answers clients; the one process of an embedded house does.
     pub fn apis(&self) -> Vec<Process> {
-        self.in_role(Role::Api)
+        self.all_but(Role::Worker)
     }
 
+    /// Whoever moves runs; the one process of an embedded house does.
     pub fn workers(&self) -> Vec<Process> {
-        self.in_role(Role::Worker)
+        self.all_but(Role::Api)
+    }
+
+    fn all_but(&self, role: Role) -> Vec<Process> {
+        self.processes.iter().filter(|it| it.role() != role).cloned().collect()
     }
 
     /// One more, with settings of its own: another way to the database, for one.
@@ -122,7 +124,8 @@ impl House {
     }
 
     fn plan_process(&mut self, role: Role, settings: &[(&str, &str)]) -> Process {
-        let name = format!("{}-{}", role.word(), self.in_role(role).len() + 1);
+        let number = self.processes.iter().filter(|it| it.role() == role).count() + 1;
+        let name = format!("{}-{number}", role.word());
         let settings = self.settings.iter().cloned().chain(plan::own(settings)).collect();
         let process = Process::new(name, role, settings, self.folder(), &self.client);
         self.processes.push(process.clone());
@@ -134,8 +137,8 @@ impl House {
         let log = self.events(run).await;
         let taken = log.0.iter().rfind(|event| event.is("run.engine_taken")).expect("somebody has taken it");
         let session = taken.body["session"].as_str().expect("an engine has a session").to_owned();
-        let mut workers = self.processes.iter().filter(|it| it.role() != Role::Api);
-        workers.find(|it| it.log().contains(&session)).expect("it is one of ours").clone()
+        let mut workers = self.workers().into_iter();
+        workers.find(|it| it.log().contains(&session)).expect("it is one of ours")
     }
 
     /// # Panics

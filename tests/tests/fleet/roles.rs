@@ -5,26 +5,25 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use scenarios::house::Plan;
 use scenarios::{House, Mode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{NOOP, slow, taken_lost_done};
 
 /// Shorter than the two seconds after which a wait looks by itself: what comes within came by the hot wire.
-pub(crate) const PROMPT: Duration = Duration::from_millis(1_500);
+const PROMPT: Duration = Duration::from_millis(1_500);
 /// A poked worker cancels a step at once; nobody waits for the step to end.
 const CANCELED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Starts a run and waits for its answer, which comes when the run has ended.
-pub(crate) async fn create_and_wait(house: &House) -> Value {
+pub(crate) async fn create_and_wait(house: &House) {
     let body = json!({"spec": scenarios::definition::parse(NOOP)});
     let request = house.request(Method::POST, "/v1/workflow-runs").header("Prefer", "wait=20").json(&body);
     let run = house.send(request).await.expect("the house answers").ok();
     assert_eq!(run["status"], "completed", "{run:#}");
-    run
 }
 
 /// # Panics
-/// Unless one of several runs ends so soon that it was not found by looking: on a busy machine not each one may.
+/// Unless most of a few runs end so soon that they were not found by looking: a busy machine may make some late.
 pub(crate) async fn assert_news_are_prompt(house: &House) {
     let mut took = Vec::new();
     for _ in 0..5 {
@@ -32,7 +31,8 @@ pub(crate) async fn assert_news_are_prompt(house: &House) {
         create_and_wait(house).await;
         took.push(began.elapsed());
     }
-    assert!(took.iter().any(|took| *took < PROMPT), "{took:?}");
+    took.sort();
+    assert!(took[2] < PROMPT, "{took:?}");
 }
 
 #[tokio::test]
