@@ -207,11 +207,6 @@ impl House {
         join_all(self.processes.iter().filter(|it| !it.is_up()).map(Process::rise)).await;
     }
 
-    /// Starts the house and kills it after a moment, wherever its start has come to by then.
-    pub async fn rise_and_die(&mut self, after: Duration) {
-        join_all(self.processes.iter().map(|it| it.rise_and_die(after))).await;
-    }
-
     /// kill -9 of every process at once, and nothing is left of them.
     pub async fn kill(&mut self) {
         join_all(self.up().map(Process::kill)).await;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use scenarios::client::{id_of, is_terminal, step_of};
-use scenarios::{Chance, Client, House, Mode, PATIENCE, Recorder, Sink, in_every_mode};
+use scenarios::{Chance, Client, House, Mode, PATIENCE, Process, Recorder, Sink, in_every_mode};
 use serde_json::{Value, json};
 
 in_every_mode!(fifty_kills_lose_nothing_and_repeat_nothing_unasked);
@@ -19,8 +20,13 @@ const LANES: u64 = 20;
 const LIVES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(450));
 /// One of so many deaths is followed by one in the middle of the next start.
 const DEATHS_PER_STILLBIRTH: u64 = 6;
+/// One of so many deaths is everybody's, where there are several to die.
+const DEATHS_PER_BLACKOUT: u64 = 3;
+/// Short, beside the lives: in a fleet a dead worker's runs lie still until its session has ended, and a storm over runs
+/// that lie still hits nothing.
+const SESSION: &[(&str, &str)] = &[("WINDLASS_SESSION_TTL", "600ms"), ("WINDLASS_SESSION_RENEW", "150ms")];
 /// One of so many runs is canceled at some moment.
-const RUNS_PER_CANCEL: u64 = 6;
+const RUNS_PER_CANCEL: u64 = 3;
 /// A call takes this long, so that deaths find some in flight.
 const CALL_TAKES: Duration = Duration::from_millis(15);
 
@@ -111,7 +117,7 @@ impl Caller {
 }
 
 async fn fifty_kills_lose_nothing_and_repeat_nothing_unasked(mode: Mode) {
-    let mut house = House::open(mode).await;
+    let mut house = House::open_with(mode, SESSION).await;
     let mut chance = Chance::from_environment();
     let (sink, recorder) = (Sink::open().await, Recorder::open());
     for path in ["/open", "/safe", "/left", "/close"] {
@@ -149,12 +155,24 @@ async fn kill_again_and_again(house: &mut House, chance: &mut Chance) {
         std::env::var("WINDLASS_KILLS").map_or(KILLS, |text| text.parse().expect("a number of kills"));
     for _ in 0..kills {
         tokio::time::sleep(chance.between(LIVES.0, LIVES.1)).await;
-        house.kill().await;
+        let victims = pick_victims(house, chance);
+        join_all(victims.iter().map(Process::kill)).await;
         if chance.one_in(DEATHS_PER_STILLBIRTH) {
-            house.rise_and_die(chance.between(Duration::ZERO, Duration::from_millis(120))).await;
+            let after = chance.between(Duration::ZERO, Duration::from_millis(120));
+            join_all(victims.iter().map(|it| it.rise_and_die(after))).await;
         }
         house.rise().await;
     }
+}
+
+/// Everybody at once, or any one of them.
+fn pick_victims(house: &House, chance: &mut Chance) -> Vec<Process> {
+    let all = house.processes();
+    if chance.one_in(DEATHS_PER_BLACKOUT) {
+        return all.to_vec();
+    }
+    let one = usize::try_from(chance.below(all.len() as u64)).expect("few");
+    vec![all[one].clone()]
 }
 
 async fn every_promise_was_kept(house: &House, promises: &[Promise]) {
