@@ -4,7 +4,8 @@
 //! [`Postgres::shared`] gives one that all tests of this machine share, each in a schema or a database of its own,
 //! because starting a server takes longer than most tests.
 //!
-//! [`Process`] is what they are made of, for other programs that should run beside them.
+//! [`Process`] is what they are made of, for other programs that should run beside them. A
+//! [`Proxy`] stands before a PostgreSQL and cuts its answers off, or holds them.
 //!
 //! A server outlives nobody: a small shell watches the test that started it, and cleans up even when the test
 //! was killed.
@@ -14,12 +15,14 @@ mod database;
 mod folder;
 mod postgres;
 mod process;
+pub mod proxy;
 mod redis;
 mod shared;
 
 pub use database::{Database, dump};
 pub use postgres::Postgres;
 pub use process::Process;
+pub use proxy::Proxy;
 pub use redis::Redis;
 pub use shared::SharedPostgres;
 
