@@ -134,8 +134,18 @@ impl Process {
 
     /// SIGTERM; waits for its end. Returns the exit code.
     pub async fn stop(&self) -> Option<i32> {
+        self.ask_to_stop();
+        self.ended().await
+    }
+
+    /// SIGTERM, and nothing else.
+    pub fn ask_to_stop(&self) {
         self.close_door();
         self.signal_process("TERM");
+    }
+
+    /// Waits for the end of a process that was asked to stop. Returns the exit code.
+    pub async fn ended(&self) -> Option<i32> {
         let mut child = self.take();
         match tokio::time::timeout(PATIENCE, child.wait()).await {
             Ok(status) => status.expect("a child can be waited for").code(),

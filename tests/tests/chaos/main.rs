@@ -3,3 +3,4 @@
 #![expect(clippy::print_stderr, reason = "what was measured is told to whoever reads the output")]
 
 mod commit_unknown;
+mod frozen;
