@@ -4,3 +4,4 @@
 
 mod commit_unknown;
 mod frozen;
+mod storm;
