@@ -4,4 +4,5 @@
 
 mod commit_unknown;
 mod frozen;
+mod rolling;
 mod storm;
