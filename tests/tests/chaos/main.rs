@@ -4,5 +4,6 @@
 
 mod commit_unknown;
 mod frozen;
+mod outages;
 mod rolling;
 mod storm;
