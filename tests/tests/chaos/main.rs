@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "what was measured is told to whoever reads the output")]
 
 mod commit_unknown;
+mod crowds;
 mod frozen;
 mod outages;
 mod rolling;
