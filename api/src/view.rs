@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
-use windlass_model::present::{self, StepView};
+use windlass_model::present::{self, CompensationView, StepView};
 use windlass_model::state::Phase;
 use windlass_model::{
     Actor, EventSeq, PauseReason, Payload, Priority, RunId, RunState, RunStatus, StepError, StepStatus,
@@ -17,8 +17,8 @@ use crate::app::Folded;
 
 // ---- words that the model owns -----------------------------------------------------------------
 
-fn words(all: impl IntoIterator<Item = &'static str>, nullable: bool) -> RefOr<Schema> {
-    let mut values: Vec<Value> = all.into_iter().map(Value::from).collect();
+fn words(all: impl IntoIterator<Item = impl Into<Value>>, nullable: bool) -> RefOr<Schema> {
+    let mut values: Vec<Value> = all.into_iter().map(Into::into).collect();
     let mut types = vec![Type::String];
     if nullable {
         types.push(Type::Null);
@@ -140,6 +140,9 @@ pub(crate) struct RunView<'a> {
     pub outcome: Option<&'static str>,
     #[schema(value_type = Option<StepErrorView>, required)]
     pub error: Option<&'a StepError>,
+    /// The undoing of what the run did, once it was planned.
+    #[schema(value_type = Option<Compensation>, required)]
+    pub compensation: Option<CompensationView<'a>>,
     #[schema(value_type = Object)]
     pub created_by: &'a Actor,
     #[schema(value_type = String, format = DateTime)]
@@ -190,6 +193,7 @@ impl Folded {
             output: &state.output,
             outcome: outcome_of(state),
             error: state.error.as_ref(),
+            compensation: present::compensation_view(plan, state),
             created_by: &state.requester,
             created_at: row.created_at,
             started_at: row.started_at,
@@ -211,7 +215,9 @@ fn outcome_of(state: &RunState) -> Option<&'static str> {
         Phase::Completed => Some("succeeded"),
         Phase::Failed => Some("failed"),
         Phase::Canceled => Some("canceled"),
-        Phase::Active | Phase::Paused { .. } | Phase::Failing | Phase::Canceling => None,
+        Phase::Active | Phase::Paused { .. } | Phase::Failing | Phase::Canceling | Phase::Compensating => {
+            None
+        }
     }
 }
 
@@ -240,6 +246,10 @@ pub(crate) struct Step {
     node: String,
     /// Kind of the node: `http`, `script`, `approval`, …
     kind: String,
+    /// The node that this one undoes.
+    compensates: Option<String>,
+    /// The node that has failed, and that this one does in another way.
+    replaces: Option<String>,
     /// Index of the item inside a fan-out.
     #[schema(required)]
     item: Option<u32>,
@@ -299,6 +309,33 @@ pub(crate) struct StepErrorView {
     details: Option<Value>,
 }
 
+/// What is undone, and what became of it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct Compensation {
+    #[schema(schema_with = endings)]
+    after: String,
+    #[schema(schema_with = compensation_orders)]
+    order: String,
+    /// Ids of the compensating steps, in the order in which they run.
+    steps: Vec<String>,
+    /// Null until the run has ended; `incomplete` when a person skipped some of it.
+    #[schema(schema_with = compensation_outcomes)]
+    outcome: Option<String>,
+}
+
+fn endings() -> RefOr<Schema> {
+    words(["failed", "canceled"], false)
+}
+
+fn compensation_orders() -> RefOr<Schema> {
+    words(["reverse", "declared", "parallel"], false)
+}
+
+fn compensation_outcomes() -> RefOr<Schema> {
+    words(["succeeded", "incomplete"], true)
+}
+
 /// What a step waits for.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what the model serializes")]
@@ -313,7 +350,7 @@ pub(crate) struct WaitingOn {
 }
 
 fn wait_reasons() -> RefOr<Schema> {
-    words(["timer", "signal", "approval", "retry"], false)
+    words(["timer", "signal", "approval", "retry", "fallback"], false)
 }
 
 /// An open gate: what to show to whom.
@@ -380,7 +417,7 @@ pub(crate) struct EventView {
 }
 
 fn event_types() -> RefOr<Schema> {
-    words(windlass_model::EventBody::KINDS.iter().map(|(_, name)| *name), false)
+    words(present::event_names(), false)
 }
 
 /// An example that a reader, or a machine that tries things, can use as it is.

@@ -122,6 +122,8 @@ impl Live {
             return self.run_event(&kind, event);
         }
         let attempt = event.get("attempt").and_then(Value::as_u64).unwrap_or(0);
+        // What undoes a step goes the same way as any other.
+        let kind = kind.strip_prefix("compensation.").map_or(kind.clone(), |verb| format!("step.{verb}"));
         match kind.as_str() {
             "step.started" => self.begins(&node, attempt, at),
             "step.waiting" => self.waits(&node, attempt, at, &self.what_for(event)),
@@ -140,6 +142,10 @@ impl Live {
                 self.ends(&node, "↷", "skipped", at, Some(why));
             }
             "step.paused" => self.remark(&node, "waits for a person to decide"),
+            "error.routed" => {
+                let (action, rule) = (text(event, "/action"), text(event, "/rule"));
+                self.remark(&node, &format!("{action}, as {rule} says"));
+            }
             _ => {}
         }
     }
@@ -152,6 +158,11 @@ impl Live {
                 format!("‖ {} run  reason: {}", self.style.status("paused"), clean(reason))
             }
             "run.resumed" => "▸ run resumed".to_owned(),
+            "compensation.planned" => {
+                let steps = event.get("steps").and_then(Value::as_array).into_iter().flatten();
+                let steps: Vec<&str> = steps.filter_map(Value::as_str).collect();
+                format!("↶ {} run: {}", self.style.status("compensating"), clean(&steps.join(", ")))
+            }
             "run.cancel_requested" => format!("■ {} run", self.style.status("canceling")),
             "signal.received" => format!("▸ signal `{}` received", clean(&text(event, "/name"))),
             _ => return,

@@ -214,7 +214,7 @@ impl Style {
             "completed" | "succeeded" | "granted" | "valid" => self.paint("32", word),
             "failed" | "canceled" | "rejected" | "lost" | "timed_out" | "invalid" => self.paint("31", word),
             "paused" | "expired" => self.paint("33", word),
-            "running" | "canceling" => self.paint("36", word),
+            "running" | "canceling" | "compensating" => self.paint("36", word),
             "queued" | "waiting" | "pending" | "skipped" => self.paint("2", word),
             _ => word.to_owned(),
         }

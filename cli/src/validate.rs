@@ -54,7 +54,7 @@ fn tell(source: &Source, checked: &Result<Definition, Vec<Problem>>) -> Result<(
     let style = Style::stdout();
     match checked {
         Ok(Definition { plan, .. }) => {
-            let (count, what) = (plan.nodes.len(), kind_word(plan.kind));
+            let (count, what) = (plan.main_count(), kind_word(plan.kind));
             let s = if count == 1 { "" } else { "s" };
             output::data(&format!(
                 "{} {}: {} ({what}, {count} node{s})",

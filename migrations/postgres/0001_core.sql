@@ -72,20 +72,21 @@ create table workflow_runs (
     status           text collate "C" not null,
     paused_reason    text collate "C",
     error            text,
-    check (status in ('queued', 'running', 'waiting', 'paused', 'canceling', 'completed', 'failed', 'canceled')),
+    check (status in ('queued', 'running', 'waiting', 'paused', 'canceling', 'compensating', 'completed', 'failed',
+                      'canceled')),
     check ((paused_reason is null) = (status <> 'paused')),
     check (lease_owner is null or status not in ('completed', 'failed', 'canceled')),
     check (not attention or lease_owner is not null)
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
--- Lists, newest first: a list over all statuses merges eight walks along the first index.
+-- Lists, newest first: a list over all statuses merges nine walks along the first index.
 create index workflow_runs_by_status on workflow_runs (tenant, status, id);
 create index workflow_runs_by_definition on workflow_runs (version_id, id);
 -- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held.
 create index workflow_runs_claimable on workflow_runs (tenant, priority, id)
     where lease_owner is null and status in ('queued', 'running', 'canceling');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at, priority)
-    where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null;
+    where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null;
 create index workflow_runs_held on workflow_runs (lease_owner) where lease_owner is not null;
 create index workflow_runs_moved on workflow_runs (lease_owner) where attention;
 

@@ -56,8 +56,8 @@ create table workflow_runs (
     workflow         text    not null,
     workflow_version integer,
     status           text    not null check (status = 'queued' or status = 'running' or status = 'waiting'
-                                             or status = 'paused' or status = 'canceling' or status = 'completed'
-                                             or status = 'failed' or status = 'canceled'),
+                                             or status = 'paused' or status = 'canceling' or status = 'compensating'
+                                             or status = 'completed' or status = 'failed' or status = 'canceled'),
     paused_reason    text    check ((paused_reason is null) = (status <> 'paused')),
     version          integer not null,
     next_seq         integer not null,
@@ -84,7 +84,8 @@ create index workflow_runs_by_workflow on workflow_runs (tenant, workflow, id);
 create index workflow_runs_claimable on workflow_runs (tenant, priority, id, status, lease_owner)
     where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at)
-    where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused');
+    where wake_at is not null and lease_owner is null
+          and (status = 'waiting' or status = 'paused' or status = 'compensating');
 create index workflow_runs_held on workflow_runs (lease_owner) where lease_owner is not null;
 create index workflow_runs_moved on workflow_runs (lease_owner) where attention = 1;
 

@@ -15,11 +15,13 @@ use tempfile::TempDir;
 /// All of them; a test below finds one that is missing here.
 const EXAMPLES: &[&str] = &[
     "continue.yaml",
+    "error-routing.yaml",
     "fail-fast.yaml",
     "fan-out-fan-in.yaml",
     "flaky-http.yaml",
     "long-wait.yaml",
     "release-notes/workflow.yaml",
+    "saga.yaml",
     "serial-approval.yaml",
     "switch-branches.yaml",
 ];
@@ -245,6 +247,39 @@ fn continue_goes_on_with_an_output_in_place_of_the_failed_step() {
     let expected = BTreeMap::from([("weather", "failed"), ("umbrella", "skipped"), ("greet", "succeeded")]);
     assert_eq!(ran.steps(), expected);
     assert_eq!(ran.run["output"], json!({ "text": "Good morning. The sky: unknown." }));
+}
+
+#[test]
+fn error_routing_takes_each_failure_another_way() {
+    let ran = run("error-routing.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    let expected = BTreeMap::from([
+        ("busy", "succeeded"),
+        ("nice-note", "failed"),
+        ("price", "succeeded"),
+        ("price.fallback", "succeeded"),
+        ("proofread", "skipped"),
+        ("rate", "succeeded"),
+        ("sum", "succeeded"),
+        ("translate", "skipped"),
+    ]);
+    assert_eq!(ran.steps(), expected);
+    assert_eq!(ran.step("busy")["attempt"], 3);
+    assert_eq!(ran.step("price.fallback")["replaces"], "price");
+    assert_eq!(ran.run["output"], json!({ "amount": 12, "told": false, "proofread": "skipped" }));
+}
+
+#[test]
+fn saga_gives_back_what_was_booked_last_one_first() {
+    let ran = run("saga.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(1), "failed"), "{}", ran.run);
+    assert_eq!(ran.run["error"]["type"], "script.exit_9");
+    let undone = json!(["hotel.compensate", "flight.compensate"]);
+    let compensation = &ran.run["compensation"];
+    assert_eq!((&compensation["steps"], &compensation["outcome"]), (&undone, &json!("succeeded")));
+    assert_eq!(ran.step("hotel.compensate")["attempt"], 2);
+    assert_eq!(ran.step("hotel.compensate")["output"], "H-200 was given back");
+    assert_eq!(ran.step("flight.compensate")["output"], "F-100 was given back");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use windlass_model::workflow::schema::Schema;
 use windlass_model::workflow::{Catalog, Document, Format, compile, format_schema};
 use windlass_worker::nodes::{self, NodeOptions};
 
@@ -28,7 +27,7 @@ fn the_committed_schema_of_the_format_is_the_one_of_these_kinds() {
 
 #[test]
 fn every_example_is_valid_and_editors_say_so_too() {
-    let schema = Schema::compile(format_schema(&catalog())).unwrap();
+    let schema = jsonschema::validator_for(&format_schema(&catalog())).unwrap();
     let mut examples = Vec::new();
     gather(&root().join("examples"), &mut examples);
     assert!(examples.len() >= 8, "{examples:?}");
@@ -37,7 +36,7 @@ fn every_example_is_valid_and_editors_say_so_too() {
         let document = Document::parse(&text, Format::Yaml).unwrap();
         let problems = compile(&document, &catalog()).err();
         assert_eq!(problems, None, "{}", path.display());
-        assert_eq!(schema.check(&document.spec), [], "{}", path.display());
+        assert!(schema.is_valid(&document.spec), "{}", path.display());
     }
 }
 

@@ -138,7 +138,7 @@ async fn look_up(app: &App, tenant: TenantId, row: ApprovalRow) -> Result<Approv
     else {
         return Err(Problem::from(StoreError::Damaged(format!("event {} of run {}", row.seq, row.run_id))));
     };
-    let gate = plan.find(&row.node).and_then(|node| node.gate_spec());
+    let gate = plan.find(&row.node).and_then(|node| node.spec_of(request.rule.as_deref()));
     Ok(Approval {
         run_id: row.run_id,
         workflow: row.workflow,

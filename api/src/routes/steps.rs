@@ -45,7 +45,7 @@ pub(crate) async fn list(
 
 /// Read the whole output of a step, whatever its size
 #[utoipa::path(get, path = "/v1/workflow-runs/{id}/steps/{node}/output", operation_id = "get_step_output", tag = "runs",
-    params(("id" = Uuid, Path), ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")),
+    params(("id" = Uuid, Path), ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,95}$")),
     responses((status = 200, description = "The output; null when there is none.", body = Value), NotFound))]
 pub(crate) async fn output(
     State(app): State<Shared>,
@@ -193,6 +193,7 @@ fn summary_of(run: &Folded) -> String {
             None => "The run is parked until somebody moves it.".to_owned(),
         },
         RunStatus::Paused => format!("The run is paused ({reason}) and needs a person."),
+        RunStatus::Compensating => "The run will end once what it did is undone.".to_owned(),
         RunStatus::Canceling => "A cancel was accepted; what is in flight is being stopped.".to_owned(),
         RunStatus::Completed | RunStatus::Failed | RunStatus::Canceled => {
             format!("The run has ended: {}.", run.row.status.as_str())
@@ -219,6 +220,7 @@ fn sentence_of(step: &FoldedStep) -> Option<String> {
                 WaitReason::Timer => format!("It waits{until}."),
                 WaitReason::Signal { name } => format!("It waits for the signal `{name}`{until}."),
                 WaitReason::Approval => format!("It waits for an approval{until}."),
+                WaitReason::Fallback => format!("It failed{error}. Its fallback does it in another way."),
                 WaitReason::Retry => {
                     format!("Attempt {} failed{error}. The next one waits{until}.", step.attempt)
                 }

@@ -13,8 +13,8 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
-    Event, EventSeq, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus, RunVersion, TenantId,
-    Timestamp, decide, open_work,
+    Event, EventSeq, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunVersion, TenantId, Timestamp,
+    decide, open_work,
 };
 use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
 
@@ -149,7 +149,7 @@ impl HeldRun {
     }
 
     fn parked(&self) {
-        if self.engine.draining.is_cancelled() && self.state.status(false) == RunStatus::Queued {
+        if self.engine.draining.is_cancelled() && self.state.wants_engine() {
             // Let go with work to do: another worker need not wait for its sweep.
             self.engine.parts.bus.ring(self.ring());
         }

@@ -15,6 +15,10 @@ pub struct StepError {
     pub details: Option<Value>,
 }
 
+/// Failures that are noticed when the deed is, or may be, done: its answer broke off or is not what it must be.
+const AFTER_THE_DEED: &[&str] =
+    &["canceled", "http.response", "internal", "limit.output", "limit.response", "schema.output"];
+
 impl StepError {
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into(), details: None }
@@ -24,6 +28,11 @@ impl StepError {
     pub fn with_details(mut self, details: Value) -> Self {
         self.details = Some(details);
         self
+    }
+
+    /// Whether the deed may have been done although the attempt failed.
+    pub fn may_follow_the_deed(&self) -> bool {
+        AFTER_THE_DEED.contains(&self.kind.as_str())
     }
 
     /// Whether `pattern` names this error: exactly, by a prefix (`http.*`), by class (`http.5xx`), or `*`.

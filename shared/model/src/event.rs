@@ -98,6 +98,7 @@ event_bodies! {
     7 "run.completed" RunCompleted,
     8 "run.failed" RunFailed,
     9 "run.quarantined" RunQuarantined,
+    10 "compensation.planned" CompensationPlanned,
     20 "step.started" StepStarted,
     21 "step.succeeded" StepSucceeded,
     22 "step.failed" StepFailed,
@@ -115,6 +116,7 @@ event_bodies! {
     34 "signal.received" SignalReceived,
     35 "timer.fired" TimerFired,
     36 "event.emitted" EventEmitted,
+    37 "error.routed" ErrorRouted,
 }
 
 impl EventBody {
@@ -129,8 +131,12 @@ impl EventBody {
             Self::RunCreated(body) => Some(&body.inputs),
             Self::RunCompleted(body) => Some(&body.output),
             Self::StepSucceeded(body) => Some(&body.output),
-            Self::StepFailed(StepFailed { then: Then::Continue { output }, .. })
-            | Self::StepTimedOut(StepTimedOut { then: Then::Continue { output }, .. }) => Some(output),
+            Self::StepFailed(StepFailed { then, .. }) | Self::StepTimedOut(StepTimedOut { then, .. }) => {
+                match then {
+                    Then::Continue { output } | Then::Substitute { output } => Some(output),
+                    _ => None,
+                }
+            }
             Self::ApprovalRequested(body) => Some(&body.show),
             Self::ApprovalGranted(body) => Some(&body.form),
             Self::ApprovalRejected(body) => Some(&body.form),
@@ -185,7 +191,10 @@ pub struct CancelRequested {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RunCanceled {}
+pub struct RunCanceled {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<CompensationOutcome>,
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunCompleted {
@@ -196,6 +205,50 @@ pub struct RunCompleted {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunFailed {
     pub error: StepError,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<CompensationOutcome>,
+}
+
+/// The run will end once what it did is undone. The steps named here do that, and nothing else begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompensationPlanned {
+    pub after: Ending,
+    pub order: CompensationOrder,
+    /// Compensating nodes, in the order in which they run.
+    pub steps: Vec<NodeIndex>,
+    /// Why the run fails, when no step's failure has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<StepError>,
+}
+
+/// How a run ends that does not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    Failed,
+    Canceled,
+}
+
+/// In which order what was done is undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompensationOrder {
+    /// What was done last is undone first.
+    #[default]
+    Reverse,
+    /// As the nodes stand in the definition.
+    Declared,
+    /// All at once.
+    Parallel,
+}
+
+/// What became of the compensation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompensationOutcome {
+    Succeeded,
+    /// A person skipped some of it.
+    Incomplete,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -241,12 +294,47 @@ pub enum Then {
     Retry,
     /// The run pauses for a person.
     Pause,
-    /// The run goes on as if the step had succeeded with this output.
+    /// The run goes on as if the step had succeeded with this output; the step stays failed.
     Continue {
         #[serde(default, skip_serializing_if = "Payload::is_null")]
         output: Payload,
     },
+    /// The step succeeds with this output in place of its own.
+    Substitute {
+        #[serde(default, skip_serializing_if = "Payload::is_null")]
+        output: Payload,
+    },
+    /// Another node takes over; the step ends as that one does.
+    Fallback,
+    /// The step is skipped.
+    Skip,
+    /// `approval.requested` follows: people decide whether it is tried again.
+    Escalate,
     /// The run fails once what is in flight has ended.
+    Fail,
+    /// As `fail`; and what was done is undone, whatever the definition says about failures in general.
+    Compensate,
+}
+
+/// Which rule decided about the failure before, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorRouted {
+    /// Where it stands in the definition, as a JSON pointer.
+    pub rule: String,
+    pub action: RuleAction,
+}
+
+/// What a rule may do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleAction {
+    Retry,
+    Fallback,
+    Skip,
+    Compensate,
+    Pause,
+    Escalate,
+    Continue,
     Fail,
 }
 
@@ -269,6 +357,8 @@ pub enum SkipReason {
     Branch,
     /// A person said so; whoever needs it goes on.
     Command,
+    /// It failed, and an error rule drops it.
+    Error,
 }
 
 /// The engine that ran this attempt died or was stopped; whether the deed was done is unknown.
@@ -311,6 +401,9 @@ pub struct ApprovalRequested {
     pub digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The error rule that asks whether the step is tried again; none for a gate of the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::NodeIndex;
-use crate::event::ExpiryAction;
+use crate::event::{CompensationOrder, ExpiryAction};
 use crate::payload::Digest;
 use crate::retry::RetryPolicy;
 use crate::workflow::expression::{Expression, Template};
 use crate::workflow::schema::Schema;
+use crate::{NodeIndex, StepError};
 
 /// What the engine runs. Immutable, shared, cached by the hash of the definition it came from.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Plan {
     pub kind: WorkflowKind,
     /// BLAKE3 of the canonical definition.
     pub hash: Digest,
-    /// In document order; [`NodeIndex`] points here.
+    /// In document order, and after them those that stand inside others; [`NodeIndex`] points here.
     pub nodes: Vec<Node>,
     pub by_id: BTreeMap<String, NodeIndex>,
     /// Nodes that can run side by side, layer by layer.
@@ -28,6 +28,21 @@ pub struct Plan {
     pub outputs: Option<Template>,
     /// How long a run may take from its creation.
     pub timeout: Option<Duration>,
+    pub compensation: CompensationSpec,
+}
+
+/// When what was done is undone, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompensationSpec {
+    pub after_failure: bool,
+    pub after_cancel: bool,
+    pub order: CompensationOrder,
+}
+
+impl Default for CompensationSpec {
+    fn default() -> Self {
+        Self { after_failure: true, after_cancel: true, order: CompensationOrder::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +58,7 @@ pub struct Node {
     /// The name of its kind in the catalog: `http`, `script`, `approval`, …
     pub kind: String,
     pub role: Role,
+    pub part: Part,
     pub needs: Vec<Need>,
     /// Who needs this node.
     pub dependents: Vec<NodeIndex>,
@@ -58,6 +74,23 @@ pub struct Node {
     pub retry_safe: bool,
     /// Whether any expression of the definition reads this node's output.
     pub output_is_read: bool,
+    /// What a runner's output must be like.
+    pub output_schema: Option<Schema>,
+    /// The node that undoes what this one did.
+    pub compensation: Option<NodeIndex>,
+    /// The node that takes over when an error rule of this one says so.
+    pub fallback: Option<NodeIndex>,
+}
+
+/// What calls for a node. All are moved by the same rules once they were called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its needs: every node that stands under `nodes` or `steps`.
+    Main,
+    /// What `of` did must be undone.
+    Compensation { of: NodeIndex },
+    /// `of` failed, and a rule lets this one do it in another way.
+    Fallback { of: NodeIndex },
 }
 
 /// Who moves a step to its end.
@@ -114,6 +147,8 @@ pub struct GateSpec {
 /// The first rule whose pattern matches the error decides.
 #[derive(Debug)]
 pub struct ErrorRule {
+    /// Where it stands in the definition, as a JSON pointer: its name in the log.
+    pub pointer: String,
     /// Patterns as in [`crate::StepError::matches`].
     pub patterns: Vec<String>,
     pub action: ErrorAction,
@@ -121,10 +156,26 @@ pub struct ErrorRule {
 
 #[derive(Debug)]
 pub enum ErrorAction {
+    /// Another attempt, while this policy has one left; then the next rule that matches decides.
+    Retry(RetryPolicy),
+    /// Succeed in another way: with this value, or by the node's [`Node::fallback`].
+    Fallback(Option<Template>),
+    /// As if its condition had been false.
+    Skip,
     Pause,
+    /// Ask the people of this gate: try again, or fail.
+    Escalate(GateSpec),
     /// Go on with this output (null when none is given).
     Continue(Option<Template>),
     Fail,
+    /// Fail, and undo what was done, whatever the definition says about failures in general.
+    Compensate,
+}
+
+impl ErrorRule {
+    pub fn matches(&self, error: &StepError) -> bool {
+        self.patterns.iter().any(|pattern| error.matches(pattern))
+    }
 }
 
 impl Node {
@@ -135,11 +186,25 @@ impl Node {
             _ => self.gate.as_ref(),
         }
     }
+
+    /// What a gate was opened for: the error rule that asks people, or [`Self::gate_spec`].
+    pub fn spec_of(&self, rule: Option<&str>) -> Option<&GateSpec> {
+        let Some(rule) = rule else { return self.gate_spec() };
+        self.on_error.iter().find_map(|it| match &it.action {
+            ErrorAction::Escalate(spec) if it.pointer == rule => Some(spec),
+            _ => None,
+        })
+    }
 }
 
 impl Plan {
     pub fn node(&self, index: NodeIndex) -> &Node {
         &self.nodes[index.at()]
+    }
+
+    /// How many nodes stand under `nodes` or `steps`: they come first.
+    pub fn main_count(&self) -> usize {
+        self.nodes.partition_point(|node| node.part == Part::Main)
     }
 
     pub fn find(&self, id: &str) -> Option<&Node> {

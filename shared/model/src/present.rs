@@ -1,20 +1,25 @@
 //! Runs and events as clients see them: names instead of indices, derived keys filled in.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::event::{Artifact, Event, EventBody};
-use crate::plan::{Plan, WorkflowKind};
+use crate::event::{Artifact, CompensationOrder, CompensationOutcome, Ending, Event, EventBody};
+use crate::plan::{Part, Plan, WorkflowKind};
 use crate::state::{AttemptRecord, Step, WaitReason, idempotency_key};
-use crate::{Attempt, Digest, Payload, RunId, RunState, StepError, StepStatus, Timestamp};
+use crate::{Attempt, Digest, NodeIndex, Payload, RunId, RunState, StepError, StepStatus, Timestamp};
 
 /// `{"type": "step.started", "node": …, "attempt": …, "actor": …, …data}`.
 pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
     let mut map = Map::new();
-    map.insert("type".into(), event.body.name().into());
+    map.insert("type".into(), event_name(plan, event).into());
     let node = event.node.map(|index| plan.node(index).id.as_str());
     if let Some(node) = node {
         map.insert("node".into(), node.into());
+    }
+    if let Some(Part::Compensation { of }) = event.node.map(|index| plan.node(index).part) {
+        map.insert("compensates".into(), plan.node(of).id.as_str().into());
     }
     if let Some(item) = event.item {
         map.insert("item".into(), item.into());
@@ -34,6 +39,10 @@ pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
         let key = idempotency_key(run_id, node, event.item, body.key_attempt.unwrap_or(attempt));
         map.insert("idempotency_key".into(), key.into());
     }
+    if let EventBody::CompensationPlanned(body) = &event.body {
+        let names: Vec<&str> = body.steps.iter().map(|node| plan.node(*node).id.as_str()).collect();
+        map.insert("steps".into(), names.into());
+    }
     if let Value::Object(data) = event.body.data_value() {
         for (key, value) in data {
             // A body's own `type` (an emitted event's) must not hide the event's.
@@ -41,6 +50,25 @@ pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
         }
     }
     Value::Object(map)
+}
+
+/// `step.started`; of a step that undoes another one `compensation.started`, although it is the same event.
+fn event_name(plan: &Plan, event: &Event) -> Cow<'static, str> {
+    let name = event.body.name();
+    let undoes = event.node.is_some_and(|node| matches!(plan.node(node).part, Part::Compensation { .. }));
+    match name.strip_prefix("step.").filter(|_| undoes) {
+        Some(verb) => format!("{COMPENSATION_PREFIX}{verb}").into(),
+        None => name.into(),
+    }
+}
+
+const COMPENSATION_PREFIX: &str = "compensation.";
+
+/// Every name that an event may have when it is shown.
+pub fn event_names() -> Vec<String> {
+    let stored = EventBody::KINDS.iter().map(|(_, name)| (*name).to_owned());
+    let undoing = EventBody::KINDS.iter().filter_map(|(_, name)| name.strip_prefix("step."));
+    stored.chain(undoing.map(|verb| format!("{COMPENSATION_PREFIX}{verb}"))).collect()
 }
 
 /// The envelope that streams and pages carry.
@@ -59,6 +87,12 @@ pub fn envelope(plan: &Plan, run_id: RunId, event: &Event) -> Value {
 pub struct StepView<'a> {
     pub node: &'a str,
     pub kind: &'a str,
+    /// The node that this one undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compensates: Option<&'a str>,
+    /// The node that has failed, and that this one does in another way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<&'a str>,
     pub item: Option<u32>,
     pub status: StepStatus,
     pub attempt: Attempt,
@@ -94,14 +128,42 @@ pub struct GateView<'a> {
     pub any_of: &'a [String],
 }
 
-/// Every step of a run, in the order of its definition.
+/// Every step of a run, in the order of its definition; then those that an error or an undoing has called for.
 pub fn step_views<'a>(plan: &'a Plan, state: &'a RunState) -> Vec<StepView<'a>> {
-    plan.nodes.iter().zip(&state.steps).map(|(node, step)| step_view(node, step)).collect()
+    let shown = plan.nodes.iter().zip(&state.steps).filter(|(node, _)| state.is_shown(plan, node.index));
+    shown.map(|(node, step)| step_view(plan, node, step)).collect()
 }
 
-fn step_view<'a>(node: &'a crate::plan::Node, step: &'a Step) -> StepView<'a> {
+/// The undoing of a run, once it was planned.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompensationView<'a> {
+    pub after: Ending,
+    pub order: CompensationOrder,
+    /// Ids of the compensating steps, in the order in which they run.
+    pub steps: Vec<&'a str>,
+    /// Null until the run has ended.
+    pub outcome: Option<CompensationOutcome>,
+}
+
+pub fn compensation_view<'a>(plan: &'a Plan, state: &RunState) -> Option<CompensationView<'a>> {
+    let compensation = state.compensation.as_ref()?;
+    Some(CompensationView {
+        after: compensation.after,
+        order: compensation.order,
+        steps: compensation.steps.iter().map(|node| plan.node(*node).id.as_str()).collect(),
+        outcome: state.compensation_outcome().filter(|_| state.is_terminal()),
+    })
+}
+
+fn step_view<'a>(plan: &'a Plan, node: &'a crate::plan::Node, step: &'a Step) -> StepView<'a> {
+    let id = |of: NodeIndex| Some(plan.node(of).id.as_str());
+    let (compensates, replaces) = match node.part {
+        Part::Main => (None, None),
+        Part::Compensation { of } => (id(of), None),
+        Part::Fallback { of } => (None, id(of)),
+    };
     let gate = step.gate.as_ref().filter(|gate| gate.outcome.is_none()).map(|gate| {
-        let spec = node.gate_spec();
+        let spec = node.spec_of(gate.rule.as_deref());
         GateView {
             attempt: gate.attempt,
             show: &gate.show,
@@ -116,6 +178,8 @@ fn step_view<'a>(node: &'a crate::plan::Node, step: &'a Step) -> StepView<'a> {
     StepView {
         node: &node.id,
         kind: &node.kind,
+        compensates,
+        replaces,
         item: None,
         status: step.status,
         attempt: step.attempt,
@@ -131,5 +195,5 @@ fn step_view<'a>(node: &'a crate::plan::Node, step: &'a Step) -> StepView<'a> {
 
 /// The index of the current step, for serial runs only.
 pub fn current_step_index(plan: &Plan, state: &RunState) -> Option<usize> {
-    (plan.kind == WorkflowKind::Steps).then(|| state.current_step_index())
+    (plan.kind == WorkflowKind::Steps).then(|| state.current_step_index(plan))
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
+use windlass_model::plan::Part;
 use windlass_model::workflow::graph;
 use windlass_model::{Digest, Plan, Timestamp};
 use windlass_store::VersionRow;
@@ -109,6 +110,12 @@ pub(crate) struct Graph {
 struct GraphNode {
     id: String,
     kind: String,
+    /// The node that this one undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compensates: Option<String>,
+    /// The node that this one does in another way, should it fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -202,7 +209,18 @@ fn as_json(plan: &Plan) -> Graph {
         nodes: plan
             .nodes
             .iter()
-            .map(|node| GraphNode { id: node.id.clone(), kind: node.kind.clone() })
+            .map(|node| GraphNode {
+                id: node.id.clone(),
+                kind: node.kind.clone(),
+                compensates: match node.part {
+                    Part::Compensation { of } => Some(id(&of)),
+                    _ => None,
+                },
+                replaces: match node.part {
+                    Part::Fallback { of } => Some(id(&of)),
+                    _ => None,
+                },
+            })
             .collect(),
         edges: edges.collect(),
         groups: plan.groups.iter().map(|group| group.iter().map(id).collect()).collect(),

@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 
 use super::Tick;
 use crate::event::{
-    ApprovalExpired, ApprovalRequested, ExpiryAction, RunCanceled, RunCompleted, RunFailed, RunPaused,
-    SkipReason, StepCanceled, StepSkipped, StepStarted, StepSucceeded, StepWaiting, TimerFired, WaitingOn,
+    ApprovalExpired, Ending, ExpiryAction, RetryScheduled, RunCompleted, RunPaused, SkipReason, StepCanceled,
+    StepFailed, StepSkipped, StepStarted, StepSucceeded, StepTimedOut, StepWaiting, Then, TimerFired,
+    WaitingOn,
 };
 use crate::plan::{GateSpec, Role, WaitSpec};
 use crate::state::{Gate, GateOutcome, Grant, Phase, WaitReason};
 use crate::time::parse_duration;
 use crate::workflow::expression::{Context, Template};
-use crate::{Attempt, Digest, NodeIndex, PauseReason, Payload, StepError, StepStatus, Timestamp};
+use crate::{Attempt, NodeIndex, PauseReason, Payload, StepError, StepStatus, Timestamp};
 
 /// Attempts of one run that are in flight side by side; further ready steps wait for a place.
 pub const IN_FLIGHT_MAX: usize = 256;
@@ -26,14 +27,17 @@ impl Tick<'_> {
             }
             if self.is_stopping() {
                 self.conclude();
-                return;
+                if self.is_stopping() || self.state.is_terminal() {
+                    return;
+                }
             }
             self.fire_due_timers();
-            if matches!(self.state.phase, Phase::Active) {
+            if self.state.is_moving() {
                 self.conclude_gates();
                 self.hand_out_signals();
                 self.begin_ready_steps();
                 self.complete_if_settled();
+                self.end_if_compensated();
             }
             if self.events.len() == before {
                 return;
@@ -46,7 +50,7 @@ impl Tick<'_> {
         self.state.is_stopping(self.now)
     }
 
-    /// Ends a run that is stopping, once nothing is in flight.
+    /// Ends a run that is stopping, or begins to undo what it did, once nothing is in flight.
     fn conclude(&mut self) {
         if !self.state.in_flight.is_empty() {
             return;
@@ -58,24 +62,13 @@ impl Tick<'_> {
             let attempt = self.state.open_attempt(self.plan, node);
             self.emit_step(node, attempt, StepCanceled {});
         }
-        match self.state.phase {
-            Phase::Canceling => self.emit_run(RunCanceled {}),
-            Phase::Failing => {
-                let error =
-                    self.state.error.clone().unwrap_or_else(|| StepError::new("internal", "a step failed"));
-                self.emit_run(RunFailed { error });
-            }
-            _ => {
-                let error = StepError::new("timeout", "the run did not end before its deadline");
-                self.emit_run(RunFailed { error });
-            }
-        }
+        self.end_stopped();
     }
 
     // ---- timers --------------------------------------------------------------------------------
 
     fn fire_due_timers(&mut self) {
-        while matches!(self.state.phase, Phase::Active)
+        while self.state.is_moving()
             && let Some((at, node)) = self.state.timers.first().copied()
             && at <= self.now
         {
@@ -97,7 +90,8 @@ impl Tick<'_> {
                 self.time_out(node, attempt, error);
             }
             Some(WaitReason::Approval) => {
-                let spec = self.plan.node(node).gate_spec();
+                let spec =
+                    step.gate.as_ref().and_then(|gate| self.plan.node(node).spec_of(gate.rule.as_deref()));
                 let action = spec.map_or(ExpiryAction::Reject, |spec| spec.on_timeout);
                 let attempt = step.gate.as_ref().map(|gate| gate.attempt);
                 self.emit_step(node, attempt, ApprovalExpired { action });
@@ -106,8 +100,8 @@ impl Tick<'_> {
                     self.emit_run(RunPaused { reason: PauseReason::Escalated, message: Some(message) });
                 }
             }
-            // A timer without a wait cannot be: `apply` removes both together.
-            None => self.emit_step(node, Some(attempt), TimerFired {}),
+            // A timer without a wait cannot be: `apply` removes both together. A fallback has its own time.
+            None | Some(WaitReason::Fallback) => self.emit_step(node, Some(attempt), TimerFired {}),
         }
     }
 
@@ -123,6 +117,7 @@ impl Tick<'_> {
             let attempt = gate.attempt;
             let is_gate_node = matches!(self.plan.node(node).role, Role::Approval(_));
             match outcome {
+                outcome if gate.rule.is_some() => self.conclude_escalation(node, attempt, outcome),
                 GateOutcome::Granted | GateOutcome::Expired(ExpiryAction::Approve) if is_gate_node => {
                     let output = verdict_json(gate, &outcome);
                     self.succeed(node, attempt, output);
@@ -136,8 +131,25 @@ impl Tick<'_> {
                     self.time_out(node, attempt, error);
                 }
             }
-            if !matches!(self.state.phase, Phase::Active) {
+            if !self.state.is_moving() {
                 return;
+            }
+        }
+    }
+
+    /// People were asked about a failure: they want another attempt, or they let the run fail.
+    fn conclude_escalation(&mut self, node: NodeIndex, attempt: Attempt, outcome: GateOutcome) {
+        match outcome {
+            GateOutcome::Granted | GateOutcome::Expired(ExpiryAction::Approve) => {
+                self.emit_step(node, None, RetryScheduled { at: self.now });
+            }
+            GateOutcome::Rejected(by) => {
+                let (error, artifacts) = (rejection(&by), Vec::new());
+                self.emit_step(node, Some(attempt), StepFailed { error, then: Then::Fail, artifacts });
+            }
+            GateOutcome::Expired(_) => {
+                let error = StepError::new("timeout", "nobody decided about the failure in time");
+                self.emit_step(node, Some(attempt), StepTimedOut { error, then: Then::Fail });
             }
         }
     }
@@ -163,7 +175,7 @@ impl Tick<'_> {
     // ---- ready steps ---------------------------------------------------------------------------
 
     fn begin_ready_steps(&mut self) {
-        while matches!(self.state.phase, Phase::Active)
+        while self.state.is_moving()
             && self.state.in_flight.len() < IN_FLIGHT_MAX
             && let Some(node) = self.state.ready.first().copied()
         {
@@ -228,7 +240,7 @@ impl Tick<'_> {
     }
 
     fn is_gate_open(&self, node: NodeIndex) -> bool {
-        self.state.step(node).gate.as_ref().is_some_and(|gate| {
+        self.state.step(node).gate.as_ref().filter(|gate| gate.rule.is_none()).is_some_and(|gate| {
             matches!(gate.outcome, Some(GateOutcome::Granted | GateOutcome::Expired(ExpiryAction::Approve)))
         })
     }
@@ -246,12 +258,7 @@ impl Tick<'_> {
                 self.succeed(node, attempt, json!({ "decision": "auto_approved", "at": self.now }));
             }
             (true, _) => self.start(node),
-            (false, _) => {
-                let digest = Digest::of(show.to_string().as_bytes());
-                let expires_at = spec.timeout.map(|timeout| self.now.plus(timeout));
-                let show = Payload::new(show);
-                self.emit_step(node, Some(attempt), ApprovalRequested { show, digest, expires_at });
-            }
+            (false, _) => self.ask(node, attempt, spec, show, None),
         }
     }
 
@@ -297,7 +304,7 @@ impl Tick<'_> {
         };
         match output {
             Ok(output) => self.emit_run(RunCompleted { output: Payload::new(output) }),
-            Err(error) => self.emit_run(RunFailed { error }),
+            Err(error) => self.end_or_compensate(Ending::Failed, Some(error)),
         }
     }
 

@@ -8,8 +8,8 @@ use crate::event::{
     ApprovalGranted, ApprovalRejected, CancelRequested, RetryScheduled, RunPaused, RunResumed,
     SignalReceived, SkipReason, StepSkipped,
 };
-use crate::plan::Role;
-use crate::state::{Phase, WaitReason};
+use crate::plan::{Node, Role};
+use crate::state::{Gate, Phase, WaitReason};
 use crate::workflow::schema::Violation;
 use crate::{Actor, NodeIndex, PauseReason, RunState, RunStatus, StepStatus};
 
@@ -23,6 +23,8 @@ impl Tick<'_> {
         use RunStatus as S;
         let status = self.state.status(false);
         let failing = matches!(self.state.phase, Phase::Failing);
+        // Also while it is paused in the middle of that.
+        let compensating = self.state.compensation.is_some();
         match (status, command) {
             // A decided gate says so, whatever became of the run.
             (_, C::Approve(verdict) | C::Reject(verdict)) if self.is_decided(&verdict) => {
@@ -34,6 +36,12 @@ impl Tick<'_> {
             )),
             (S::Canceling, command) => Err(self.wrong_state(&command, "is being canceled")),
 
+            // A cancel would bring about no more than what is happening; what cannot be undone is skipped.
+            (S::Compensating | S::Paused, command @ (C::Cancel { .. } | C::Signal { .. }))
+                if compensating =>
+            {
+                Err(self.wrong_state(&command, "is undoing what it did"))
+            }
             (_, C::Cancel { reason }) => {
                 self.emit_run(CancelRequested { reason });
                 Ok(())
@@ -41,7 +49,7 @@ impl Tick<'_> {
             (_, command) if failing => Err(self.wrong_state(&command, "is about to fail")),
 
             (S::Paused, command @ C::Pause) => Err(self.wrong_state(&command, "is paused already")),
-            (S::Queued | S::Running | S::Waiting, C::Pause) => {
+            (S::Queued | S::Running | S::Waiting | S::Compensating, C::Pause) => {
                 self.emit_run(RunPaused { reason: PauseReason::Requested, message: None });
                 Ok(())
             }
@@ -49,32 +57,46 @@ impl Tick<'_> {
                 self.emit_run(RunResumed {});
                 Ok(())
             }
-            (S::Queued | S::Running | S::Waiting, command @ C::Resume) => {
+            (S::Queued | S::Running | S::Waiting | S::Compensating, command @ C::Resume) => {
                 Err(self.wrong_state(&command, "is not paused"))
             }
 
-            (S::Paused | S::Queued | S::Running | S::Waiting, C::Approve(verdict)) => {
+            (S::Paused | S::Queued | S::Running | S::Waiting | S::Compensating, C::Approve(verdict)) => {
                 let (node, attempt) = self.check_verdict(&verdict, actor, "approve")?;
                 let Verdict { comment, form, .. } = verdict;
                 self.emit_step(node, Some(attempt), ApprovalGranted { comment, form });
+                self.resume_if_decided();
                 Ok(())
             }
-            (S::Paused | S::Queued | S::Running | S::Waiting, C::Reject(verdict)) => {
+            (S::Paused | S::Queued | S::Running | S::Waiting | S::Compensating, C::Reject(verdict)) => {
                 let (node, attempt) = self.check_verdict(&verdict, actor, "reject")?;
                 let Verdict { comment, form, .. } = verdict;
                 self.emit_step(node, Some(attempt), ApprovalRejected { comment, form });
+                self.resume_if_decided();
                 Ok(())
             }
 
             (S::Paused, C::Retry { node: None }) => self.retry_all(),
-            (S::Queued | S::Running | S::Waiting, command @ C::Retry { node: None }) => {
+            (S::Queued | S::Running | S::Waiting | S::Compensating, command @ C::Retry { node: None }) => {
                 Err(self.wrong_state(&command, "is not paused"))
             }
-            (S::Paused | S::Queued | S::Running | S::Waiting, C::Retry { node: Some(node) }) => {
-                self.retry_one(node)
+            (
+                S::Paused | S::Queued | S::Running | S::Waiting | S::Compensating,
+                C::Retry { node: Some(node) } | C::Skip { node },
+            ) if !self.state.is_in_play(self.plan, node) => {
+                Err(self.wrong_step_state(node, "can be retried or skipped while the run may come to it"))
             }
-            (S::Paused | S::Queued | S::Running | S::Waiting, C::Skip { node }) => self.skip(node),
-            (S::Paused | S::Queued | S::Running | S::Waiting, C::Signal { name, payload }) => {
+            (
+                S::Paused | S::Queued | S::Running | S::Waiting | S::Compensating,
+                C::Retry { node: Some(node) },
+            ) => self.retry_one(node),
+            (S::Paused | S::Queued | S::Running | S::Waiting | S::Compensating, C::Skip { node }) => {
+                self.skip(node)
+            }
+            (
+                S::Paused | S::Queued | S::Running | S::Waiting | S::Compensating,
+                C::Signal { name, payload },
+            ) => {
                 self.check_signal(&name, &payload)?;
                 self.emit_run(SignalReceived { name, payload });
                 Ok(())
@@ -97,7 +119,12 @@ impl Tick<'_> {
         verb: &str,
     ) -> Result<(NodeIndex, u16), Rejection> {
         let node = self.plan.node(verdict.node);
-        let (Some(gate), Some(spec)) = (&self.state.step(verdict.node).gate, node.gate_spec()) else {
+        let step = self.state.step(verdict.node);
+        // A step that was skipped or canceled still has its gate, and waits for nothing.
+        let waits = step.wait.as_ref().is_some_and(|wait| wait.on == WaitReason::Approval);
+        let gate = step.gate.as_ref().filter(|_| waits);
+        let (Some(gate), Some(spec)) = (gate, gate.and_then(|gate| node.spec_of(gate.rule.as_deref())))
+        else {
             let code = match self.state.phase {
                 Phase::Paused { .. } => RejectionCode::WrongState,
                 _ => RejectionCode::StaleApproval,
@@ -192,6 +219,11 @@ impl Tick<'_> {
 
     fn skip(&mut self, node: NodeIndex) -> Result<(), Rejection> {
         let step = self.state.step(node);
+        if self.state.has_fallen_back(node) {
+            return Err(
+                self.wrong_step_state(node, "that has fallen back ends as its fallback does: skip that")
+            );
+        }
         if !matches!(step.status, StepStatus::Paused | StepStatus::Waiting | StepStatus::Pending) {
             return Err(
                 self.wrong_step_state(node, "can be skipped while it has not ended and is not running")
@@ -200,6 +232,7 @@ impl Tick<'_> {
         let attempt = self.state.open_attempt(self.plan, node);
         self.emit_step(node, attempt, StepSkipped { reason: SkipReason::Command });
         self.resume_if_nothing_is_left();
+        self.resume_if_decided();
         Ok(())
     }
 
@@ -207,9 +240,29 @@ impl Tick<'_> {
     fn resume_if_nothing_is_left(&mut self) {
         let because_of_steps = matches!(
             self.state.pause_reason(),
-            Some(PauseReason::StepFailed | PauseReason::EngineInterrupted)
+            Some(PauseReason::StepFailed | PauseReason::EngineInterrupted | PauseReason::CompensationFailed)
         );
         if because_of_steps && self.state.paused_steps.is_empty() {
+            self.emit_run(RunResumed {});
+        }
+    }
+
+    /// A run that paused only to have people decide goes on once they have.
+    fn resume_if_decided(&mut self) {
+        if self.state.pause_reason() != Some(PauseReason::Escalated) || !self.state.paused_steps.is_empty() {
+            return;
+        }
+        let is_escalated = |gate: &Gate, node: &Node| {
+            let has_expired = gate.expires_at.is_none()
+                && node.spec_of(gate.rule.as_deref()).is_some_and(|spec| spec.timeout.is_some());
+            gate.outcome.is_none() && (gate.rule.is_some() || has_expired)
+        };
+        let mut waiting = self.plan.nodes.iter().filter(|node| {
+            let step = self.state.step(node.index);
+            step.status == StepStatus::Waiting
+                && step.gate.as_ref().is_some_and(|gate| is_escalated(gate, node))
+        });
+        if waiting.next().is_none() {
             self.emit_run(RunResumed {});
         }
     }
@@ -238,7 +291,12 @@ impl RunState {
             // A gate or a pause before a runner's attempt is not part of it.
             (StepStatus::Waiting, Role::Run) => false,
             (StepStatus::Waiting, _) => {
-                !step.wait.as_ref().is_some_and(|wait| matches!(wait.on, WaitReason::Retry))
+                let between = step
+                    .wait
+                    .as_ref()
+                    .is_some_and(|wait| matches!(wait.on, WaitReason::Retry | WaitReason::Fallback));
+                // What an error rule asks about is the attempt after this one.
+                !between && step.gate.as_ref().is_none_or(|gate| gate.rule.is_none())
             }
             _ => false,
         };

@@ -2,13 +2,8 @@
 
 use super::Tick;
 use crate::command::Outcome;
-use crate::event::{
-    RetryScheduled, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost, StepPaused, StepSucceeded,
-    StepTimedOut, Then,
-};
-use crate::plan::ErrorAction;
+use crate::event::{Artifact, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost, StepSucceeded};
 use crate::state::Phase;
-use crate::workflow::expression::Context;
 use crate::{Attempt, NodeIndex, PauseReason, Payload, StepError};
 
 /// A run that was there when so many engines in a row died is set aside for a person.
@@ -19,7 +14,7 @@ impl Tick<'_> {
     pub(super) fn taken(&mut self) {
         let quarantined = self.state.deaths >= DEATHS_MAX;
         let interrupted = self.lose_in_flight(!quarantined);
-        let undisturbed = matches!(self.state.phase, Phase::Active | Phase::Paused { .. });
+        let undisturbed = self.is_undisturbed();
         if quarantined && undisturbed {
             self.emit_run(RunQuarantined { deaths: self.state.deaths });
         } else if interrupted && undisturbed {
@@ -30,9 +25,14 @@ impl Tick<'_> {
     /// This engine stops: what is in flight is given up.
     pub(super) fn drain(&mut self) {
         let interrupted = self.lose_in_flight(true);
-        if interrupted && matches!(self.state.phase, Phase::Active | Phase::Paused { .. }) {
+        if interrupted && self.is_undisturbed() {
             self.pause_interrupted();
         }
+    }
+
+    /// Whether a pause would be heeded: the run is not about to end.
+    fn is_undisturbed(&self) -> bool {
+        self.state.is_moving() || matches!(self.state.phase, Phase::Paused { .. })
     }
 
     /// True when a step that must not be repeated was among them.
@@ -63,6 +63,9 @@ impl Tick<'_> {
             return;
         }
         match outcome {
+            Outcome::Succeeded { output, artifacts, emit: _ } if self.breaks_schema(node, &output) => {
+                self.fail_by_schema(node, attempt, &output, artifacts);
+            }
             Outcome::Succeeded { output, artifacts, emit } => {
                 if let Some(emitted) = emit {
                     self.emit_step(node, None, emitted);
@@ -87,64 +90,25 @@ impl Tick<'_> {
         }
     }
 
-    pub(super) fn time_out(&mut self, node: NodeIndex, attempt: Attempt, error: StepError) {
-        self.fail(node, attempt, error, |error, then| StepTimedOut { error, then });
+    fn breaks_schema(&self, node: NodeIndex, output: &Payload) -> bool {
+        let schema = self.plan.node(node).output_schema.as_ref();
+        schema.zip(output.value()).is_some_and(|(schema, output)| !schema.check(output).is_empty())
     }
 
-    /// Fails a step that no runner has worked on.
-    pub(super) fn fail_without_runner(&mut self, node: NodeIndex, attempt: Attempt, error: StepError) {
-        self.fail(node, attempt, error, |error, then| StepFailed { error, then, artifacts: Vec::new() });
-    }
-
-    /// An attempt failed for sure: retry it, or do what the definition says.
-    fn fail<E: Into<crate::EventBody>>(
+    /// The deed is done, but what came of it is not what the definition promises to those who read it.
+    fn fail_by_schema(
         &mut self,
         node: NodeIndex,
         attempt: Attempt,
-        error: StepError,
-        event: impl FnOnce(StepError, Then) -> E,
+        output: &Payload,
+        artifacts: Vec<Artifact>,
     ) {
-        if self.is_stopping() {
-            self.emit_step(node, Some(attempt), event(error, Then::Fail));
-            return;
-        }
-        let spec = self.plan.node(node);
-        let failures = self.state.step(node).failures + 1;
-        let pause = spec.retry.pause_before_next(self.state.run_id, &spec.id, attempt, failures, &error);
-        if let Some(pause) = pause {
-            let at = self.now.plus(pause);
-            self.emit_step(node, Some(attempt), event(error, Then::Retry));
-            self.emit_step(node, None, RetryScheduled { at });
-            return;
-        }
-        let (error, then) = self.route(node, error);
-        let pauses = then == Then::Pause;
-        let message = format!("step `{}` failed: {}", spec.id, error.message);
-        self.emit_step(node, Some(attempt), event(error, then));
-        if pauses {
-            self.emit_step(node, None, StepPaused {});
-            if matches!(self.state.phase, Phase::Active) {
-                self.emit_run(RunPaused { reason: PauseReason::StepFailed, message: Some(message) });
-            }
-        }
-    }
-
-    /// The first error rule that matches decides; none means pause.
-    fn route(&self, node: NodeIndex, error: StepError) -> (StepError, Then) {
-        let rules = &self.plan.node(node).on_error;
-        let rule = rules.iter().find(|rule| rule.patterns.iter().any(|pattern| error.matches(pattern)));
-        match rule.map(|rule| &rule.action) {
-            None | Some(ErrorAction::Pause) => (error, Then::Pause),
-            Some(ErrorAction::Fail) => (error, Then::Fail),
-            Some(ErrorAction::Continue(None)) => (error, Then::Continue { output: Payload::null() }),
-            Some(ErrorAction::Continue(Some(template))) => {
-                let context = Context::new(self.plan, self.state).with_node(node).with_error(&error);
-                match template.render(&context) {
-                    Ok(output) => (error, Then::Continue { output: Payload::new(output) }),
-                    // The way out is itself broken: a person has to look.
-                    Err(broken) => (broken, Then::Pause),
-                }
-            }
-        }
+        let schema = self.plan.node(node).output_schema.as_ref();
+        let broken =
+            schema.zip(output.value()).map(|(schema, output)| schema.check(output)).unwrap_or_default();
+        let list: Vec<String> =
+            broken.iter().map(|it| format!("output{}: {}", it.pointer, it.detail)).collect();
+        let error = StepError::new("schema.output", list.join("; ")).with_details(serde_json::json!(broken));
+        self.fail(node, attempt, error, |error, then| StepFailed { error, then, artifacts });
     }
 }

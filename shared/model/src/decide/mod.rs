@@ -5,7 +5,9 @@
 
 mod advance;
 mod commands;
+mod compensate;
 mod engine;
+mod route;
 
 pub use advance::IN_FLIGHT_MAX;
 pub use commands::SIGNALS_BUFFERED_MAX;

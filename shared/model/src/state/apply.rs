@@ -1,7 +1,7 @@
 //! Takes events into the state, one at a time. The only place where state changes.
 
 use crate::event::{ApprovalExpired, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn};
-use crate::plan::{Accept, Plan, Role};
+use crate::plan::{Accept, Part, Plan, Role};
 use crate::state::{
     AttemptOutcome, AttemptRecord, FoldError, Gate, GateOutcome, Grant, Phase, RunState, Wait, WaitReason,
 };
@@ -45,7 +45,7 @@ impl RunState {
                 self.phase = Phase::Paused { reason: PauseReason::Quarantined, message: None };
             }
             EventBody::RunResumed(_) => {
-                self.phase = Phase::Active;
+                self.phase = if self.compensation.is_some() { Phase::Compensating } else { Phase::Active };
                 self.deaths = 0;
                 for node in std::mem::take(&mut self.paused_steps) {
                     self.steps[node.at()].failures = 0;
@@ -53,6 +53,7 @@ impl RunState {
                 }
             }
             EventBody::CancelRequested(_) => self.phase = Phase::Canceling,
+            EventBody::CompensationPlanned(body) => self.begin_compensation(body),
             EventBody::RunCanceled(_) => self.end(event.at, Phase::Canceled),
             EventBody::RunCompleted(body) => {
                 self.output = body.output.clone();
@@ -76,6 +77,11 @@ impl RunState {
     fn end(&mut self, at: Timestamp, phase: Phase) {
         self.phase = phase;
         self.ended_at = Some(at);
+        self.let_go_of_steps();
+    }
+
+    /// No step that has not ended by now is ever begun, woken or asked about.
+    pub(super) fn let_go_of_steps(&mut self) {
         self.ready.clear();
         self.timers.clear();
         self.decided.clear();
@@ -105,7 +111,7 @@ impl RunState {
                 if let Role::Signal { name, .. } = &plan.node(node).role {
                     self.take_signal(name);
                 }
-                self.end_attempt(event, node, AttemptOutcome::Succeeded, None);
+                self.end_attempt(plan, event, node, AttemptOutcome::Succeeded, None);
                 let step = &mut self.steps[node.at()];
                 step.output = body.output.clone();
                 step.artifacts.extend(body.artifacts.iter().cloned());
@@ -113,16 +119,16 @@ impl RunState {
                 self.settle(plan, node, StepStatus::Succeeded, at);
             }
             EventBody::StepFailed(body) => {
-                self.end_attempt(event, node, AttemptOutcome::Failed, Some(&body.error));
+                self.end_attempt(plan, event, node, AttemptOutcome::Failed, Some(&body.error));
                 self.steps[node.at()].artifacts.extend(body.artifacts.iter().cloned());
                 self.after_failure(plan, node, &body.error, &body.then, at);
             }
             EventBody::StepTimedOut(body) => {
-                self.end_attempt(event, node, AttemptOutcome::TimedOut, Some(&body.error));
+                self.end_attempt(plan, event, node, AttemptOutcome::TimedOut, Some(&body.error));
                 self.after_failure(plan, node, &body.error, &body.then, at);
             }
             EventBody::StepCanceled(_) => {
-                self.end_attempt(event, node, AttemptOutcome::Canceled, None);
+                self.end_attempt(plan, event, node, AttemptOutcome::Canceled, None);
                 self.settle(plan, node, StepStatus::Canceled, at);
             }
             EventBody::StepSkipped(body) => {
@@ -133,7 +139,7 @@ impl RunState {
                 self.settle(plan, node, StepStatus::Skipped, at);
             }
             EventBody::StepLost(body) => {
-                self.end_attempt(event, node, AttemptOutcome::Lost, None);
+                self.end_attempt(plan, event, node, AttemptOutcome::Lost, None);
                 self.steps[node.at()].outcome_unknown = true;
                 if body.retry {
                     self.make_ready_again(node);
@@ -142,7 +148,9 @@ impl RunState {
                 }
             }
             EventBody::RetryScheduled(body) => {
-                if self.paused_steps.remove(&node) {
+                // A person has decided, by a command or at a gate that an error rule opened.
+                let asked = self.step(node).gate.as_ref().is_some_and(|gate| gate.rule.is_some());
+                if self.paused_steps.remove(&node) || asked {
                     self.steps[node.at()].failures = 0;
                 }
                 if body.at <= at {
@@ -164,7 +172,7 @@ impl RunState {
             }
             EventBody::StepPaused(_) => self.pause_step(node),
             EventBody::ApprovalRequested(body) => {
-                let is_gate_node = matches!(plan.node(node).role, Role::Approval(_));
+                let is_gate_node = matches!(plan.node(node).role, Role::Approval(_)) && body.rule.is_none();
                 if is_gate_node {
                     self.begin_attempt(node, at);
                 }
@@ -178,12 +186,12 @@ impl RunState {
                     expires_at: body.expires_at,
                     grants: Vec::new(),
                     outcome: None,
+                    rule: body.rule.clone(),
                 });
                 self.ready.remove(&node);
                 self.wait(node, WaitReason::Approval, body.expires_at);
             }
             EventBody::ApprovalGranted(body) => {
-                let min = gate_spec_min(plan, node);
                 let grant = Grant {
                     by: event.actor.clone().unwrap_or_else(Actor::engine),
                     at,
@@ -191,6 +199,7 @@ impl RunState {
                     form: body.form.clone(),
                 };
                 if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                    let min = plan.node(node).spec_of(gate.rule.as_deref()).map_or(1, |spec| spec.min);
                     gate.grants.push(grant);
                     if gate.grants.len() as u32 >= min {
                         gate.outcome = Some(GateOutcome::Granted);
@@ -222,7 +231,7 @@ impl RunState {
             }
             // A timer that fired is followed by the outcome; an emitted event changes nothing here.
             EventBody::TimerFired(_) => self.leave_timer(node),
-            EventBody::EventEmitted(_) => {}
+            EventBody::EventEmitted(_) | EventBody::ErrorRouted(_) => {}
             // Events of the run as a whole carry no node; one that does changes nothing.
             _ => {}
         }
@@ -242,11 +251,13 @@ impl RunState {
 
     fn end_attempt(
         &mut self,
+        plan: &Plan,
         event: &Event,
         node: NodeIndex,
         outcome: AttemptOutcome,
         error: Option<&StepError>,
     ) {
+        self.note_deed(plan, node, outcome, error);
         self.in_flight.remove(&node);
         self.leave_wait(node);
         let step = &mut self.steps[node.at()];
@@ -269,15 +280,29 @@ impl RunState {
         step.error = Some(error.clone());
         step.failures += 1;
         match then {
-            // `step.retry_scheduled` follows in the same commit.
-            Then::Retry => step.status = StepStatus::Waiting,
+            // `step.retry_scheduled` or `approval.requested` follows in the same commit.
+            Then::Retry | Then::Escalate => step.status = StepStatus::Waiting,
             Then::Pause => self.pause_step(node),
             Then::Continue { output } => {
                 step.passed_over = true;
                 step.output = output.clone();
                 self.settle(plan, node, StepStatus::Failed, at);
             }
-            Then::Fail => {
+            Then::Substitute { output } => {
+                step.output = output.clone();
+                step.error = None;
+                self.settle(plan, node, StepStatus::Succeeded, at);
+            }
+            Then::Fallback => {
+                self.wait(node, WaitReason::Fallback, None);
+                self.ready.extend(plan.node(node).fallback);
+            }
+            Then::Skip => {
+                step.skip_reason = Some(SkipReason::Error);
+                self.settle(plan, node, StepStatus::Skipped, at);
+            }
+            Then::Fail | Then::Compensate => {
+                self.must_compensate |= *then == Then::Compensate;
                 if !matches!(self.phase, Phase::Canceling) {
                     self.error.get_or_insert_with(|| error.clone());
                     self.phase = Phase::Failing;
@@ -295,6 +320,28 @@ impl RunState {
         let step = &mut self.steps[node.at()];
         step.status = status;
         step.ended_at = Some(at);
+        match plan.node(node).part {
+            Part::Main => self.release_dependents(plan, node),
+            Part::Compensation { .. } => self.has_compensated(),
+            Part::Fallback { of } if self.has_fallen_back(of) => self.end_as(plan, of, node, at),
+            // Who it was to replace has ended in the meantime.
+            Part::Fallback { .. } => {}
+        }
+    }
+
+    /// A step whose fallback has taken over ends as that one did.
+    fn end_as(&mut self, plan: &Plan, node: NodeIndex, fallback: NodeIndex, at: Timestamp) {
+        self.leave_wait(node);
+        let ended = self.steps[fallback.at()].clone();
+        let step = &mut self.steps[node.at()];
+        step.output = ended.output;
+        step.error = ended.error;
+        step.passed_over = ended.passed_over;
+        step.skip_reason = ended.skip_reason;
+        self.settle(plan, node, ended.status, at);
+    }
+
+    fn release_dependents(&mut self, plan: &Plan, node: NodeIndex) {
         self.unsettled -= 1;
         for dependent in &plan.node(node).dependents {
             let accept = plan
@@ -368,8 +415,4 @@ impl RunState {
             }
         }
     }
-}
-
-fn gate_spec_min(plan: &Plan, node: NodeIndex) -> u32 {
-    plan.node(node).gate_spec().map_or(1, |spec| spec.min)
 }

@@ -1,6 +1,7 @@
 //! What a run is right now: the fold of its events, and nothing else.
 
 mod apply;
+mod compensation;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -8,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Artifact, Event, EventBody, ExpiryAction, SkipReason};
-use crate::plan::{Accept, Plan};
+use crate::plan::{Accept, Part, Plan};
 use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, Timestamp};
 
+pub use compensation::Compensation;
 pub use status::{PauseReason, RunStatus, StepStatus};
 
 /// Raised when the meaning or the shape of a stored fold changes: older snapshots are then ignored.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 /// A run, folded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,8 +50,14 @@ pub struct RunState {
     pub signals: BTreeMap<String, VecDeque<Payload>>,
     /// Steps that a person must decide about.
     pub paused_steps: BTreeSet<NodeIndex>,
-    /// How many steps have not settled.
+    /// How many steps have not settled; those that only an error or an undoing calls for don't count.
     pub unsettled: u32,
+    /// Steps that can be undone, and did, or may have done, what there is to undo; oldest first.
+    pub acted: Vec<NodeIndex>,
+    /// An error rule wants what was done undone.
+    pub must_compensate: bool,
+    /// The undoing, from the moment it was planned.
+    pub compensation: Option<Compensation>,
     /// How many engines in a row died while they held this run.
     pub deaths: u32,
     /// The last event was an engine taking the run.
@@ -70,6 +78,7 @@ pub enum Phase {
     /// A step's failure ends the run as soon as nothing is in flight.
     Failing,
     Canceling,
+    Compensating,
     Completed,
     Failed,
     Canceled,
@@ -122,6 +131,8 @@ pub enum WaitReason {
     Approval,
     /// Between two attempts.
     Retry,
+    /// Another node has taken over.
+    Fallback,
 }
 
 /// A request for approval and what people answered.
@@ -135,6 +146,8 @@ pub struct Gate {
     pub expires_at: Option<Timestamp>,
     pub grants: Vec<Grant>,
     pub outcome: Option<GateOutcome>,
+    /// The error rule that opened it.
+    pub rule: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -195,7 +208,8 @@ impl RunState {
             .iter()
             .map(|node| Step { unmet: node.needs.len() as u32, ..Step::default() })
             .collect();
-        let ready = plan.nodes.iter().filter(|node| node.needs.is_empty()).map(|node| node.index).collect();
+        let main = &plan.nodes[..plan.main_count()];
+        let ready = main.iter().filter(|node| node.needs.is_empty()).map(|node| node.index).collect();
         Ok(Self {
             run_id,
             last_seq: event.seq,
@@ -208,7 +222,7 @@ impl RunState {
             deadline_at: body.deadline_at,
             last_event_at: event.at,
             phase: Phase::Active,
-            unsettled: steps.len() as u32,
+            unsettled: main.len() as u32,
             steps,
             ready,
             in_flight: BTreeSet::new(),
@@ -217,6 +231,9 @@ impl RunState {
             listening: BTreeMap::new(),
             signals: BTreeMap::new(),
             paused_steps: BTreeSet::new(),
+            acted: Vec::new(),
+            must_compensate: false,
+            compensation: None,
             deaths: 0,
             just_taken: false,
             output: Payload::null(),
@@ -256,6 +273,7 @@ impl RunState {
             Phase::Failed => RunStatus::Failed,
             Phase::Canceled => RunStatus::Canceled,
             Phase::Canceling => RunStatus::Canceling,
+            Phase::Compensating => RunStatus::Compensating,
             Phase::Paused { .. } => RunStatus::Paused,
             Phase::Active | Phase::Failing if self.wants_engine() || !self.in_flight.is_empty() => {
                 if held {
@@ -282,13 +300,17 @@ impl RunState {
     /// Nothing new may start: a cancel was accepted, a step's failure ends the run, or its time is over.
     pub fn is_stopping(&self, now: Timestamp) -> bool {
         matches!(self.phase, Phase::Canceling | Phase::Failing)
-            || (!self.is_terminal() && self.deadline_at.is_some_and(|deadline| deadline <= now))
+            || (!self.is_terminal() && self.deadline().is_some_and(|deadline| deadline <= now))
     }
 
     /// Whether an engine would have something to do at once, timers aside.
     pub fn wants_engine(&self) -> bool {
         match self.phase {
             Phase::Active => !self.ready.is_empty() || !self.decided.is_empty() || self.unsettled == 0,
+            Phase::Compensating => {
+                let is_over = self.compensation.as_ref().is_none_or(|it| it.unsettled == 0);
+                !self.ready.is_empty() || !self.decided.is_empty() || is_over
+            }
             Phase::Failing | Phase::Canceling => true,
             Phase::Paused { .. } | Phase::Completed | Phase::Failed | Phase::Canceled => false,
         }
@@ -297,19 +319,54 @@ impl RunState {
     /// When time alone moves this run next. A paused run is moved by nothing but its deadline.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = match self.phase {
-            Phase::Active => self.timers.first().map(|(at, _)| *at),
+            // Its status does not tell whether it waits for a time or for an engine: that is due at once.
+            Phase::Compensating if self.wants_engine() => Some(self.last_event_at),
+            Phase::Active | Phase::Compensating => self.timers.first().map(|(at, _)| *at),
             Phase::Paused { .. } => None,
             _ => return None,
         };
-        match (timer, self.deadline_at) {
+        match (timer, self.deadline()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
+    /// The time by which the run must have ended. Undoing what it did takes as long as it takes.
+    fn deadline(&self) -> Option<Timestamp> {
+        self.deadline_at.filter(|_| self.compensation.is_none())
+    }
+
+    /// Whether steps may begin.
+    pub fn is_moving(&self) -> bool {
+        matches!(self.phase, Phase::Active | Phase::Compensating)
+    }
+
+    /// Whether the run has come, or may still come, to this step by itself.
+    pub fn is_in_play(&self, plan: &Plan, node: NodeIndex) -> bool {
+        match (plan.node(node).part, &self.compensation) {
+            (Part::Main, compensation) => compensation.is_none(),
+            (Part::Fallback { of }, None) => self.has_fallen_back(of),
+            (Part::Compensation { .. }, Some(compensation)) => compensation.steps.contains(&node),
+            (Part::Fallback { .. }, Some(_)) | (Part::Compensation { .. }, None) => false,
+        }
+    }
+
+    /// Whether there is anything to tell about this step.
+    pub fn is_shown(&self, plan: &Plan, node: NodeIndex) -> bool {
+        plan.node(node).part == Part::Main
+            || self.step(node).status != StepStatus::Pending
+            || self.is_in_play(plan, node)
+    }
+
+    /// Whether another node has taken over.
+    pub(crate) fn has_fallen_back(&self, node: NodeIndex) -> bool {
+        self.step(node).wait.as_ref().is_some_and(|wait| wait.on == WaitReason::Fallback)
+    }
+
     /// For serial runs: index of the first step that has not settled, or the number of steps.
-    pub fn current_step_index(&self) -> usize {
-        self.steps.iter().position(|step| !step.status.is_settled()).unwrap_or(self.steps.len())
+    pub fn current_step_index(&self, plan: &Plan) -> usize {
+        let main = plan.main_count();
+        self.steps[..main].iter().position(|step| !step.status.is_settled()).unwrap_or(main)
     }
 
     /// The key that the current attempt of a step sends along with its effect.

@@ -16,6 +16,8 @@ pub enum RunStatus {
     Paused,
     /// A cancel was accepted; what is in flight is being stopped.
     Canceling,
+    /// It has failed or was canceled; what it did is being undone.
+    Compensating,
     Completed,
     Failed,
     Canceled,
@@ -28,6 +30,7 @@ impl RunStatus {
         Self::Waiting,
         Self::Paused,
         Self::Canceling,
+        Self::Compensating,
         Self::Completed,
         Self::Failed,
         Self::Canceled,
@@ -44,6 +47,7 @@ impl RunStatus {
             Self::Waiting => "waiting",
             Self::Paused => "paused",
             Self::Canceling => "canceling",
+            Self::Compensating => "compensating",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Canceled => "canceled",
@@ -63,15 +67,23 @@ pub enum PauseReason {
     StepFailed,
     /// An engine died while a step that must not be repeated was in flight.
     EngineInterrupted,
-    /// A gate expired and its definition asks for a person.
+    /// A gate expired, or a step failed, and the definition asks for a person.
     Escalated,
+    /// What was done could not be undone.
+    CompensationFailed,
     /// The run was there each time its engine died, several times in a row.
     Quarantined,
 }
 
 impl PauseReason {
-    pub const ALL: &[PauseReason] =
-        &[Self::Requested, Self::StepFailed, Self::EngineInterrupted, Self::Escalated, Self::Quarantined];
+    pub const ALL: &[PauseReason] = &[
+        Self::Requested,
+        Self::StepFailed,
+        Self::EngineInterrupted,
+        Self::Escalated,
+        Self::CompensationFailed,
+        Self::Quarantined,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,6 +91,7 @@ impl PauseReason {
             Self::StepFailed => "step_failed",
             Self::EngineInterrupted => "engine_interrupted",
             Self::Escalated => "escalated",
+            Self::CompensationFailed => "compensation_failed",
             Self::Quarantined => "quarantined",
         }
     }

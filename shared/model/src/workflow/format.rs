@@ -47,6 +47,8 @@ fn top_properties() -> Value {
         "inputs": { "description": "JSON Schema of the run's inputs", "type": ["object", "boolean"] },
         "outputs": { "description": "The run's output; expressions may read any node" },
         "on_error": { "$ref": "#/$defs/on_error" },
+        "error_handlers": error_handlers(),
+        "compensation": compensation(),
         "defaults": {
             "description": "What holds for every node that does not say otherwise",
             "type": "object",
@@ -95,13 +97,16 @@ fn definitions(catalog: &Catalog) -> Value {
             "type": ["string", "boolean"]
         },
         "retry": retry(),
+        "backoff": backoff(),
+        "pattern": { "type": "string", "pattern": "^(\\*|[a-z][a-z0-9_.-]*\\*?)$" },
         "patterns": {
             "description": "Names of errors: timeout, http.503, http.5xx, http.*, *",
             "type": "array",
-            "items": { "type": "string", "pattern": "^(\\*|[a-z][a-z0-9_.-]*\\*?)$" },
+            "items": { "$ref": "#/$defs/pattern" },
             "minItems": 1
         },
-        "on_error": on_error(),
+        "on_error": on_error(action_arguments()),
+        "on_error_of_node": on_error(with_fallback_node(action_arguments())),
         "gate": gate(),
         "needs": needs(),
         "nodes": {
@@ -119,7 +124,14 @@ fn definitions(catalog: &Catalog) -> Value {
                 }
             ]
         },
-        "node": node(catalog),
+        "node": node(catalog, "on_error_of_node", &[]),
+        "fallback_node": node(catalog, "on_error", &["id", "needs", "if"]),
+        "undoing_node": node(
+            catalog,
+            "on_error",
+            &["id", "needs", "if", "on_error", "compensate", "output_schema"],
+        ),
+        "kind_keys": { "allOf": catalog.iter().map(keys_of_kind).collect::<Vec<Value>>() },
     })
 }
 
@@ -135,42 +147,130 @@ fn retry() -> Value {
                 "maximum": crate::retry::ATTEMPTS_MAX
             },
             "errors": { "$ref": "#/$defs/patterns" },
-            "backoff": {
-                "type": "object",
-                "properties": {
-                    "type": { "enum": ["fixed", "linear", "exponential"] },
-                    "initial": { "$ref": "#/$defs/duration" },
-                    "factor": { "type": "number", "minimum": 1, "maximum": 100 },
-                    "max": { "$ref": "#/$defs/duration" },
-                    "jitter": { "enum": ["none", "full", "equal"] }
-                },
-                "additionalProperties": false
-            }
+            "backoff": { "$ref": "#/$defs/backoff" }
         },
         "additionalProperties": false
     })
 }
 
-fn on_error() -> Value {
-    let action = json!({ "enum": ["pause", "continue", "fail"] });
+fn backoff() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "type": { "enum": ["fixed", "linear", "exponential"] },
+            "initial": { "$ref": "#/$defs/duration" },
+            "factor": { "type": "number", "minimum": 1, "maximum": 100 },
+            "max": { "$ref": "#/$defs/duration" },
+            "jitter": { "enum": ["none", "full", "equal"] }
+        },
+        "additionalProperties": false
+    })
+}
+
+/// What stands beside `action` in a rule, or beside `type` in a handler's action.
+fn action_arguments() -> Value {
+    let mut arguments = json!({
+        "max_attempts": {
+            "description": "With retry: attempts in all, the first one included",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": crate::retry::ATTEMPTS_MAX
+        },
+        "backoff": { "description": "With retry", "$ref": "#/$defs/backoff" },
+        "output": { "description": "With continue or fallback: what the node's output shall be" }
+    });
+    // With escalate: the gate where people decide.
+    if let (Some(arguments), Some(gate)) = (arguments.as_object_mut(), gate()["properties"].as_object()) {
+        arguments.extend(gate.clone());
+    }
+    arguments
+}
+
+/// Only a node itself can say which node takes its place.
+fn with_fallback_node(mut arguments: Value) -> Value {
+    arguments["do"] = json!({
+        "description": "With fallback: the node that does it in another way",
+        "$ref": "#/$defs/fallback_node"
+    });
+    arguments
+}
+
+fn actions() -> Value {
+    json!(["retry", "fallback", "skip", "compensate", "pause", "escalate", "continue", "fail"])
+}
+
+fn on_error(mut rule: Value) -> Value {
+    rule["match"] = json!({ "$ref": "#/$defs/patterns" });
+    rule["action"] = json!({ "enum": actions() });
     json!({
         "description": "What a failure does once no retry is left; the first rule that matches decides",
         "anyOf": [
-            action,
+            { "enum": ["pause", "continue", "skip", "fail", "compensate", "escalate"] },
             {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "properties": {
-                        "match": { "$ref": "#/$defs/patterns" },
-                        "action": action,
-                        "output": { "description": "With continue: what the node's output shall be" }
-                    },
+                    "properties": rule,
                     "required": ["match", "action"],
                     "additionalProperties": false
                 }
             }
         ]
+    })
+}
+
+fn error_handlers() -> Value {
+    let mut action = action_arguments();
+    action["type"] = json!({ "enum": actions() });
+    json!({
+        "description": "Rules for the errors of many nodes, after a node's own",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "node_pattern": {
+                    "description": "Ids of nodes; * stands for any characters. All nodes when absent",
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9_.*-]{1,128}$"
+                },
+                "error_type": {
+                    "description": "Which errors; all when absent",
+                    "anyOf": [{ "$ref": "#/$defs/pattern" }, { "$ref": "#/$defs/patterns" }]
+                },
+                "action": {
+                    "anyOf": [
+                        { "enum": ["pause", "continue", "skip", "fail", "compensate", "escalate"] },
+                        {
+                            "type": "object",
+                            "properties": action,
+                            "required": ["type"],
+                            "additionalProperties": false
+                        }
+                    ]
+                }
+            },
+            "required": ["action"],
+            "additionalProperties": false
+        }
+    })
+}
+
+fn compensation() -> Value {
+    json!({
+        "description": "When what nodes did is undone by their `compensate`, and in which order",
+        "type": "object",
+        "properties": {
+            "when": {
+                "description": "Ends of a run after which it is; both when absent",
+                "type": "array",
+                "items": { "enum": ["failed", "canceled"] }
+            },
+            "order": {
+                "description": "reverse: what was done last is undone first. declared: as the nodes stand here",
+                "enum": ["reverse", "declared", "parallel"]
+            }
+        },
+        "additionalProperties": false
     })
 }
 
@@ -212,19 +312,23 @@ fn needs() -> Value {
     })
 }
 
-fn node(catalog: &Catalog) -> Value {
+/// A node, `without` the keys that have no place where it stands.
+fn node(catalog: &Catalog, on_error: &str, without: &[&str]) -> Value {
     let kinds: Vec<&str> = catalog.iter().map(|kind| kind.name).collect();
-    let own_keys: Vec<Value> = catalog.iter().map(keys_of_kind).collect();
+    let mut properties = common_properties(&kinds, on_error);
+    if let Some(properties) = properties.as_object_mut() {
+        properties.retain(|key, _| !without.contains(&key.as_str()));
+    }
     json!({
         "type": "object",
-        "properties": common_properties(&kinds),
+        "properties": properties,
         "required": ["type"],
-        "allOf": own_keys,
+        "allOf": [{ "$ref": "#/$defs/kind_keys" }],
         "unevaluatedProperties": false
     })
 }
 
-fn common_properties(kinds: &[&str]) -> Value {
+fn common_properties(kinds: &[&str], on_error: &str) -> Value {
     let properties = json!({
         "id": { "$ref": "#/$defs/id" },
         "type": { "description": "The kind of node", "enum": kinds },
@@ -234,11 +338,19 @@ fn common_properties(kinds: &[&str]) -> Value {
         "if": { "description": "The node is skipped when this is false", "$ref": "#/$defs/condition" },
         "timeout": { "description": "How long one attempt may take", "$ref": "#/$defs/duration" },
         "retry": { "$ref": "#/$defs/retry" },
-        "on_error": { "$ref": "#/$defs/on_error" },
+        "on_error": { "$ref": format!("#/$defs/{on_error}") },
         "approval": { "$ref": "#/$defs/gate" },
         "retry_safe": {
             "description": "Whether an attempt of unknown outcome may be repeated without asking",
             "type": "boolean"
+        },
+        "output_schema": {
+            "description": "JSON Schema of the output; one that breaks it fails as schema.output",
+            "type": ["object", "boolean"]
+        },
+        "compensate": {
+            "description": "The node that undoes what this one did, should the run fail or be canceled later",
+            "$ref": "#/$defs/undoing_node"
         }
     });
     debug_assert!(COMMON_KEYS.iter().all(|key| properties.get(key).is_some()));

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::Plan;
-use crate::plan::{Accept, Need, Node, Role};
+use crate::plan::{Accept, Need, Node, Part, Role};
+use crate::{NodeIndex, Plan};
 
 /// What a node looks like: its part in the run, not its kind.
 #[derive(Clone, Copy, PartialEq)]
@@ -37,6 +37,9 @@ pub fn mermaid(plan: &Plan) -> String {
             };
             put(&mut out, format_args!("    n{} {arrow} n{}\n", need.node, node.index));
         }
+        if let Some((of, label)) = called_by(node) {
+            put(&mut out, format_args!("    n{of} -.->|\"{label}\"| n{}\n", node.index));
+        }
     }
     out
 }
@@ -61,6 +64,9 @@ pub fn dot(plan: &Plan) -> String {
                 .unwrap_or_default();
             put(&mut out, format_args!("    n{} -> n{}{label};\n", need.node, node.index));
         }
+        if let Some((of, label)) = called_by(node) {
+            put(&mut out, format_args!("    n{of} -> n{} [label=\"{label}\", style=dashed];\n", node.index));
+        }
     }
     out.push_str("}\n");
     out
@@ -76,6 +82,15 @@ fn shape(node: &Node) -> Shape {
         Role::Wait(_) | Role::Signal { .. } => Shape::Wait,
         Role::Run if node.kind == "switch" => Shape::Choice,
         Role::Run => Shape::Work,
+    }
+}
+
+/// Who a node that stands inside another one belongs to, and what it is there for.
+fn called_by(node: &Node) -> Option<(NodeIndex, &'static str)> {
+    match node.part {
+        Part::Main => None,
+        Part::Compensation { of } => Some((of, "undone by")),
+        Part::Fallback { of } => Some((of, "or else")),
     }
 }
 

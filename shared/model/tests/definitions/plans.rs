@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use windlass_model::plan::{Accept, ErrorAction, Role, WorkflowKind};
+use windlass_model::plan::{Accept, ErrorAction, Part, Role, WorkflowKind};
 use windlass_model::retry::{Growth, Jitter};
 use windlass_model::workflow::{Document, Format, compile};
 
@@ -48,12 +48,30 @@ fn a_definition_with_everything_compiles() {
 
     let tell = plan.find("tell").unwrap();
     assert!(matches!(tell.on_error[0].action, ErrorAction::Continue(Some(_))));
-    assert!(matches!(tell.on_error[1].action, ErrorAction::Pause), "the definition's rules come after");
+    assert!(matches!(tell.on_error[1].action, ErrorAction::Escalate(_)), "handlers of many come after");
+    assert!(matches!(tell.on_error[2].action, ErrorAction::Pause), "and the definition's word last");
+    let rules: Vec<&str> = pay.on_error.iter().map(|rule| rule.pointer.as_str()).collect();
+    assert_eq!(
+        rules,
+        [
+            "/nodes/pay/on_error/0",
+            "/nodes/pay/on_error/1",
+            "/error_handlers/0",
+            "/error_handlers/1",
+            "/on_error"
+        ]
+    );
+    let (spare, undo) = (plan.find("pay.fallback").unwrap(), plan.find("pay.compensate").unwrap());
+    assert_eq!(spare.part, Part::Fallback { of: pay.index });
+    assert_eq!(undo.part, Part::Compensation { of: pay.index });
+    assert_eq!((undo.retry.max_attempts, undo.on_error.len()), (10, 0));
+    assert_eq!(plan.main_count() + 2, plan.nodes.len(), "what stands inside comes last");
+    assert_eq!(plan.groups.iter().map(Vec::len).sum::<usize>(), plan.main_count());
     assert_eq!(plan.timeout, Some(Duration::from_secs(7 * 24 * 3600)));
 
     let read: Vec<&str> =
         plan.nodes.iter().filter(|node| node.output_is_read).map(|node| node.id.as_str()).collect();
-    assert_eq!(read, ["load", "grade", "choose", "paid"]);
+    assert_eq!(read, ["load", "grade", "choose", "pay", "paid"]);
 }
 
 #[test]

@@ -2,5 +2,7 @@
 
 mod common;
 mod properties;
+mod routing;
 mod rules;
+mod sagas;
 mod state_machine;

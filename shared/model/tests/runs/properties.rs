@@ -6,11 +6,36 @@ use std::time::Duration;
 use crate::common::{Run, plan};
 use proptest::prelude::*;
 use windlass_model::command::Verdict;
-use windlass_model::plan::Accept;
+use windlass_model::event::{CompensationOrder, CompensationPlanned, StepFailed, StepTimedOut, Then};
+use windlass_model::plan::{Accept, Part};
 use windlass_model::{
     Actor, Command, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan, RunStatus, StepStatus,
     open_work,
 };
+
+/// What a random node does about an error, once its retries are used up.
+const RULES: &[&str] = &[
+    "pause",
+    "continue",
+    "fail",
+    "skip",
+    "escalate",
+    "compensate",
+    "[{ match: [http.5xx], action: retry, max_attempts: 2, backoff: { type: fixed, initial: 7s } }, { match: ['*'], action: fail }]",
+    "[{ match: [http.5xx], action: fallback, output: 1 }]",
+    "[{ match: ['*'], action: fallback, do: { type: work, on_error: fail, compensate: { type: noop } } }]",
+    "[{ match: ['*'], action: escalate, timeout: 60s, on_timeout: approve }]",
+];
+
+/// When and in which order a random workflow undoes what it did.
+const COMPENSATIONS: &[&str] = &[
+    "{}",
+    "{ order: declared }",
+    "{ order: parallel }",
+    "{ when: [failed], order: reverse }",
+    "{ when: [canceled] }",
+    "{ when: [] }",
+];
 
 /// One node of a random graph: its kind, its needs (as bits over earlier nodes), its manners.
 #[derive(Clone, Debug)]
@@ -21,23 +46,29 @@ struct NodeSpec {
     retries: u8,
     gated: bool,
     accepts_all: bool,
+    undone_by: u8,
 }
 
 fn node_spec() -> impl Strategy<Value = NodeSpec> {
-    (0..6u8, any::<u8>(), 0..3u8, 0..3u8, prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
-        |(kind, needs, on_error, retries, gated, accepts_all)| NodeSpec {
+    let manners =
+        (0..RULES.len() as u8, 0..3u8, prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..5u8);
+    (0..6u8, any::<u8>(), manners).prop_map(
+        |(kind, needs, (on_error, retries, gated, accepts_all, undone_by))| NodeSpec {
             kind,
             needs,
             on_error,
             retries,
             gated,
             accepts_all,
+            undone_by,
         },
     )
 }
 
-fn definition(nodes: &[NodeSpec]) -> String {
-    let mut text = String::from("version: 1\nname: random\ntype: dag\nnodes:\n");
+fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
+    let mut text = format!("version: 1\nname: random\ntype: dag\ncompensation: {compensation}\nnodes:\n");
+    // Whoever asks for it must find something to undo.
+    text += "  base: { type: noop, compensate: { type: noop } }\n";
     for (index, node) in nodes.iter().enumerate() {
         let kind = match node.kind {
             0 | 1 => "type: noop",
@@ -53,7 +84,7 @@ fn definition(nodes: &[NodeSpec]) -> String {
                 false => format!("n{earlier}"),
             })
             .collect();
-        let on_error = ["pause", "continue", "fail"][usize::from(node.on_error)];
+        let on_error = RULES[usize::from(node.on_error)];
         text += &format!("  n{index}: {{ {kind}, needs: [{}], on_error: {on_error}", needs.join(", "));
         if node.kind <= 2 {
             text += &format!(
@@ -63,6 +94,14 @@ fn definition(nodes: &[NodeSpec]) -> String {
             if node.gated {
                 text += ", approval: { timeout: 60s, on_timeout: approve }";
             }
+            text += match node.undone_by {
+                0 => ", compensate: { type: noop }",
+                1 => {
+                    ", compensate: { type: work, retry: { max_attempts: 2, backoff: { type: fixed, initial: 5s } } }"
+                }
+                2 => ", compensate: { type: work, approval: { timeout: 60s } }",
+                _ => "",
+            };
         }
         text += " }\n";
     }
@@ -200,7 +239,8 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
         }
         match &event.body {
             EventBody::StepStarted(_) => {
-                assert!(!canceling, "nothing starts after a cancel");
+                let undoes = matches!(plan.node(node).part, Part::Compensation { .. });
+                assert!(undoes || !canceling, "nothing but undoing starts after a cancel");
                 for need in &plan.node(node).needs {
                     let end = settled.get(&need.node).expect("no step before its needs");
                     if need.accept == Accept::Default {
@@ -228,15 +268,90 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
     }
 }
 
+/// What took effect, or may have, is undone exactly once, if the definition says so; and nothing else is.
+fn check_undoing(plan: &Plan, run: &Run<'_>) {
+    let mut acted: Vec<NodeIndex> = Vec::new();
+    let mut in_flight: BTreeSet<NodeIndex> = BTreeSet::new();
+    let mut planned: Option<(usize, &CompensationPlanned)> = None;
+    let mut must = false;
+    for (at, event) in run.log.iter().enumerate() {
+        if let EventBody::CompensationPlanned(body) = &event.body {
+            assert!(planned.is_none(), "planned once");
+            planned = Some((at, body));
+        }
+        let Some(node) = event.node else { continue };
+        let ended = match &event.body {
+            EventBody::StepStarted(_) => {
+                let undoes = matches!(plan.node(node).part, Part::Compensation { .. });
+                assert_eq!(
+                    undoes,
+                    planned.is_some(),
+                    "undoing begins when it was planned, and then nothing else"
+                );
+                in_flight.insert(node);
+                continue;
+            }
+            EventBody::StepFailed(StepFailed { then, .. })
+            | EventBody::StepTimedOut(StepTimedOut { then, .. }) => {
+                must |= *then == Then::Compensate;
+                matches!(event.body, EventBody::StepTimedOut(_))
+            }
+            body if body.is_outcome() => true,
+            _ => continue,
+        };
+        if in_flight.remove(&node) && ended && plan.node(node).compensation.is_some() {
+            acted.retain(|it| *it != node);
+            acted.push(node);
+        }
+    }
+    let after = match &run.log.last().unwrap().body {
+        EventBody::RunFailed(_) => plan.compensation.after_failure,
+        EventBody::RunCanceled(_) => plan.compensation.after_cancel,
+        _ => return assert!(planned.is_none(), "a run that completes undoes nothing"),
+    };
+    let Some((at, planned)) = planned else {
+        return assert!(acted.is_empty() || !(after || must), "not undone: {acted:?} {:#?}", run.names());
+    };
+    assert!(after || must, "nobody wanted it undone");
+    let mut wanted: Vec<NodeIndex> = acted.iter().filter_map(|node| plan.node(*node).compensation).collect();
+    let mut steps = planned.steps.clone();
+    match planned.order {
+        CompensationOrder::Reverse => wanted.reverse(),
+        CompensationOrder::Declared | CompensationOrder::Parallel => {
+            wanted.sort_unstable();
+            steps.sort_unstable();
+        }
+    }
+    assert_eq!(steps, wanted);
+    let (mut starts, mut ends): (Vec<NodeIndex>, Vec<NodeIndex>) = (Vec::new(), Vec::new());
+    for event in &run.log[at..] {
+        let Some(node) = event.node else { continue };
+        match event.body {
+            EventBody::StepStarted(_) if !starts.contains(&node) => starts.push(node),
+            EventBody::StepSucceeded(_) | EventBody::StepSkipped(_) => ends.push(node),
+            _ => {}
+        }
+    }
+    if planned.order != CompensationOrder::Parallel {
+        let in_turn: Vec<NodeIndex> =
+            planned.steps.iter().filter(|node| starts.contains(node)).copied().collect();
+        assert_eq!(starts, in_turn, "each in its turn");
+    }
+    ends.sort_unstable();
+    steps.sort_unstable();
+    assert_eq!(ends, steps, "each undone once, or skipped by a person");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_run_can_be_brought_to_its_end_and_its_log_makes_sense(
         nodes in prop::collection::vec(node_spec(), 1..9),
+        compensation in 0..COMPENSATIONS.len(),
         life in prop::collection::vec(happening(), 0..60),
     ) {
-        let plan = plan(&definition(&nodes));
+        let plan = plan(&definition(&nodes, COMPENSATIONS[compensation]));
         let mut run = Run::new(&plan);
         run.take();
         for event in &life {
@@ -247,10 +362,11 @@ proptest! {
         heal(&mut run);
         run.check_fold();
         check_log(&plan, &run);
+        check_undoing(&plan, &run);
         let status = run.state.status(false);
         assert!(matches!(status, RunStatus::Completed | RunStatus::Failed | RunStatus::Canceled));
         if status == RunStatus::Completed {
-            assert!(run.state.steps.iter().all(|step| step.status.is_settled()));
+            assert!(run.state.steps[..plan.main_count()].iter().all(|step| step.status.is_settled()));
         }
         assert!(run.state.steps.iter().all(|step| !matches!(step.status, StepStatus::Running | StepStatus::Paused)));
         assert_ne!(run.state.pause_reason(), Some(PauseReason::Requested));

@@ -12,7 +12,7 @@ name: table
 type: dag
 nodes:
   do: { type: noop, on_error: fail }
-  try: { type: work }
+  try: { type: work, on_error: [{ match: [http.409], action: escalate }], compensate: { type: work } }
   ask: { type: approval }
   hear: { type: signal, name: go }
 ";
@@ -50,9 +50,31 @@ const SETTINGS: &[Setting] = &[
             run.take();
         }
     }),
+    ("paused: escalated", |run| {
+        run.take();
+        run.succeed("do");
+        run.fail("try", "http.409");
+    }),
     ("failing", |run| {
         run.take();
         run.fail("do", "http.500");
+    }),
+    ("compensating", |run| {
+        run.take();
+        run.succeed("try");
+        run.fail("do", "http.500");
+    }),
+    ("paused: requested, compensating", |run| {
+        run.take();
+        run.succeed("try");
+        run.fail("do", "http.500");
+        run.command(Command::Pause).unwrap();
+    }),
+    ("paused: compensation_failed", |run| {
+        run.take();
+        run.succeed("try");
+        run.fail("do", "http.500");
+        run.fail("try.compensate", "http.500");
     }),
     ("canceling", |run| {
         run.take();
@@ -71,6 +93,7 @@ const SETTINGS: &[Setting] = &[
         run.take();
         run.fail("do", "http.500");
         run.outcome("try", Outcome::Canceled);
+        run.succeed("try.compensate");
     }),
     ("canceled", |run| {
         run.command(Command::Cancel { reason: None }).unwrap();
@@ -85,6 +108,7 @@ fn verdict(node: windlass_model::NodeIndex) -> Verdict {
 fn commands(plan: &Plan) -> Vec<(&'static str, Command)> {
     let ask = plan.by_id["ask"];
     let step = plan.by_id["try"];
+    let undoing = plan.by_id["try.compensate"];
     vec![
         ("pause", Command::Pause),
         ("resume", Command::Resume),
@@ -94,6 +118,8 @@ fn commands(plan: &Plan) -> Vec<(&'static str, Command)> {
         ("retry", Command::Retry { node: None }),
         ("retry a step", Command::Retry { node: Some(step) }),
         ("skip a step", Command::Skip { node: step }),
+        ("retry an undoing", Command::Retry { node: Some(undoing) }),
+        ("skip an undoing", Command::Skip { node: undoing }),
         ("signal", Command::Signal { name: "go".into(), payload: Payload::null() }),
     ]
 }
@@ -105,7 +131,7 @@ fn the_table_of_statuses_and_commands_is_the_one_in_the_docs() {
         "# What a command does in every status\n\n\
          Printed by a test from the rules themselves; don't edit. A cell is the status right after the command was\n\
          recorded, or the code of the 409 that refuses it. `failing` is a run whose step has failed for good while\n\
-         another is still in flight; its status reads `running`. The rules stand in `shared/model/src/decide/commands.rs`.\n\n|",
+         another is still in flight; its status reads `running`. An undoing is the step that `compensate` stands for. The rules stand in `shared/model/src/decide/commands.rs`.\n\n|",
     );
     for (name, _) in std::iter::once(&("", Command::Pause)).chain(&commands(&plan)) {
         write!(table, " {name} |").unwrap();

@@ -9,7 +9,7 @@ select (select now from n) - min(since) from (
     union all
     select min(wake_at)
       from workflow_runs
-     where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
+     where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null
        and wake_at <= (select now from n)
     union all
     select min(coalesce(s.expires_at, r.last_activity_at))

@@ -35,14 +35,14 @@ select id, tenant, priority, after from (
     union all
     (select id, tenant, priority, interval '0', row_number() over (partition by tenant, priority order by id) as turn
        from workflow_runs
-      where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
+      where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null
         and wake_at <= (select now from n)
       order by priority, turn, id
       limit $3)
     union all
     (select id, tenant, priority, wake_at - (select now from n), 0
        from workflow_runs
-      where lease_owner is null and status in ('waiting', 'paused') and wake_at is not null
+      where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null
         and wake_at > (select now from n) and wake_at <= (select now from n) + $1
       order by wake_at
       limit $3)

@@ -111,11 +111,12 @@ async fn the_codes_in_the_guards_are_those_of_the_model() {
 fn codes_where(is: impl Fn(&EventBody) -> bool) -> Vec<i16> {
     let data = r#"{"inputs":null,"session":"00000000-0000-0000-0000-000000000000","reason":"requested","deaths":1,
         "error":{"type":"timeout","message":""},"then":{"do":"pause"},"retry":true,"on":"timer",
-        "at":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":""}"#;
-    let skipped = r#"{"reason":"need"}"#;
+        "at":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
+        "after":"failed","order":"reverse","steps":[]}"#;
+    let others = r#"{"reason":"need","rule":"","action":"fail"}"#;
     let bodies = EventBody::KINDS.iter().map(|(code, name)| {
         EventBody::from_stored(*code, data)
-            .or_else(|_| EventBody::from_stored(*code, skipped))
+            .or_else(|_| EventBody::from_stored(*code, others))
             .unwrap_or_else(|problem| panic!("{name}: {problem}"))
     });
     bodies.filter(|body| is(body)).map(|body| body.code()).collect()

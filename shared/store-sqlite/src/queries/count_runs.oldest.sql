@@ -7,7 +7,8 @@ select min(since) from (
     union all
     select min(wake_at)
       from workflow_runs
-     where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused') and wake_at <= :now
+     where wake_at is not null and lease_owner is null
+       and (status = 'waiting' or status = 'paused' or status = 'compensating') and wake_at <= :now
     union all
     select min(coalesce(s.expires_at, r.last_activity_at))
       from workflow_runs r indexed by workflow_runs_held

@@ -14,7 +14,8 @@ select id, tenant, priority, after from (
     select * from (
         select id, tenant, priority, 0 as after, row_number() over (partition by tenant, priority order by id) as turn
           from workflow_runs
-         where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused')
+         where wake_at is not null and lease_owner is null
+           and (status = 'waiting' or status = 'paused' or status = 'compensating')
            and wake_at <= :now
          order by priority, turn, id
          limit :limit)
@@ -22,7 +23,8 @@ select id, tenant, priority, after from (
     select * from (
         select id, tenant, priority, wake_at - :now as after, 0 as turn
           from workflow_runs
-         where wake_at is not null and lease_owner is null and (status = 'waiting' or status = 'paused')
+         where wake_at is not null and lease_owner is null
+           and (status = 'waiting' or status = 'paused' or status = 'compensating')
            and wake_at > :now and wake_at <= :horizon
          order by wake_at
          limit :limit)

@@ -11,7 +11,7 @@ use crate::{ApprovalChange, ApprovalCursor, ApprovalDecision, ApprovalFilter, Ap
 
 /// A write that opens the gate of `node`.
 pub(super) fn opening(hand: &Hand, node: &str, attempt: Attempt, expires_at: Option<Timestamp>) -> RunWrite {
-    let body = ApprovalRequested { show: Payload::null(), digest: Digest::of(b""), expires_at };
+    let body = ApprovalRequested { show: Payload::null(), digest: Digest::of(b""), expires_at, rule: None };
     let mut write = hand.write(vec![to_step(0, attempt, body)]);
     let seq = write.events[0].seq;
     write.approvals = vec![ApprovalChange::Opened { node: node.into(), attempt, seq, expires_at }];

@@ -132,6 +132,17 @@ pub async fn a_paused_or_canceling_run_stays_what_it_is(subject: &Subject) {
     assert_eq!((row.status, row.paused_reason), (RunStatus::Paused, Some(PauseReason::Requested)));
 }
 
+pub async fn a_compensating_run_is_claimed_when_its_time_has_come(subject: &Subject) {
+    let mut waits = projection(RunStatus::Compensating);
+    waits.wake_at = Some(subject.clock.now().plus(Duration::from_secs(30)));
+    subject.parked(1, 1, waits).await;
+    assert!(subject.claim(1, 1).await.is_none(), "it waits for its next attempt");
+    subject.clock.advance(Duration::from_secs(31));
+    let due = subject.store.find_due(Duration::ZERO, STALE_AFTER, 10).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(subject.claim(1, 1).await.unwrap().row.status, RunStatus::Compensating);
+}
+
 pub async fn a_run_that_has_ended_is_never_claimed(subject: &Subject) {
     for (n, status) in [(1, RunStatus::Completed), (2, RunStatus::Failed), (3, RunStatus::Canceled)] {
         let mut hand = subject.held(n, 1).await;

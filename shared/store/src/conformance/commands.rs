@@ -215,7 +215,11 @@ fn paused() -> Happened {
 }
 
 fn asked() -> Happened {
-    to_step(0, 1, ApprovalRequested { show: Payload::null(), digest: Digest::of(b""), expires_at: None })
+    to_step(
+        0,
+        1,
+        ApprovalRequested { show: Payload::null(), digest: Digest::of(b""), expires_at: None, rule: None },
+    )
 }
 
 /// What a step sends to the outside.

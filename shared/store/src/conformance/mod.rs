@@ -58,6 +58,7 @@ macro_rules! conformance_tests {
                 of_many_claims_at_once_one_succeeds
                 what_waits_for_people_is_not_claimed
                 what_waits_for_a_time_is_claimed_when_it_has_come
+                a_compensating_run_is_claimed_when_its_time_has_come
                 a_paused_or_canceling_run_stays_what_it_is
                 a_run_that_has_ended_is_never_claimed
                 a_run_of_a_living_session_is_not_claimed

@@ -186,7 +186,7 @@ pub async fn the_end_of_a_run_lets_it_go(subject: &Subject) {
     hand.projection.error = Some("http.503".into());
     let error = StepError::new("http.503", "away");
     // Even when the engine does not say that it lets go.
-    subject.write(&mut hand, vec![to_run(RunFailed { error })]).await;
+    subject.write(&mut hand, vec![to_run(RunFailed { error, compensation: None })]).await;
     let row = subject.row(1).await;
     assert_eq!((row.status, row.lease_owner), (RunStatus::Failed, None));
     assert_eq!((row.ended_at, row.error.as_deref()), (Some(Timestamp(55)), Some("http.503")));
@@ -203,6 +203,7 @@ pub(super) fn state(write: &RunWrite) -> RunState {
         groups: Vec::new(),
         inputs: None,
         outputs: None,
+        compensation: Default::default(),
         timeout: None,
     };
     let created = new_run(1, VersionId(1)).event;

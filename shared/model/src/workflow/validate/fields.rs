@@ -20,15 +20,17 @@ pub(super) struct Scope {
     pub has_secrets: bool,
     /// What a failed step leaves behind may look at the step's own error.
     pub has_own_error: bool,
+    /// What undoes a node reads what the node has done.
+    pub has_own_result: bool,
 }
 
 impl Scope {
     pub(super) fn outputs() -> Self {
-        Self { node: None, has_secrets: false, has_own_error: false }
+        Self { node: None, has_secrets: false, has_own_error: false, has_own_result: false }
     }
 
     pub(super) fn node(index: usize) -> Self {
-        Self { node: Some(index), has_secrets: false, has_own_error: false }
+        Self { node: Some(index), ..Self::outputs() }
     }
 }
 

@@ -3,8 +3,10 @@
 //! Checking never stops at the first problem: what could not be read is left out of the plan, the rest
 //! is checked on, and everything that was found is reported in the order of the document.
 
+mod errors;
 mod fields;
 mod graph;
+mod inside;
 mod node;
 mod reads;
 mod settings;
@@ -46,6 +48,8 @@ const KEYS: &[&str] = &[
     "inputs",
     "outputs",
     "on_error",
+    "error_handlers",
+    "compensation",
     "defaults",
     "timeout",
     "steps",
@@ -54,9 +58,7 @@ const KEYS: &[&str] = &[
 ];
 /// Keys of the format that arrive with a later version.
 const LATER_KEYS: &[&str] = &[
-    "compensation",
     "concurrency",
-    "error_handlers",
     "context",
     "events",
     "initial",
@@ -87,6 +89,9 @@ pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Probl
         reads: Vec::new(),
         kind_schemas: BTreeMap::new(),
         defaults: settings::Defaults::default(),
+        main_count: 0,
+        inside: Vec::new(),
+        asked_to_compensate: None,
     };
     let plan = checker.document(&document.spec);
     match plan {
@@ -107,6 +112,12 @@ struct Checker<'a> {
     /// Compiled once for each kind that is used.
     kind_schemas: BTreeMap<&'static str, Option<node::KindSchema>>,
     defaults: settings::Defaults,
+    /// How many nodes stand under `nodes` or `steps`.
+    main_count: usize,
+    /// Those that stand inside them; none while one is being read.
+    inside: Vec<Option<crate::plan::Node>>,
+    /// The first place where an error rule asks for it.
+    asked_to_compensate: Option<String>,
 }
 
 impl Checker<'_> {
@@ -144,11 +155,13 @@ impl Checker<'_> {
             .get("outputs")
             .and_then(|outputs| self.template(outputs.clone(), "/outputs", Scope::outputs()));
         let timeout = map.get("timeout").and_then(|timeout| self.duration(timeout, "/timeout"));
+        let compensation = self.compensation(map);
+        self.check_compensation(&drafts);
         self.check_reads(&drafts, order.as_deref(), inputs.as_ref());
         let hash = Digest::of(spec.to_string().as_bytes());
         let (nodes, groups) = self.finish(drafts, order?);
         let by_id = nodes.iter().map(|node| (node.id.clone(), node.index)).collect();
-        Some(Plan { name, kind, hash, nodes, by_id, groups, inputs, outputs, timeout })
+        Some(Plan { name, kind, hash, nodes, by_id, groups, inputs, outputs, timeout, compensation })
     }
 
     /// Before anything looks at each node: refuses at once what is far too large.
@@ -318,7 +331,11 @@ impl Checker<'_> {
     }
 
     /// Gives the drafts their dependents and layers, and takes the plan's nodes out of them.
-    fn finish(&self, drafts: Vec<Draft>, order: Vec<usize>) -> (Vec<crate::plan::Node>, Vec<Vec<NodeIndex>>) {
+    fn finish(
+        &mut self,
+        drafts: Vec<Draft>,
+        order: Vec<usize>,
+    ) -> (Vec<crate::plan::Node>, Vec<Vec<NodeIndex>>) {
         let groups = graph::layers(&drafts, &order);
         let mut dependents = vec![Vec::new(); drafts.len()];
         for draft in &drafts {
@@ -341,6 +358,7 @@ impl Checker<'_> {
                 node.dependents = dependents;
                 node
             })
+            .chain(std::mem::take(&mut self.inside).into_iter().flatten())
             .collect();
         (nodes, groups)
     }

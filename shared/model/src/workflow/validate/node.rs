@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::fields::Scope;
 use super::{Checker, ID_CHARS_MAX};
 use crate::NodeIndex;
-use crate::plan::{Node, Role, WaitSpec, WorkflowKind};
+use crate::plan::{Node, Part, Role, WaitSpec, WorkflowKind};
 use crate::time::{Timestamp, parse_duration};
 use crate::workflow::expression::{Expression, Template};
 use crate::workflow::schema::{Schema, member, sentence};
@@ -28,19 +28,11 @@ pub(in crate::workflow) const COMMON_KEYS: &[&str] = &[
     "on_error",
     "approval",
     "retry_safe",
+    "output_schema",
+    "compensate",
 ];
 /// Keys and kinds of the format that arrive with a later version.
-const LATER_NODE_KEYS: &[&str] = &[
-    "compensate",
-    "each",
-    "as",
-    "max_parallel",
-    "tolerate",
-    "do",
-    "output_schema",
-    "concurrency",
-    "on_done",
-];
+const LATER_NODE_KEYS: &[&str] = &["each", "as", "max_parallel", "tolerate", "do", "concurrency", "on_done"];
 const LATER_KINDS: &[&str] = &[
     "agent",
     "tool",
@@ -64,6 +56,8 @@ const LATER_KINDS: &[&str] = &[
 pub(super) struct Draft {
     pub node: Node,
     pub pointer: String,
+    /// What its expressions may read.
+    pub scope: Scope,
     /// As written: ids that may not exist.
     pub needs: Vec<super::graph::NeedDraft>,
     /// Conditions of the edges that lead here, as expressions without delimiters.
@@ -108,6 +102,7 @@ impl Checker<'_> {
         if written.is_empty() {
             self.problem("missing_field", &pointer, "a workflow has at least one node");
         }
+        self.main_count = written.len();
         let mut seen = BTreeMap::new();
         let mut drafts = Vec::new();
         for written in written {
@@ -151,22 +146,34 @@ impl Checker<'_> {
     fn node(&mut self, index: NodeIndex, id: String, written: &Written<'_>, kind: WorkflowKind) -> Draft {
         let pointer = &written.pointer;
         let mut draft = Draft::new(index, id, pointer.clone());
-        let Some(map) = self.object(written.value, pointer, "a node") else { return draft };
-        let spec = self.node_kind(map, pointer);
-        self.common_keys(map, &mut draft, kind);
+        if let Some(map) = self.object(written.value, pointer, "a node") {
+            self.read_node(map, &mut draft, Some(kind));
+        }
+        draft
+    }
+
+    /// Without a `kind`, the node stands inside another one.
+    pub(super) fn read_node(
+        &mut self,
+        map: &Map<String, Value>,
+        draft: &mut Draft,
+        kind: Option<WorkflowKind>,
+    ) {
+        let pointer = draft.pointer.clone();
+        let spec = self.node_kind(map, &pointer);
+        self.common_keys(map, draft, kind);
         let Some(spec) = spec else {
             draft.is_partial = true;
-            return draft;
+            return;
         };
         draft.node.kind = spec.name.to_owned();
-        let params = self.params(map, pointer, spec);
+        let params = self.params(map, &pointer, spec);
         draft.node.retry_safe = match map.get("retry_safe") {
-            Some(value) => self.boolean(value, &member(pointer, "retry_safe")).unwrap_or(false),
+            Some(value) => self.boolean(value, &member(&pointer, "retry_safe")).unwrap_or(false),
             None => (spec.retry_safe)(&params),
         };
-        self.role(map, params, &mut draft);
-        self.inherit(map, &mut draft);
-        draft
+        self.role(map, params, draft);
+        self.inherit(map, draft);
     }
 
     fn node_kind(&mut self, map: &Map<String, Value>, pointer: &str) -> Option<KindSpec> {
@@ -200,16 +207,18 @@ impl Checker<'_> {
         None
     }
 
-    fn common_keys(&mut self, map: &Map<String, Value>, draft: &mut Draft, kind: WorkflowKind) {
+    fn common_keys(&mut self, map: &Map<String, Value>, draft: &mut Draft, kind: Option<WorkflowKind>) {
         let pointer = draft.pointer.clone();
-        let scope = Scope::node(draft.node.index.at());
+        let scope = draft.scope;
         if let Some(value) = map.get("description") {
             self.check_description(value, &member(&pointer, "description"));
         }
         match (map.get("needs"), kind) {
-            (None, _) => {}
-            (Some(needs), WorkflowKind::Dag) => draft.needs = self.needs(needs, &member(&pointer, "needs")),
-            (Some(_), WorkflowKind::Steps) => {
+            (None, _) | (_, None) => {}
+            (Some(needs), Some(WorkflowKind::Dag)) => {
+                draft.needs = self.needs(needs, &member(&pointer, "needs"))
+            }
+            (Some(_), Some(WorkflowKind::Steps)) => {
                 let detail = "steps run one after the other; `needs` goes with `type: dag`";
                 self.key_problem("invalid_field", &member(&pointer, "needs"), detail);
             }
@@ -272,7 +281,7 @@ impl Checker<'_> {
 
     fn role(&mut self, map: &Map<String, Value>, params: Value, draft: &mut Draft) {
         let pointer = draft.pointer.clone();
-        let scope = Scope::node(draft.node.index.at());
+        let scope = draft.scope;
         draft.node.role = match draft.node.kind.as_str() {
             "wait" => {
                 if draft.node.timeout.take().is_some() {
@@ -346,7 +355,6 @@ impl Checker<'_> {
     /// Retries, error rules and timeouts, with the definition's defaults behind them.
     fn inherit(&mut self, map: &Map<String, Value>, draft: &mut Draft) {
         let pointer = draft.pointer.clone();
-        let scope = Scope::node(draft.node.index.at());
         let is_run = matches!(draft.node.role, Role::Run);
         // Defaults are about work: a signal that is not there yet has not failed.
         let base = if is_run { self.defaults.retry.clone() } else { Default::default() };
@@ -359,18 +367,32 @@ impl Checker<'_> {
             }
             _ => base,
         };
-        draft.node.on_error =
-            self.node_error_rules(map.get("on_error"), &member(&pointer, "on_error"), scope);
+        if let Some(value) = map.get("output_schema") {
+            let pointer = member(&pointer, "output_schema");
+            match is_run {
+                true => draft.node.output_schema = self.schema(value, &pointer),
+                false => {
+                    self.key_problem("invalid_field", &pointer, "only what a runner returns has a schema")
+                }
+            }
+        }
+        // What undoes a node is followed by nothing but a person.
+        if !matches!(draft.node.part, Part::Compensation { .. }) {
+            draft.node.on_error = self.node_error_rules(map.get("on_error"), draft);
+            let value = map.get("compensate");
+            draft.node.compensation = value.and_then(|value| self.compensate(value, draft));
+        }
     }
 }
 
 impl Draft {
-    fn new(index: NodeIndex, id: String, pointer: String) -> Self {
+    pub(super) fn new(index: NodeIndex, id: String, pointer: String) -> Self {
         let node = Node {
             index,
             id,
             kind: String::new(),
             role: Role::Run,
+            part: Part::Main,
             needs: Vec::new(),
             dependents: Vec::new(),
             condition: None,
@@ -381,8 +403,18 @@ impl Draft {
             gate: None,
             retry_safe: false,
             output_is_read: false,
+            output_schema: None,
+            compensation: None,
+            fallback: None,
         };
-        Self { node, pointer, needs: Vec::new(), edge_conditions: Vec::new(), is_partial: false }
+        Self {
+            node,
+            pointer,
+            scope: Scope::node(index.at()),
+            needs: Vec::new(),
+            edge_conditions: Vec::new(),
+            is_partial: false,
+        }
     }
 
     /// The node's own condition and those of the edges that lead to it.

@@ -81,7 +81,7 @@ impl Checker<'_> {
         let (reader_id, target_id) = (&drafts[reader].node.id, &drafts[target].node.id);
         if reader == target {
             let is_own_error = matches!(read.reference.source, Source::Error { .. });
-            if !(is_own_error && read.scope.has_own_error) {
+            if !(is_own_error && read.scope.has_own_error || read.scope.has_own_result) {
                 let detail = format!("`{reader_id}` cannot read itself here");
                 self.problem("not_upstream", &read.pointer, detail);
             }

@@ -1,4 +1,4 @@
-//! Reads what nodes and whole definitions share: retries, error rules, gates, defaults.
+//! Reads what nodes and whole definitions share: retries, gates, defaults.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Checker;
 use super::fields::Scope;
-use crate::event::ExpiryAction;
-use crate::plan::{ErrorAction, ErrorRule, GateSpec};
+use crate::event::{CompensationOrder, Ending, ExpiryAction};
+use crate::plan::{CompensationSpec, GateSpec};
 use crate::retry::{ATTEMPTS_MAX, Growth, Jitter, RetryPolicy};
 use crate::workflow::catalog::gate_schema;
 use crate::workflow::schema::member;
@@ -15,14 +15,13 @@ use crate::workflow::schema::member;
 /// More would only say the same again.
 const PATTERNS_MAX: usize = 50;
 const PATTERN_CHARS_MAX: usize = 128;
-const RULES_MAX: usize = 50;
 const FACTOR_MAX: f64 = 100.0;
 const APPROVERS_MAX: usize = 100;
 
 const RETRY_KEYS: &[&str] = &["max_attempts", "errors", "backoff"];
 const BACKOFF_KEYS: &[&str] = &["type", "initial", "factor", "max", "jitter"];
-const RULE_KEYS: &[&str] = &["match", "action", "output"];
 const DEFAULTS_KEYS: &[&str] = &["timeout", "retry", "on_error"];
+const COMPENSATION_KEYS: &[&str] = &["when", "order"];
 const APPROVERS_KEYS: &[&str] = &["any_of", "min", "exclude_requester"];
 
 /// What holds for every node that does not say otherwise.
@@ -32,18 +31,9 @@ pub(super) struct Defaults {
     pub retry: RetryPolicy,
     /// `on_error` values as they were written, nearest first, each with its pointer.
     pub on_error: Vec<(Value, &'static str)>,
+    /// As they were written.
+    pub error_handlers: Vec<Value>,
 }
-
-#[derive(Clone, Copy, PartialEq)]
-enum Action {
-    Pause,
-    Continue,
-    Fail,
-}
-
-const ACTIONS: &[(&str, Action)] =
-    &[("pause", Action::Pause), ("continue", Action::Continue), ("fail", Action::Fail)];
-const LATER_ACTIONS: &[&str] = &["compensate", "wait_for_agent", "retry", "escalate"];
 
 impl Checker<'_> {
     pub(super) fn read_defaults(&mut self, top: &Map<String, Value>) {
@@ -60,14 +50,39 @@ impl Checker<'_> {
             defaults.on_error.extend(map.get("on_error").map(|rules| (rules.clone(), "/defaults/on_error")));
         }
         defaults.on_error.extend(top.get("on_error").map(|rules| (rules.clone(), "/on_error")));
-        // Checked once here; a node that inherits them compiles its own copy without reporting again.
-        // What they read is checked for each node, because it must be there for each.
-        let reads = self.reads.len();
-        for (rules, pointer) in &defaults.on_error {
-            self.error_rules(rules, pointer, Scope::outputs());
+        if let Some(value) = top.get("error_handlers")
+            && let Some(list) = self.list(value, "/error_handlers", "error handlers")
+        {
+            defaults.error_handlers = list.to_vec();
         }
-        self.reads.truncate(reads);
+        self.check_inherited_rules(&defaults);
         self.defaults = defaults;
+    }
+
+    pub(super) fn compensation(&mut self, top: &Map<String, Value>) -> CompensationSpec {
+        let mut spec = CompensationSpec::default();
+        let Some(value) = top.get("compensation") else { return spec };
+        let Some(map) = self.object(value, "/compensation", "`compensation`") else { return spec };
+        self.check_unknown_keys(map, "/compensation", COMPENSATION_KEYS, &[]);
+        if let Some(value) = map.get("when")
+            && let Some(list) = self.list(value, "/compensation/when", "ends of a run")
+        {
+            let words = [("failed", Ending::Failed), ("canceled", Ending::Canceled)];
+            let ends: Vec<Ending> = (list.iter().enumerate())
+                .filter_map(|(at, value)| self.word(value, &format!("/compensation/when/{at}"), &words))
+                .collect();
+            spec.after_failure = ends.contains(&Ending::Failed);
+            spec.after_cancel = ends.contains(&Ending::Canceled);
+        }
+        if let Some(value) = map.get("order") {
+            let words = [
+                ("reverse", CompensationOrder::Reverse),
+                ("declared", CompensationOrder::Declared),
+                ("parallel", CompensationOrder::Parallel),
+            ];
+            spec.order = self.word(value, "/compensation/order", &words).unwrap_or_default();
+        }
+        spec
     }
 
     /// A policy, where `base` says what is not said.
@@ -89,7 +104,7 @@ impl Checker<'_> {
         policy
     }
 
-    fn backoff(&mut self, value: &Value, pointer: &str, policy: &mut RetryPolicy) {
+    pub(super) fn backoff(&mut self, value: &Value, pointer: &str, policy: &mut RetryPolicy) {
         let Some(map) = self.object(value, pointer, "`backoff`") else { return };
         self.check_unknown_keys(map, pointer, BACKOFF_KEYS, &[]);
         let backoff = &mut policy.backoff;
@@ -133,7 +148,7 @@ impl Checker<'_> {
         }
     }
 
-    fn patterns(&mut self, value: &Value, pointer: &str) -> Vec<String> {
+    pub(super) fn patterns(&mut self, value: &Value, pointer: &str) -> Vec<String> {
         let Some(list) = self.list(value, pointer, "error patterns") else { return Vec::new() };
         if list.is_empty() || list.len() > PATTERNS_MAX {
             self.problem("invalid_field", pointer, format!("1 to {PATTERNS_MAX} patterns stand here"));
@@ -150,82 +165,6 @@ impl Checker<'_> {
             }
         }
         patterns
-    }
-
-    /// The rules of a node, and after them those of the definition.
-    pub(super) fn node_error_rules(
-        &mut self,
-        value: Option<&Value>,
-        pointer: &str,
-        scope: Scope,
-    ) -> Vec<ErrorRule> {
-        let mut rules = value.map(|value| self.error_rules(value, pointer, scope)).unwrap_or_default();
-        let inherited = std::mem::take(&mut self.defaults.on_error);
-        let problems = self.problems.len();
-        for (value, pointer) in &inherited {
-            rules.extend(self.error_rules(value, pointer, scope));
-        }
-        // `read_defaults` has reported them where they stand.
-        self.problems.truncate(problems);
-        self.defaults.on_error = inherited;
-        rules
-    }
-
-    fn error_rules(&mut self, value: &Value, pointer: &str, scope: Scope) -> Vec<ErrorRule> {
-        let Some(list) = value.as_array() else {
-            let action = match self.action(value, pointer) {
-                Some(Action::Continue) => ErrorAction::Continue(None),
-                Some(Action::Fail) => ErrorAction::Fail,
-                Some(Action::Pause) => ErrorAction::Pause,
-                None => return Vec::new(),
-            };
-            return vec![ErrorRule { patterns: vec!["*".into()], action }];
-        };
-        if list.len() > RULES_MAX {
-            self.problem("invalid_field", pointer, format!("at most {RULES_MAX} rules"));
-        }
-        let rules = list.iter().enumerate().take(RULES_MAX);
-        rules.filter_map(|(at, rule)| self.error_rule(rule, &format!("{pointer}/{at}"), scope)).collect()
-    }
-
-    fn error_rule(&mut self, value: &Value, pointer: &str, scope: Scope) -> Option<ErrorRule> {
-        let map = self.object(value, pointer, "a rule")?;
-        self.check_unknown_keys(map, pointer, RULE_KEYS, &["timeout"]);
-        let patterns = match map.get("match") {
-            Some(patterns) => self.patterns(patterns, &member(pointer, "match")),
-            None => {
-                self.problem("missing_field", pointer, "`match` is missing: which errors? [\"*\"] means all");
-                Vec::new()
-            }
-        };
-        let Some(action) = map.get("action") else {
-            self.problem("missing_field", pointer, "`action` is missing: pause, continue or fail");
-            return None;
-        };
-        let action = self.action(action, &member(pointer, "action"))?;
-        let output_pointer = member(pointer, "output");
-        let output = map.get("output");
-        if output.is_some() && action != Action::Continue {
-            self.key_problem("invalid_field", &output_pointer, "`output` goes with `action: continue`");
-        }
-        let scope = Scope { has_own_error: true, ..scope };
-        let action = match action {
-            Action::Pause => ErrorAction::Pause,
-            Action::Fail => ErrorAction::Fail,
-            Action::Continue => ErrorAction::Continue(
-                output.and_then(|output| self.template(output.clone(), &output_pointer, scope)),
-            ),
-        };
-        Some(ErrorRule { patterns, action })
-    }
-
-    fn action(&mut self, value: &Value, pointer: &str) -> Option<Action> {
-        if let Some(later) = value.as_str().filter(|action| LATER_ACTIONS.contains(action)) {
-            let detail = format!("the action `{later}` is not there yet in this version");
-            self.problem("unsupported", pointer, detail);
-            return None;
-        }
-        self.word(value, pointer, ACTIONS)
     }
 
     /// The gate that a map describes; keys that are no gate's are the caller's to check.
@@ -324,7 +263,7 @@ impl Checker<'_> {
     }
 }
 
-fn is_pattern(pattern: &str) -> bool {
+pub(super) fn is_pattern(pattern: &str) -> bool {
     let body = pattern.strip_suffix('*').unwrap_or(pattern);
     pattern == "*"
         || (pattern.len() <= PATTERN_CHARS_MAX

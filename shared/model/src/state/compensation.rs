@@ -1,0 +1,87 @@
+//! The undoing of a run: who acted, who undoes it, and whose turn it is.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AttemptOutcome, Phase, RunState, StepStatus};
+use crate::event::{CompensationOrder, CompensationOutcome, CompensationPlanned, Ending};
+use crate::plan::Plan;
+use crate::{NodeIndex, StepError};
+
+/// What is undone, in which order, and how the run ends afterwards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compensation {
+    pub after: Ending,
+    pub order: CompensationOrder,
+    /// Compensating nodes, in the order in which they run.
+    pub steps: Vec<NodeIndex>,
+    pub unsettled: u32,
+}
+
+impl RunState {
+    /// What the run did is undone from here on; nothing else begins any more.
+    pub(super) fn begin_compensation(&mut self, planned: &CompensationPlanned) {
+        self.let_go_of_steps();
+        self.phase = Phase::Compensating;
+        if let Some(error) = &planned.error {
+            self.error = Some(error.clone());
+        }
+        let first = match planned.order {
+            CompensationOrder::Parallel => planned.steps.len(),
+            CompensationOrder::Reverse | CompensationOrder::Declared => 1,
+        };
+        self.ready.extend(planned.steps.iter().take(first));
+        self.compensation = Some(Compensation {
+            after: planned.after,
+            order: planned.order,
+            steps: planned.steps.clone(),
+            unsettled: planned.steps.len() as u32,
+        });
+    }
+
+    /// One thing less to undo: in an order, the next one's turn may have come.
+    pub(super) fn has_compensated(&mut self) {
+        let Some(compensation) = &mut self.compensation else { return };
+        compensation.unsettled = compensation.unsettled.saturating_sub(1);
+        if compensation.order != CompensationOrder::Parallel {
+            // A person may have skipped one out of its turn.
+            let next = compensation.steps.iter().find(|it| !self.steps[it.at()].status.is_settled());
+            self.ready.extend(next.filter(|it| self.steps[it.at()].status == StepStatus::Pending));
+        }
+    }
+
+    /// Remembers who must be undone should the run not complete. The last attempt that may have acted counts.
+    pub(super) fn note_deed(
+        &mut self,
+        plan: &Plan,
+        node: NodeIndex,
+        ended: AttemptOutcome,
+        error: Option<&StepError>,
+    ) {
+        let can_be_undone = plan.node(node).compensation.is_some();
+        if can_be_undone && self.step(node).status == StepStatus::Running && may_have_acted(ended, error) {
+            if !self.step(node).attempts.is_empty() {
+                self.acted.retain(|it| *it != node);
+            }
+            self.acted.push(node);
+        }
+    }
+
+    /// What became of the undoing.
+    pub(crate) fn compensation_outcome(&self) -> Option<CompensationOutcome> {
+        let steps = &self.compensation.as_ref()?.steps;
+        let all = steps.iter().all(|node| self.step(*node).status == StepStatus::Succeeded);
+        Some(if all { CompensationOutcome::Succeeded } else { CompensationOutcome::Incomplete })
+    }
+}
+
+/// Whether an attempt that a runner worked on did its deed, or may have done it.
+fn may_have_acted(ended: AttemptOutcome, error: Option<&StepError>) -> bool {
+    match ended {
+        // A timeout or a cancel stops us from hearing the answer, not the other side from acting.
+        AttemptOutcome::Succeeded
+        | AttemptOutcome::Lost
+        | AttemptOutcome::TimedOut
+        | AttemptOutcome::Canceled => true,
+        AttemptOutcome::Failed => error.is_some_and(StepError::may_follow_the_deed),
+    }
+}
