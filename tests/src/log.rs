@@ -54,17 +54,20 @@ impl Event {
         matches!(self.kind.as_str(), "run.completed" | "run.failed" | "run.canceled")
     }
 
+    /// What happened to a step: `started` of `step.started`, and of `compensation.started` as well.
+    pub fn verb(&self) -> &str {
+        let verb = self.kind.strip_prefix("step.").or_else(|| self.kind.strip_prefix("compensation."));
+        verb.filter(|_| self.node.is_some()).unwrap_or_default()
+    }
+
+    /// Whether an attempt begins, of a step or of what undoes one.
+    pub fn is_start(&self) -> bool {
+        self.verb() == "started"
+    }
+
     /// Whether this is the outcome of a step attempt.
     pub fn is_outcome(&self) -> bool {
-        matches!(
-            self.kind.as_str(),
-            "step.succeeded"
-                | "step.failed"
-                | "step.timed_out"
-                | "step.canceled"
-                | "step.skipped"
-                | "step.lost"
-        )
+        matches!(self.verb(), "succeeded" | "failed" | "timed_out" | "canceled" | "skipped" | "lost")
     }
 
     pub fn is_by_a_person(&self) -> bool {

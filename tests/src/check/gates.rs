@@ -75,7 +75,7 @@ pub(super) fn gates_are_decided_once(record: &Record, report: &mut Report) {
                     closed |= event.is("approval.rejected");
                 }
                 "approval.expired" => closed |= event.body["action"] != "escalate",
-                _ if event.is_outcome() || event.is("step.started") => closed = true,
+                _ if event.is_outcome() || event.is_start() => closed = true,
                 _ => {}
             }
         }

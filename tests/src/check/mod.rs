@@ -8,6 +8,7 @@ mod order;
 #[cfg(test)]
 mod planted;
 mod shape;
+mod undoing;
 
 use std::collections::BTreeMap;
 
@@ -60,6 +61,10 @@ pub fn violations(record: &Record) -> Vec<String> {
     order::effects_were_announced(record, &mut report);
     gates::gates_open_by_consent(record, &mut report);
     gates::gates_are_decided_once(record, &mut report);
+    undoing::rules_decide_about_failures(record, &mut report);
+    undoing::nothing_begins_but_what_was_planned(record, &mut report);
+    undoing::what_acted_is_planned(record, &mut report);
+    undoing::each_is_undone_once(record, &mut report);
     report.0
 }
 

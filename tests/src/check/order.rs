@@ -23,7 +23,7 @@ pub(super) fn attempts_follow_each_other(record: &Record, report: &mut Report) {
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
     for (node, event) in record.step_events() {
         let Some(attempt) = event.attempt else { continue };
-        if event.is("step.started") {
+        if event.is_start() {
             let before = last.get(node).copied().unwrap_or(0);
             // A gate that was rejected takes an attempt's number without a start.
             let previous_ended = attempt == 1
@@ -40,13 +40,18 @@ pub(super) fn attempts_follow_each_other(record: &Record, report: &mut Report) {
 
 pub(super) fn needs_come_first(record: &Record, report: &mut Report) {
     let Some(needs) = record.needs() else { return };
-    let begins = |event: &Event| {
-        event.is("step.started") || event.is("step.waiting") || event.is("approval.requested")
-    };
+    let begins =
+        |event: &Event| event.is_start() || event.is("step.waiting") || event.is("approval.requested");
     for (node, event) in record.step_events().filter(|(_, event)| begins(event)) {
         for need in needs.get(node).into_iter().flatten() {
             let last = record.outcomes_of(&need.node).rfind(|outcome| outcome.seq < event.seq);
-            let satisfied = last.is_some_and(|outcome| accepts(need, outcome));
+            // Who has fallen back ends as the node that took over.
+            let fallback = last.filter(|outcome| outcome.body["then"]["do"] == "fallback").and_then(|_| {
+                record
+                    .outcomes_of(&format!("{}.fallback", need.node))
+                    .rfind(|outcome| outcome.seq < event.seq)
+            });
+            let satisfied = fallback.or(last).is_some_and(|outcome| accepts(need, outcome));
             report.unless(satisfied, || {
                 let found = last.map_or("nothing".to_owned(), ToString::to_string);
                 format!("{event} at {} needs {}, of which there was {found}", event.seq, need.node)
@@ -58,10 +63,12 @@ pub(super) fn needs_come_first(record: &Record, report: &mut Report) {
 fn accepts(need: &Need, outcome: &Event) -> bool {
     let listed = |end: &str| need.accept.as_ref().is_some_and(|list| list.iter().any(|it| it == end));
     let passed_over = outcome.body["then"]["do"] == "continue" || outcome.body["reason"] == "command";
-    match outcome.kind.as_str() {
-        "step.succeeded" => need.accept.is_none() || listed("succeeded"),
-        "step.skipped" => passed_over || listed("skipped"),
-        "step.failed" | "step.timed_out" => passed_over || listed("failed"),
+    let succeeded = || need.accept.is_none() || listed("succeeded");
+    match (outcome.verb(), outcome.body["then"]["do"].as_str()) {
+        ("succeeded", _) | ("failed" | "timed_out", Some("substitute")) => succeeded(),
+        ("skipped", _) => passed_over || listed("skipped"),
+        ("failed" | "timed_out", Some("skip")) => listed("skipped"),
+        ("failed" | "timed_out", _) => passed_over || listed("failed"),
         _ => false,
     }
 }
@@ -82,10 +89,10 @@ pub(super) fn nothing_starts_after_cancel(record: &Record, report: &mut Report) 
 pub(super) fn nothing_is_early(record: &Record, report: &mut Report) {
     let mut due: BTreeMap<&str, Timestamp> = BTreeMap::new();
     for (node, event) in record.step_events() {
-        match event.kind.as_str() {
-            "step.waiting" => set(&mut due, node, time(&event.body["until"])),
-            "step.retry_scheduled" => set(&mut due, node, time(&event.body["at"])),
-            "timer.fired" | "step.started" => {
+        match event.verb() {
+            "waiting" => set(&mut due, node, time(&event.body["until"])),
+            "retry_scheduled" => set(&mut due, node, time(&event.body["at"])),
+            verb if verb == "started" || event.is("timer.fired") => {
                 if let Some(due) = due.remove(node) {
                     report.unless(event.at >= due, || {
                         format!("{event} at {} happened at {}, due at {due}", event.seq, event.at)
@@ -114,15 +121,15 @@ pub(super) fn lost_steps_wait_for_a_person(record: &Record, report: &mut Report)
     let mut lost: BTreeMap<&str, &Event> = BTreeMap::new();
     for event in record.events() {
         let by_a_person = event.is_by_a_person();
-        match (event.kind.as_str(), event.node.as_deref()) {
-            ("step.lost", Some(node)) if event.body["retry"] == false => {
+        match (event.verb(), event.node.as_deref()) {
+            ("lost", Some(node)) if event.body["retry"] == false => {
                 lost.insert(node, event);
             }
-            ("run.resumed", _) if by_a_person => lost.clear(),
-            ("step.retry_scheduled" | "step.skipped", Some(node)) if by_a_person => {
+            _ if event.is("run.resumed") && by_a_person => lost.clear(),
+            ("retry_scheduled" | "skipped", Some(node)) if by_a_person => {
                 lost.remove(node);
             }
-            ("step.started", Some(node)) => report.unless(!lost.contains_key(node), || {
+            ("started", Some(node)) => report.unless(!lost.contains_key(node), || {
                 format!("{event} at {} repeats what must not be repeated unasked", event.seq)
             }),
             _ => {}
@@ -135,7 +142,7 @@ pub(super) fn keys_tell_what_is_known(record: &Record, report: &mut Report) {
     let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut unknown: BTreeMap<&str, bool> = BTreeMap::new();
     for (node, event) in record.step_events() {
-        if event.is("step.started") {
+        if event.is_start() {
             let key = event.body["idempotency_key"].as_str().unwrap_or_default();
             let before = keys.entry(node).or_default();
             let repeats = unknown.get(node).copied().unwrap_or(false);
@@ -145,7 +152,7 @@ pub(super) fn keys_tell_what_is_known(record: &Record, report: &mut Report) {
             });
             before.push(key);
         } else if event.is_outcome() {
-            unknown.insert(node, event.is("step.lost"));
+            unknown.insert(node, event.verb() == "lost");
         }
     }
 }
@@ -161,7 +168,7 @@ pub(super) fn effects_were_announced(record: &Record, report: &mut Report) {
         let starts: Vec<Timestamp> = record
             .events()
             .iter()
-            .filter(|event| event.is("step.started") && event.body["idempotency_key"] == key)
+            .filter(|event| event.is_start() && event.body["idempotency_key"] == key)
             .map(|event| event.at)
             .collect();
         for (nth, at) in times.iter().enumerate() {

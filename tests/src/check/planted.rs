@@ -73,6 +73,14 @@ fn second(n: u64) -> Timestamp {
 }
 
 fn record(lines: &str) -> Record {
+    record_of(
+        DEFINITION,
+        lines,
+        [("r/a/1", 3), ("r/a/2", 6), ("r/a/2", 9)].map(|(key, at)| effect(key, at)).into(),
+    )
+}
+
+fn record_of(definition: &str, lines: &str, effects: Vec<Effect>) -> Record {
     let events: Vec<Event> =
         lines.lines().filter(|line| !line.is_empty()).enumerate().map(|(i, line)| event(i, line)).collect();
     let ended_at = events.last().map(|event| event.at.to_string());
@@ -81,13 +89,14 @@ fn record(lines: &str) -> Record {
         Some("run.failed") => "failed",
         Some("run.canceled") => "canceled",
         Some("run.cancel_requested") => "canceling",
+        Some("compensation.planned") => "compensating",
         _ => "running",
     };
     Record::new(
         json!({"id": "r", "status": status, "ended_at": ended_at}),
         Log(events),
-        Some(definition::parse(DEFINITION)),
-        [("r/a/1", 3), ("r/a/2", 6), ("r/a/2", 9)].map(|(key, at)| effect(key, at)).into(),
+        Some(definition::parse(definition)),
+        effects,
     )
 }
 
@@ -241,4 +250,97 @@ fn an_answer_to_a_decided_gate_is_found() {
     let late =
         "3 step.succeeded ask/1\napproval.granted ask {\"actor\": {\"kind\": \"user\", \"id\": \"di\"}}";
     finds(&spoilt("3 step.succeeded ask/1", late), "came to a closed gate");
+}
+
+// ---- errors and undoing ----------------------------------------------------------------------------
+
+const SAGA: &str = "
+version: 1
+name: saga
+type: steps
+steps:
+  - { id: book, type: http, compensate: { type: http } }
+  - { id: hold, type: http, compensate: { type: http } }
+  - { id: pay, type: http, compensate: { type: http }, on_error: [{ match: ['*'], action: fail }] }
+";
+
+const UNDONE: &str = r#"
+run.created {"actor": {"kind": "user", "id": "ada"}}
+1 run.engine_taken
+1 step.started book/1 {"idempotency_key": "r/book/1"}
+1 step.succeeded book/1
+1 step.started hold/1 {"idempotency_key": "r/hold/1"}
+1 step.succeeded hold/1
+1 step.started pay/1 {"idempotency_key": "r/pay/1"}
+1 step.failed pay/1 {"then": {"do": "fail"}}
+1 error.routed pay/1 {"rule": "/steps/2/on_error/0", "action": "fail"}
+1 compensation.planned {"after": "failed", "order": "reverse", "steps": ["hold.compensate", "book.compensate"]}
+1 compensation.started hold.compensate/1 {"idempotency_key": "r/hold.compensate/1"}
+2 run.engine_taken
+2 compensation.lost hold.compensate/1 {"retry": true}
+2 compensation.started hold.compensate/2 {"idempotency_key": "r/hold.compensate/1"}
+2 compensation.succeeded hold.compensate/2
+2 compensation.started book.compensate/1 {"idempotency_key": "r/book.compensate/1"}
+2 compensation.succeeded book.compensate/1
+2 run.failed {"compensation": "succeeded"}
+"#;
+
+fn spoilt_saga(line: &str, instead: &str) -> Record {
+    assert!(UNDONE.contains(&format!("\n{line}\n")), "no such line: {line}");
+    record_of(SAGA, &UNDONE.replacen(&format!("\n{line}\n"), &format!("\n{instead}\n"), 1), Vec::new())
+}
+
+#[test]
+fn a_saga_that_was_undone_has_no_violations() {
+    assert_eq!(violations(&record_of(SAGA, UNDONE, Vec::new())), Vec::<String>::new());
+}
+
+#[test]
+fn a_rule_that_decides_about_nothing_or_does_not_exist_is_found() {
+    let routed = r#"1 error.routed pay/1 {"rule": "/steps/2/on_error/0", "action": "fail"}"#;
+    let other = r#"1 error.routed pay/1 {"rule": "/steps/2/on_error/0", "action": "continue"}"#;
+    finds(&spoilt_saga(routed, other), "says continue, but what failed before it does fail");
+    let nowhere = r#"1 error.routed pay/1 {"rule": "/steps/2/on_error/7", "action": "fail"}"#;
+    finds(&spoilt_saga(routed, nowhere), "which is not there");
+    let failed = r#"1 step.failed pay/1 {"then": {"do": "fail"}}"#;
+    finds(&spoilt_saga(failed, &format!("{failed}\n1 step.paused pay")), "does nothing");
+}
+
+#[test]
+fn an_undoing_out_of_turn_or_without_a_plan_is_found() {
+    let planned = r#"1 compensation.planned {"after": "failed", "order": "reverse", "steps": ["hold.compensate", "book.compensate"]}"#;
+    let forward =
+        planned.replace(r#""hold.compensate", "book.compensate""#, r#""book.compensate", "hold.compensate""#);
+    finds(&spoilt_saga(planned, &forward), "what was done last comes first");
+    finds(&spoilt_saga(planned, &forward), "were begun, planned were");
+    finds(&spoilt_saga(planned, ""), "although undoing was not planned before");
+    let twice = format!("{planned}\n{planned}");
+    finds(&spoilt_saga(planned, &twice), "planned twice");
+    let again = format!(
+        "{planned}\n1 step.started book/2 {{\"idempotency_key\": \"r/book/2\"}}\n1 step.succeeded book/2"
+    );
+    finds(&spoilt_saga(planned, &again), "step.started book/2 at 11, although undoing was planned");
+}
+
+#[test]
+fn what_is_left_undone_and_what_is_undone_twice_is_found() {
+    let planned = r#"1 compensation.planned {"after": "failed", "order": "reverse", "steps": ["hold.compensate", "book.compensate"]}"#;
+    let short = planned.replace(r#", "book.compensate""#, "");
+    finds(&spoilt_saga(planned, &short), "book.compensate is not planned");
+    let done = "2 compensation.succeeded book.compensate/1";
+    finds(&spoilt_saga(done, ""), "book.compensate was undone 0 times");
+    finds(&spoilt_saga(done, &format!("{done}\n{done}")), "book.compensate was undone 2 times");
+    finds(&spoilt_saga(done, "2 compensation.skipped book.compensate"), "undone 0 times and passed 0 times");
+    let end = r#"2 run.failed {"compensation": "succeeded"}"#;
+    finds(&spoilt_saga(end, "2 run.failed"), "says null, but the undoing was succeeded");
+    finds(&spoilt_saga(end, r#"2 run.failed {"compensation": "incomplete"}"#), "says \"incomplete\"");
+}
+
+#[test]
+fn an_undoing_of_what_did_nothing_is_found() {
+    let planned = r#"1 compensation.planned {"after": "failed", "order": "reverse", "steps": ["hold.compensate", "book.compensate"]}"#;
+    let lines = UNDONE.replace("1 step.succeeded hold/1\n", "1 step.skipped hold\n");
+    assert!(lines.contains(planned));
+    let never = lines.replace("1 step.started hold/1 {\"idempotency_key\": \"r/hold/1\"}\n", "");
+    finds(&record_of(SAGA, &never, Vec::new()), "hold.compensate is planned, but hold did nothing");
 }

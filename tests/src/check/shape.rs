@@ -26,7 +26,7 @@ pub(super) fn terminal_is_final(record: &Record, report: &mut Report) {
 
 /// Nothing may be in flight once the run has ended.
 fn in_flight_at_end(record: &Record, report: &mut Report) {
-    for (node, start) in record.step_events().filter(|(_, event)| event.is("step.started")) {
+    for (node, start) in record.step_events().filter(|(_, event)| event.is_start()) {
         let ended = record.outcomes_of(node).any(|event| event.attempt == start.attempt);
         report.unless(ended, || format!("{start} at {} has no outcome although the run ended", start.seq));
     }
@@ -40,6 +40,7 @@ pub(super) fn row_agrees_with_log(record: &Record, report: &mut Report) {
         "run.failed" => Some("failed"),
         "run.canceled" => Some("canceled"),
         "run.cancel_requested" => Some("canceling"),
+        "compensation.planned" => Some("compensating"),
         _ => None,
     };
     match expected {
@@ -56,7 +57,7 @@ pub(super) fn row_agrees_with_log(record: &Record, report: &mut Report) {
     }
     let paused = record.events().iter().rev().find_map(|event| match event.kind.as_str() {
         "run.paused" | "run.quarantined" => Some(true),
-        "run.resumed" | "run.cancel_requested" | "run.failed" => Some(false),
+        "run.resumed" | "run.cancel_requested" | "run.failed" | "compensation.planned" => Some(false),
         _ => None,
     });
     report.unless((status == "paused") == paused.unwrap_or(false), || {
