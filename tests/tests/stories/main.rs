@@ -16,6 +16,8 @@ mod kills;
 mod parked;
 mod payloads;
 mod retries;
+mod routing;
+mod sagas;
 mod secrets;
 mod serial;
 mod signals;

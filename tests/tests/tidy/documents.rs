@@ -125,9 +125,9 @@ fn every_event_that_a_document_names_exists() {
     nothing(&found, "No event has these names (shared/model/src/event.rs):");
 }
 
-/// As declared: `20 "step.started" StepStarted,`.
+/// As declared: `20 "step.started" StepStarted,`. What happens to a step happens to what undoes one, too.
 fn event_names() -> BTreeSet<String> {
-    let names: BTreeSet<String> = read("shared/model/src/event.rs")
+    let mut names: BTreeSet<String> = read("shared/model/src/event.rs")
         .lines()
         .filter_map(|line| {
             let (code, rest) = line.trim().split_once(' ')?;
@@ -135,6 +135,8 @@ fn event_names() -> BTreeSet<String> {
             Some(rest.strip_prefix('"')?.split_once('"')?.0.to_owned())
         })
         .collect();
+    let undoing = names.iter().filter_map(|name| name.strip_prefix("step."));
+    names.append(&mut undoing.map(|verb| format!("compensation.{verb}")).collect());
     assert!(names.contains("run.created") && names.len() > 20, "event.rs declares {names:?}");
     names
 }
