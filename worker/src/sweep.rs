@@ -54,7 +54,7 @@ impl Sweep {
         let mut left_out = TURNS_LEFT_OUT_MAX;
         let mut pause = Duration::ZERO;
         loop {
-            tokio::time::sleep(pause).await;
+            let somebody_died = tokio::time::timeout(pause, self.store.death()).await.is_ok();
             pause = self.every;
             if turned_at.elapsed() > self.every + self.session_ttl {
                 // This process was asleep: others may have been, too, and deserve time to renew.
@@ -66,7 +66,7 @@ impl Sweep {
             }
             turned_at = Instant::now();
             metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
-            if !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX {
+            if !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX && !somebody_died {
                 left_out += 1;
                 beats.sweep.beat();
                 beats.progress.beat();

@@ -1,10 +1,12 @@
-//! Shows other processes that this one lives, so that its death is seen sooner than its sessions end.
+//! Shows that this process lives, and sees when others no longer do.
 //!
-//! Each session holds an advisory lock on one connection of the process. Whatever ends the process closes the
-//! connection, and the server gives the lock back at once. A lock says nothing about a process that is frozen or cut
-//! off: for those the time of the session stays the measure.
+//! Each session has an advisory lock, which two connections of its process hold together: one of them may be lost and
+//! come back, and the lock was never free. A lock that is free in two looks, one after the other, tells of a death
+//! within half a second, where the session itself would go on for seconds. It says nothing about a process that is frozen
+//! or cut off: for those the time of the session stays the measure. A wrong guess costs a lease, no more: the fence
+//! decides who may write.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,43 +15,52 @@ use sqlx::{Connection, Row};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use uuid::Uuid;
 use windlass_model::SessionId;
 
 use crate::fault::Fault;
 use crate::line::{self, ANSWER_MAX, Line, Purpose, Server};
 use crate::query;
+use crate::types::{At, span};
 
-/// How often the connection is asked whether it still stands.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// Who has just lost the server may judge nobody: after a restart of the server all locks are free, and everyone is
+/// Connections that hold the locks of this process.
+const HOLDERS: usize = 2;
+/// How often each is asked whether it still stands, and one of them whose locks are free.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Who has just lost the server, or sees one that has just started, judges nobody: others have lost it too, and are
 /// given this long to come back.
 const STEADY_AFTER: Duration = Duration::from_secs(3);
 
 pub(crate) struct Liveness {
     shared: Arc<Shared>,
-    task: AbortHandle,
+    tasks: [AbortHandle; HOLDERS],
 }
 
 #[derive(Default)]
 struct Shared {
     locks: Mutex<Locks>,
-    changed: Notify,
+    changed: [Notify; HOLDERS],
+    /// Sessions were ended whose process has died.
+    death: Notify,
 }
 
 #[derive(Default)]
 struct Locks {
     wanted: HashSet<i64>,
-    held: HashSet<i64>,
-    /// Since when the connection stands.
-    steady_since: Option<Instant>,
+    held: [HashSet<i64>; HOLDERS],
+    /// When one of the connections was lost last.
+    lost_at: Option<Instant>,
 }
 
 impl Liveness {
     /// Connects when there is a first session.
     pub(crate) fn start(server: &Server) -> Self {
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(keep(shared.clone(), Line::new(server, Purpose::Liveness))).abort_handle();
-        Self { shared, task }
+        let tasks = std::array::from_fn(|holder| {
+            let line = Line::new(server, Purpose::Liveness);
+            tokio::spawn(keep(shared.clone(), holder, line)).abort_handle()
+        });
+        Self { shared, tasks }
     }
 
     /// The key of the session's lock, while it is held. The first call asks for it and does not wait.
@@ -57,31 +68,39 @@ impl Liveness {
         let key = key_of(session);
         let mut locks = self.shared.locks();
         if locks.wanted.insert(key) {
-            self.shared.changed.notify_one();
+            self.shared.tell_holders();
         }
-        locks.held.contains(&key).then_some(key)
+        locks.held.iter().any(|held| held.contains(&key)).then_some(key)
     }
 
     pub(crate) fn forget(&self, session: SessionId) {
         self.shared.locks().wanted.remove(&key_of(session));
-        self.shared.changed.notify_one();
+        self.shared.tell_holders();
     }
 
-    /// Whether a lock that is free can be taken as a sign.
-    pub(crate) fn may_judge(&self) -> bool {
-        self.shared.locks().steady_since.is_some_and(|since| since.elapsed() > STEADY_AFTER)
+    /// Returns when the sessions of a process that has died were ended by us, since the last call or from now on.
+    pub(crate) async fn death(&self) {
+        self.shared.death.notified().await;
     }
 }
 
 impl Drop for Liveness {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
 impl Shared {
     fn locks(&self) -> MutexGuard<'_, Locks> {
         self.locks.lock().expect("no panic while holding it")
+    }
+
+    fn tell_holders(&self) {
+        self.changed.iter().for_each(Notify::notify_one);
+    }
+
+    fn may_judge(&self) -> bool {
+        self.locks().lost_at.is_none_or(|at| at.elapsed() > STEADY_AFTER)
     }
 }
 
@@ -90,46 +109,82 @@ fn key_of(session: SessionId) -> i64 {
     session.0.as_u64_pair().1.cast_signed()
 }
 
-async fn keep(shared: Arc<Shared>, mut line: Line) {
+async fn keep(shared: Arc<Shared>, holder: usize, mut line: Line) {
+    let mut suspects = HashMap::new();
     loop {
         if shared.locks().wanted.is_empty() {
-            shared.changed.notified().await;
+            shared.changed[holder].notified().await;
         }
-        // Asked anew each time, and that is one round trip a second.
+        let mut turn = async |connection: &mut PgConnection| {
+            hold(&shared, holder, connection).await?;
+            if holder == 0 {
+                judge(&shared, connection, &mut suspects).await
+            } else {
+                Ok(connection.ping().await?)
+            }
+        };
         let kept = match line.connection().await {
-            Ok(connection) => line::within(ANSWER_MAX, hold(&shared, connection)).await.is_ok(),
+            Ok(connection) => line::within(ANSWER_MAX, turn(connection)).await.is_ok(),
             Err(_) => false,
         };
         if kept {
-            let _ = tokio::time::timeout(ASK_EVERY, shared.changed.notified()).await;
+            let _ = tokio::time::timeout(LOOK_EVERY, shared.changed[holder].notified()).await;
         } else {
             line.hang_up();
+            suspects.clear();
             let mut locks = shared.locks();
-            locks.held.clear();
-            locks.steady_since = None;
+            locks.held[holder].clear();
+            locks.lost_at = Some(Instant::now());
         }
     }
 }
 
-/// Takes the locks that are wanted, gives back those that are not, and asks whether the connection stands.
-async fn hold(shared: &Shared, connection: &mut PgConnection) -> Result<(), Fault> {
+/// Takes the locks that are wanted, and gives back those that are not.
+async fn hold(shared: &Shared, holder: usize, connection: &mut PgConnection) -> Result<(), Fault> {
     let (missing, left): (Vec<i64>, Vec<i64>) = {
         let locks = shared.locks();
-        let missing = locks.wanted.difference(&locks.held).copied().collect();
-        (missing, locks.held.difference(&locks.wanted).copied().collect())
+        let missing = locks.wanted.difference(&locks.held[holder]).copied().collect();
+        (missing, locks.held[holder].difference(&locks.wanted).copied().collect())
     };
     for key in missing {
-        // Refused for as long as the server has not noticed that an older connection of ours is gone.
         let row = sqlx::query(query!("renew_session.lock")).bind(key).fetch_one(&mut *connection).await?;
         if row.try_get(0)? {
-            shared.locks().held.insert(key);
+            shared.locks().held[holder].insert(key);
         }
     }
     for key in left {
         sqlx::query(query!("close_session.unlock")).bind(key).execute(&mut *connection).await?;
-        shared.locks().held.remove(&key);
+        shared.locks().held[holder].remove(&key);
     }
-    connection.ping().await?;
-    shared.locks().steady_since.get_or_insert_with(Instant::now);
+    Ok(())
+}
+
+/// Ends the sessions whose lock was free the last time we looked, and is free still. `suspects` holds them with the
+/// time of their last renewal.
+async fn judge(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    suspects: &mut HashMap<Uuid, At>,
+) -> Result<(), Fault> {
+    let query = sqlx::query(query!("end_session.free")).bind(span(STEADY_AFTER));
+    let free = query.fetch_all(&mut *connection).await?;
+    if !shared.may_judge() {
+        suspects.clear();
+        return Ok(());
+    }
+    let mut seen = HashMap::new();
+    for row in free {
+        let (session, renewed_at): (Uuid, At) = (row.try_get(0)?, row.try_get(1)?);
+        if suspects.get(&session) == Some(&renewed_at) {
+            let query = sqlx::query(query!("end_session")).bind(session).bind(renewed_at);
+            if query.execute(&mut *connection).await?.rows_affected() > 0 {
+                tracing::info!(%session, "A worker has died; its runs are free");
+                shared.death.notify_one();
+            }
+        } else {
+            seen.insert(session, renewed_at);
+        }
+    }
+    *suspects = seen;
     Ok(())
 }

@@ -139,13 +139,9 @@ impl Runs for PostgresStore {
         stale_after: Duration,
         limit: u32,
     ) -> Result<Vec<DueRun>, StoreError> {
-        let may_judge = self.liveness.may_judge();
         self.searches
             .ask(move |db| {
                 Box::pin(async move {
-                    if may_judge {
-                        end_dead_sessions(db).await?;
-                    }
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
                     let found = query.bind(i64::from(limit)).fetch_all(db).await?;
                     rows::all(&found, |row| {
@@ -190,14 +186,6 @@ impl PostgresStore {
             }
         }
     }
-}
-
-async fn end_dead_sessions(db: &mut PgConnection) -> Result<(), Fault> {
-    for row in sqlx::query(query!("find_due.dead")).fetch_all(db).await? {
-        let session = SessionId(row.try_get(0)?);
-        tracing::info!(%session, "A worker has died; its runs are free");
-    }
-    Ok(())
 }
 
 async fn held_untouched(

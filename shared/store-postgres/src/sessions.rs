@@ -41,6 +41,10 @@ impl Sessions for PostgresStore {
             .await
     }
 
+    async fn death(&self) {
+        self.liveness.death().await;
+    }
+
     async fn now(&self) -> Result<Timestamp, StoreError> {
         self.lookups
             .ask(|db| {

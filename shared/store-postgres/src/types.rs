@@ -22,7 +22,7 @@ const TIMESTAMPTZ_ARRAY: Oid = Oid(1185);
 const SPAN_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
 
 /// A point in time, as `timestamptz`; what lies outside of PostgreSQL's time becomes its nearest end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct At(pub(crate) Timestamp);
 
 impl From<Timestamp> for At {

@@ -173,6 +173,12 @@ pub trait Sessions: Send + Sync + 'static {
     /// Ends a session; its runs are claimable at once.
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError>;
 
+    /// Returns when the store has seen that another process died, whose runs are claimable from then on. A store that
+    /// cannot see it never returns: their sessions end by themselves.
+    async fn death(&self) {
+        std::future::pending().await
+    }
+
     /// The database's time. Also the cheapest proof that it answers.
     async fn now(&self) -> Result<Timestamp, StoreError>;
 

@@ -1,2 +1,2 @@
 -- SQLite needs no such statement: there the owner's lock on the file tells.
-select pg_advisory_unlock($1)
+select pg_advisory_unlock_shared($1)
