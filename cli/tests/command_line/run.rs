@@ -200,7 +200,8 @@ fn a_run_that_fails_says_why_and_ends_with_1() {
 #[test]
 fn ctrl_c_cancels_the_run() {
     let desk = Desk::new();
-    desk.write("slow.yaml", "version: 1\nname: slow\ntype: steps\nsteps:\n  - { id: nap, type: script, run: \"echo asleep >&2; sleep 60\" }\n");
+    // Again and again: a line is shown to whoever watches already, and is no history.
+    desk.write("slow.yaml", "version: 1\nname: slow\ntype: steps\nsteps:\n  - { id: nap, type: script, run: \"while sleep 0.1; do echo asleep >&2; done\" }\n");
     let mut command = desk.command(&["run", "slow.yaml"]);
     let log = std::fs::File::create(desk.path("err")).unwrap();
     let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
