@@ -68,10 +68,18 @@ impl Connection {
 
 /// A create as bytes, made once and sent again and again.
 pub(crate) fn create_request(workflow: &str, wait: bool) -> Vec<u8> {
-    let body = serde_json::json!({ "workflow": workflow }).to_string();
     let prefer = if wait { "Prefer: wait=60\r\n" } else { "" };
+    request_with("/v1/workflow-runs", prefer, &serde_json::json!({ "workflow": workflow }))
+}
+
+pub(crate) fn post_request(path: &str, body: &Value) -> Vec<u8> {
+    request_with(path, "", body)
+}
+
+fn request_with(path: &str, headers: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
     let head = format!(
-        "POST /v1/workflow-runs HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{prefer}Content-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n",
         body.len()
     );
     (head + &body).into_bytes()

@@ -1,4 +1,4 @@
-//! Measures the whole house over HTTP: starts the release program as its own process, drives one workload,
+//! Measures the whole house over HTTP: starts the release program as processes of their own, drives one workload,
 //! and prints one JSON line.
 
 #![expect(
@@ -8,9 +8,12 @@
 )]
 
 mod connection;
+mod house;
+mod limit;
 mod measure;
+mod meter;
+mod program;
 mod report;
-mod server;
 mod w1;
 mod w2;
 mod w6;
@@ -22,7 +25,7 @@ use clap::{Parser, ValueEnum};
 
 use report::Report;
 
-/// Runs a workload against `windlass dev` and prints one line of JSON.
+/// Runs a workload against a fresh house and prints one line of JSON.
 #[derive(Parser)]
 #[command(name = "bench", after_help = "Build first: cargo build --release -p windlass -p bench")]
 struct Arguments {
@@ -42,6 +45,16 @@ struct Arguments {
     /// Connections that create runs at the same time.
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// API processes of a fleet. One, because they all share this machine's cores with the database and the load
+    /// generator: more show what scaling costs, not what it brings.
+    #[arg(long, default_value_t = 1)]
+    apis: usize,
+    /// Worker processes of a fleet. One, for the same reason.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Leave out the database's own limit, which is taken after each round of W1 and W2 to compare with.
+    #[arg(long)]
+    no_limit: bool,
     /// Where the database lies; a temporary folder unless given.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -55,29 +68,49 @@ enum Workload {
     W2,
     /// Growth: one run of 1,000 steps, and the throughput beside 20,000 finished runs
     W6,
+    /// What the database alone does with the writes of a step
+    Limit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
     /// One process on SQLite
     Embedded,
+    /// API and worker processes over a PostgreSQL and a Redis of their own
+    Fleet,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Fleet => "fleet",
+        }
+    }
 }
 
 /// What a workload needs to know.
 struct Plan {
+    mode: Mode,
     runs: Option<usize>,
     steps: Option<usize>,
     connections: usize,
+    apis: usize,
+    workers: usize,
+    with_limit: bool,
     folder: PathBuf,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let Mode::Embedded = arguments.mode;
     let plan = Plan {
+        mode: arguments.mode,
         runs: arguments.runs,
         steps: arguments.steps,
         connections: arguments.connections.max(1),
+        apis: arguments.apis.max(1),
+        workers: arguments.workers.max(1),
+        with_limit: !arguments.no_limit,
         folder: arguments.folder.unwrap_or_else(std::env::temp_dir),
     };
     // One thread: what the driver takes, the server lacks.
@@ -89,6 +122,7 @@ fn main() -> Result<()> {
                 Workload::W1 => w1::measure(&plan).await,
                 Workload::W2 => w2::measure(&plan).await,
                 Workload::W6 => w6::measure(&plan).await,
+                Workload::Limit => limit::measure(&plan),
             }
         })?;
         if arguments.rounds > 1 {

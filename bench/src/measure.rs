@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::connection::{Connection, create_request};
-use crate::server::Server;
+use crate::house::House;
 
 /// How often the driver asks whether everything has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -22,7 +22,7 @@ const PAGE_MAX: usize = 200;
 
 /// Creates so many runs over so many connections, as fast as they are taken.
 pub(crate) async fn create_runs(
-    server: &Server,
+    house: &House,
     workflow: &str,
     runs: usize,
     connections: usize,
@@ -33,7 +33,7 @@ pub(crate) async fn create_runs(
     let mut lanes = Vec::new();
     for _ in 0..connections.min(runs) {
         let (request, left) = (Rc::clone(&request), Rc::clone(&left));
-        let mut connection = server.connect().await?;
+        let mut connection = house.connect().await?;
         lanes.push(tasks.spawn_local(async move {
             while left.get() > 0 {
                 left.set(left.get() - 1);
@@ -54,8 +54,8 @@ pub(crate) async fn create_runs(
 }
 
 /// Waits until no run is on its way any more.
-pub(crate) async fn wait_until_idle(server: &Server) -> Result<()> {
-    let mut connection = server.connect().await?;
+pub(crate) async fn wait_until_idle(house: &House) -> Result<()> {
+    let mut connection = house.connect().await?;
     let began = Instant::now();
     loop {
         let page = connection.get("/v1/workflow-runs?status=queued&status=running&limit=1").await?;
@@ -83,8 +83,8 @@ impl Span {
 }
 
 /// The newest runs, all of which must have completed.
-pub(crate) async fn newest_runs(server: &Server, count: usize) -> Result<Vec<Span>> {
-    let mut connection = server.connect().await?;
+pub(crate) async fn newest_runs(house: &House, count: usize) -> Result<Vec<Span>> {
+    let mut connection = house.connect().await?;
     let mut spans = Vec::with_capacity(count);
     let mut cursor = String::new();
     while spans.len() < count {
@@ -109,8 +109,8 @@ pub(crate) async fn newest_runs(server: &Server, count: usize) -> Result<Vec<Spa
 
 /// The time of every step of some of these runs, from its start to the start of the next one or the run's end:
 /// what it took to do it, to write it down, and to go on.
-pub(crate) async fn step_times_ms(server: &Server, runs: &[Span]) -> Result<Vec<f64>> {
-    let mut connection = server.connect().await?;
+pub(crate) async fn step_times_ms(house: &House, runs: &[Span]) -> Result<Vec<f64>> {
+    let mut connection = house.connect().await?;
     let every = runs.len().div_ceil(SAMPLED_RUNS_MAX).max(1);
     let mut times = Vec::new();
     for run in runs.iter().step_by(every) {

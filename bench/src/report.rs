@@ -2,26 +2,34 @@
 
 use serde_json::{Map, Value};
 
+use crate::Mode;
+
 /// Numbers by name, in the order in which they were taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     workload: &'static str,
-    numbers: Vec<(&'static str, f64)>,
+    /// None when it says something about all of them.
+    mode: Option<&'static str>,
+    numbers: Vec<(String, f64)>,
 }
 
 impl Report {
-    pub(crate) fn new(workload: &'static str) -> Self {
-        Self { workload, numbers: Vec::new() }
+    pub(crate) fn new(workload: &'static str, mode: Mode) -> Self {
+        Self { workload, mode: Some(mode.name()), numbers: Vec::new() }
     }
 
-    pub(crate) fn set(&mut self, name: &'static str, number: f64) -> &mut Self {
-        self.numbers.push((name, number));
+    pub(crate) fn of_all_modes(workload: &'static str) -> Self {
+        Self { workload, mode: None, numbers: Vec::new() }
+    }
+
+    pub(crate) fn set(&mut self, name: impl Into<String>, number: f64) -> &mut Self {
+        self.numbers.push((name.into(), number));
         self
     }
 
     /// As [`Self::set`], when there is a number.
     pub(crate) fn set_if(&mut self, name: &'static str, number: Option<f64>) -> &mut Self {
-        self.numbers.extend(number.map(|number| (name, number)));
+        self.numbers.extend(number.map(|number| (name.to_owned(), number)));
         self
     }
 
@@ -41,9 +49,11 @@ impl Report {
     pub(crate) fn line(&self) -> String {
         let mut line = Map::new();
         line.insert("workload".into(), self.workload.into());
-        line.insert("mode".into(), "embedded".into());
+        if let Some(mode) = self.mode {
+            line.insert("mode".into(), mode.into());
+        }
         for (name, number) in &self.numbers {
-            line.insert((*name).into(), rounded(*number));
+            line.insert(name.clone(), rounded(*number));
         }
         Value::Object(line).to_string()
     }
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn the_line_holds_the_median_of_each_number() {
         let round = |steps_per_s: f64, peak: f64| {
-            let mut report = Report::new("w1");
+            let mut report = Report::new("w1", Mode::Embedded);
             report.set("steps_per_s", steps_per_s).set("peak_mib", peak);
             report
         };

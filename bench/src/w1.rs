@@ -3,9 +3,11 @@
 use anyhow::Result;
 
 use crate::Plan;
+use crate::house::House;
+use crate::limit;
 use crate::measure::{Span, create_runs, milliseconds, newest_runs, step_times_ms, wait_until_idle};
+use crate::meter::{self, Meter};
 use crate::report::{Report, percentile};
-use crate::server::Server;
 
 const RUNS: usize = 2_000;
 const STEPS: usize = 5;
@@ -14,36 +16,36 @@ const WARM_UP_RUNS: usize = 50;
 
 pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     let (runs, steps) = (plan.runs.unwrap_or(RUNS), plan.steps.unwrap_or(STEPS));
-    let server = Server::start(&plan.folder)?;
-    server.publish("w1", steps).await?;
-    create_runs(&server, "w1", WARM_UP_RUNS, plan.connections).await?;
-    wait_until_idle(&server).await?;
+    let house = House::open(plan)?;
+    house.publish_noops("w1", steps).await?;
+    create_runs(&house, "w1", WARM_UP_RUNS, plan.connections).await?;
+    wait_until_idle(&house).await?;
 
-    let (cpu, flushes) = (server.cpu_seconds()?, server.device_flushes());
-    create_runs(&server, "w1", runs, plan.connections).await?;
-    wait_until_idle(&server).await?;
-    let cpu = server.cpu_seconds()? - cpu;
-    let flushes = server.device_flushes().zip(flushes).map(|(after, before)| after - before);
+    let meter = Meter::begin(&house)?;
+    create_runs(&house, "w1", runs, plan.connections).await?;
+    wait_until_idle(&house).await?;
+    let used = meter.read(&house)?;
 
-    let spans = newest_runs(&server, runs).await?;
-    let mut step_ms = step_times_ms(&server, &spans).await?;
+    let spans = newest_runs(&house, runs).await?;
+    let mut step_ms = step_times_ms(&house, &spans).await?;
     let mut run_ms: Vec<f64> = spans.iter().map(Span::ms).collect();
-    let peak = server.peak_mib()?;
-    server.stop()?;
 
     let total = (runs * steps) as f64;
-    let mut report = Report::new("w1");
+    let steps_per_s = total / seconds_between(&spans);
+    let mut report = Report::new("w1", plan.mode);
+    report.set("runs", runs as f64).set("steps", total).set("steps_per_s", steps_per_s);
+    used.write_to(&mut report, total);
     report
-        .set("runs", runs as f64)
-        .set("steps", total)
-        .set("steps_per_s", total / seconds_between(&spans))
-        .set("cpu_s_per_1k_steps", cpu / total * 1_000.0)
         .set_if("e2e_p50_ms", percentile(&mut run_ms, 50.0))
         .set_if("e2e_p99_ms", percentile(&mut run_ms, 99.0))
         .set_if("step_p50_ms", percentile(&mut step_ms, 50.0))
-        .set_if("step_p99_ms", percentile(&mut step_ms, 99.0))
-        .set_if("flushes_per_step", flushes.map(|flushes| flushes / total))
-        .set("peak_mib", peak);
+        .set_if("step_p99_ms", percentile(&mut step_ms, 99.0));
+    meter::write_peaks(&house, &mut report)?;
+    house.stop()?;
+    if plan.with_limit {
+        let ticks_per_s = limit::grouped_ticks_per_s(plan)?;
+        report.set("limit_ticks_per_s", ticks_per_s).set("ratio_to_limit", steps_per_s / ticks_per_s);
+    }
     Ok(report)
 }
 

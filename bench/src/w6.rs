@@ -3,9 +3,10 @@
 use anyhow::Result;
 
 use crate::Plan;
+use crate::house::House;
 use crate::measure::{create_runs, newest_runs, step_times_ms, step_times_of, wait_until_idle};
+use crate::meter::{self, Meter};
 use crate::report::{Report, percentile};
-use crate::server::Server;
 use crate::w1::seconds_between;
 
 /// Finished runs in a full house.
@@ -22,28 +23,28 @@ const WARM_UP_RUNS: usize = 500;
 
 pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     let finished = plan.runs.unwrap_or(FINISHED_RUNS);
-    let server = open_house(plan).await?;
-    create_runs(&server, "w6", finished.saturating_sub(WARM_UP_RUNS), plan.connections).await?;
-    wait_until_idle(&server).await?;
+    let house = open_house(plan).await?;
+    create_runs(&house, "w6", finished.saturating_sub(WARM_UP_RUNS), plan.connections).await?;
+    wait_until_idle(&house).await?;
     let (mut full, mut empty) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        full.push(probe(&server, plan).await?);
+        full.push(probe(&house, plan).await?);
         let fresh = open_house(plan).await?;
         empty.push(probe(&fresh, plan).await?);
         fresh.stop()?;
     }
     let mut ratios: Vec<f64> =
         full.iter().zip(&empty).map(|(full, empty)| full.steps_per_s / empty.steps_per_s).collect();
-    let spans = newest_runs(&server, PROBE_RUNS).await?;
-    let mut step_ms = step_times_ms(&server, &spans).await?;
-    let peak = server.peak_mib()?;
-    let bytes = server.stop()?;
+    let spans = newest_runs(&house, PROBE_RUNS).await?;
+    let mut step_ms = step_times_ms(&house, &spans).await?;
+    let mut report = Report::new("w6", plan.mode);
+    meter::write_peaks(&house, &mut report)?;
+    let bytes = house.stop()?;
     let (ratio, mut long_step_ms) = long_runs(plan).await?;
 
     let median = |probes: &[Probe], number: fn(&Probe) -> f64| {
         percentile(&mut probes.iter().map(number).collect::<Vec<_>>(), 50.0)
     };
-    let mut report = Report::new("w6");
     report
         .set("runs", finished as f64)
         .set("steps", (PROBE_RUNS * STEPS) as f64)
@@ -56,17 +57,16 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
         .set_if("step_p99_ms", percentile(&mut step_ms, 99.0))
         .set_if("long_run_step_p50_ms", percentile(&mut long_step_ms, 50.0))
         .set_if("ratio_990_to_10", ratio)
-        .set("peak_mib", peak)
         .set("bytes_per_run", bytes as f64 / (finished + TURNS * PROBE_RUNS) as f64);
     Ok(report)
 }
 
-async fn open_house(plan: &Plan) -> Result<Server> {
-    let server = Server::start(&plan.folder)?;
-    server.publish("w6", STEPS).await?;
-    create_runs(&server, "w6", WARM_UP_RUNS, plan.connections).await?;
-    wait_until_idle(&server).await?;
-    Ok(server)
+async fn open_house(plan: &Plan) -> Result<House> {
+    let house = House::open(plan)?;
+    house.publish_noops("w6", STEPS).await?;
+    create_runs(&house, "w6", WARM_UP_RUNS, plan.connections).await?;
+    wait_until_idle(&house).await?;
+    Ok(house)
 }
 
 struct Probe {
@@ -75,12 +75,12 @@ struct Probe {
 }
 
 /// What some more runs take.
-async fn probe(server: &Server, plan: &Plan) -> Result<Probe> {
-    let cpu = server.cpu_seconds()?;
-    create_runs(server, "w6", PROBE_RUNS, plan.connections).await?;
-    wait_until_idle(server).await?;
-    let cpu = server.cpu_seconds()? - cpu;
-    let spans = newest_runs(server, PROBE_RUNS).await?;
+async fn probe(house: &House, plan: &Plan) -> Result<Probe> {
+    let meter = Meter::begin(house)?;
+    create_runs(house, "w6", PROBE_RUNS, plan.connections).await?;
+    wait_until_idle(house).await?;
+    let cpu = meter.cpu_seconds(house)?;
+    let spans = newest_runs(house, PROBE_RUNS).await?;
     let steps = (PROBE_RUNS * STEPS) as f64;
     Ok(Probe { steps_per_s: steps / seconds_between(&spans), cpu_s_per_1k_steps: cpu / steps * 1_000.0 })
 }
@@ -91,18 +91,18 @@ async fn probe(server: &Server, plan: &Plan) -> Result<Probe> {
 async fn long_runs(plan: &Plan) -> Result<(Option<f64>, Vec<f64>)> {
     // Medians: one flush that waits for somebody else's would outweigh twenty steps.
     let median = |times: &[f64]| percentile(&mut times.to_vec(), 50.0).unwrap_or(f64::NAN);
-    let server = Server::start(&plan.folder)?;
-    server.publish("long", LONG_RUN_STEPS).await?;
-    let mut connection = server.connect().await?;
+    let house = House::open(plan)?;
+    house.publish_noops("long", LONG_RUN_STEPS).await?;
+    let mut connection = house.connect().await?;
     let (mut ratios, mut all) = (Vec::new(), Vec::new());
     for _ in 0..LONG_RUNS {
-        create_runs(&server, "long", 1, 1).await?;
-        wait_until_idle(&server).await?;
-        let run = newest_runs(&server, 1).await?;
+        create_runs(&house, "long", 1, 1).await?;
+        wait_until_idle(&house).await?;
+        let run = newest_runs(&house, 1).await?;
         let times = step_times_of(&mut connection, &run[0].id).await?;
         ratios.push(median(&times[900..]) / median(&times[10..110]));
         all.extend(times);
     }
-    server.stop()?;
+    house.stop()?;
     Ok((percentile(&mut ratios, 50.0), all))
 }

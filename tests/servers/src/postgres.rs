@@ -33,6 +33,14 @@ impl Postgres {
         Self::start_in(Process::named("postgres"), port)
     }
 
+    /// A server whose files lie below a folder on the disk in question, and are removed with it.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_below(parent: &Path) -> Self {
+        Self::start_in(Process::below(parent, "postgres"), free_port())
+    }
+
     /// A server on a port that was chosen, whose data lie in a folder and stay there.
     ///
     /// # Panics
@@ -81,6 +89,26 @@ impl Postgres {
     /// The postmaster and its children, for whoever wants to know what they cost.
     pub fn process_ids(&self) -> Vec<u32> {
         self.process.ids()
+    }
+
+    /// A program of the same installation, such as `pgbench`, that is told how to reach this server.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self.installation.programs.join(program));
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
+        command.env("PGUSER", "windlass").env("PGDATABASE", "postgres").stdin(Stdio::null());
+        command
+    }
+
+    /// What a statement answers: a line for each row, with `|` between its columns.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn query(&self, sql: &str) -> String {
+        let mut psql = self.client("psql");
+        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--command", sql]);
+        let output = psql.output().expect("psql lies beside the server");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
     /// `kill -9` of the postmaster; whatever was not committed is lost.
@@ -167,7 +195,6 @@ impl Installation {
             "fsync=on",
             "synchronous_commit=on",
             "shared_buffers=128MB",
-            "max_wal_size=4GB",
             "timezone=UTC",
         ] {
             command.args(["-c", setting]);

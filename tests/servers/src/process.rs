@@ -44,6 +44,11 @@ impl Process {
         Self::watched(folder::fresh(name), CLEAN_UP)
     }
 
+    /// In a fresh folder below this one.
+    pub(crate) fn below(parent: &Path, name: &str) -> Self {
+        Self::watched(folder::fresh_in(parent, name), CLEAN_UP)
+    }
+
     /// In a folder that outlives it.
     pub(crate) fn keeping(folder: PathBuf) -> Self {
         Self::watched(folder, END)

@@ -1,0 +1,177 @@
+//! What the house costs: CPU and memory of its processes, flushes and bytes of its disk.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::house::House;
+use crate::program::Program;
+use crate::report::Report;
+
+/// The kernel counts CPU time in these.
+const TICKS_PER_SECOND: f64 = 100.0;
+const SECTOR_BYTES: f64 = 512.0;
+
+/// The state of all counters at one moment.
+pub(crate) struct Meter {
+    cpu: Cpu,
+    disk: Option<Disk>,
+    journal: Option<(f64, f64)>,
+}
+
+/// Seconds used so far.
+#[derive(Clone, Copy)]
+struct Cpu {
+    windlass: f64,
+    /// PostgreSQL and Redis, in a fleet.
+    servers: Option<(f64, f64)>,
+}
+
+/// Of the device that the database lies on, and of everybody who uses it.
+#[derive(Clone, Copy)]
+struct Disk {
+    flushes: f64,
+    bytes_written: f64,
+}
+
+impl Meter {
+    pub(crate) fn begin(house: &House) -> Result<Self> {
+        // Asking costs PostgreSQL a process, too: that one lies outside of what is measured.
+        let journal = house.journal()?;
+        Ok(Self { cpu: Cpu::of(house)?, disk: Disk::below(house.folder.path()), journal })
+    }
+
+    /// CPU seconds of everything but the load generator since then.
+    pub(crate) fn cpu_seconds(&self, house: &House) -> Result<f64> {
+        Ok(Cpu::of(house)?.total() - self.cpu.total())
+    }
+
+    /// What was used since then.
+    pub(crate) fn read(&self, house: &House) -> Result<Used> {
+        let cpu = Cpu::of(house)?;
+        let disk = Disk::below(house.folder.path());
+        let journal = house.journal()?;
+        Ok(Used {
+            cpu: Cpu {
+                windlass: cpu.windlass - self.cpu.windlass,
+                servers: cpu
+                    .servers
+                    .zip(self.cpu.servers)
+                    .map(|(after, before)| (after.0 - before.0, after.1 - before.1)),
+            },
+            disk: disk.zip(self.disk).map(|(after, before)| Disk {
+                flushes: after.flushes - before.flushes,
+                bytes_written: after.bytes_written - before.bytes_written,
+            }),
+            journal: journal
+                .zip(self.journal)
+                .map(|(after, before)| (after.0 - before.0, after.1 - before.1)),
+        })
+    }
+}
+
+pub(crate) struct Used {
+    cpu: Cpu,
+    disk: Option<Disk>,
+    /// Write transactions, and bytes of write-ahead log.
+    journal: Option<(f64, f64)>,
+}
+
+impl Used {
+    pub(crate) fn write_to(&self, report: &mut Report, steps: f64) {
+        let per_1k = |seconds: f64| seconds / steps * 1_000.0;
+        report.set("cpu_s_per_1k_steps", per_1k(self.cpu.total()));
+        if let Some((postgres, redis)) = self.cpu.servers {
+            report
+                .set("cpu_s_per_1k_windlass", per_1k(self.cpu.windlass))
+                .set("cpu_s_per_1k_postgres", per_1k(postgres))
+                .set("cpu_s_per_1k_redis", per_1k(redis));
+        }
+        if let Some(disk) = self.disk {
+            report
+                .set("flushes_per_step", disk.flushes / steps)
+                .set("bytes_written_per_step", disk.bytes_written / steps);
+        }
+        if let Some((transactions, bytes)) = self.journal {
+            report
+                .set("write_transactions_per_step", transactions / steps)
+                .set("wal_bytes_per_step", bytes / steps);
+        }
+    }
+}
+
+impl Cpu {
+    fn of(house: &House) -> Result<Self> {
+        let own = house.doors.iter().chain(&house.workers).map(|program| cpu_seconds(program.id()));
+        let servers = house.servers.as_ref().map(|servers| -> Result<_> {
+            let postgres = servers.postgres.process_ids().into_iter().map(|id| {
+                // A child that has ended since it was listed is in its parent's sum by now.
+                cpu_seconds(id).unwrap_or_default()
+            });
+            let redis = servers.redis.process_ids().into_iter().map(cpu_seconds);
+            Ok((postgres.sum(), redis.sum::<Result<f64>>()?))
+        });
+        Ok(Self { windlass: own.sum::<Result<f64>>()?, servers: servers.transpose()? })
+    }
+
+    fn total(&self) -> f64 {
+        self.windlass + self.servers.map_or(0.0, |(postgres, redis)| postgres + redis)
+    }
+}
+
+/// CPU seconds of all threads of a process so far, and of its children that have ended.
+pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field is the program's name and may hold anything; the 14th to 17th are the times.
+    let (_, rest) = stat.rsplit_once(')').context("a stat line names its program")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let mut ticks = 0.0;
+    for field in &fields[11..15] {
+        ticks += field.parse::<f64>()?;
+    }
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// The most memory that the Windlass processes ever had in use, and how much of it by role.
+pub(crate) fn write_peaks(house: &House, report: &mut Report) -> Result<()> {
+    let sum = |programs: &[Program]| {
+        programs.iter().map(|program| memory_mib(program.id(), "VmHWM:")).sum::<Result<f64>>()
+    };
+    let (doors, workers) = (sum(&house.doors)?, sum(&house.workers)?);
+    report.set("peak_mib", doors + workers);
+    if house.servers.is_some() {
+        report.set("peak_mib_apis", doors).set("peak_mib_workers", workers);
+    }
+    Ok(())
+}
+
+/// Memory that all Windlass processes have in use now.
+pub(crate) fn resident_mib(house: &House) -> Result<f64> {
+    house.doors.iter().chain(&house.workers).map(|program| memory_mib(program.id(), "VmRSS:")).sum()
+}
+
+fn memory_mib(process: u32, name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(name)).context("Linux tells it")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+impl Disk {
+    /// None when the device does not count.
+    fn below(folder: &Path) -> Option<Self> {
+        let device = std::fs::metadata(folder).ok()?.dev();
+        // The kernel's split of a device number, as in sys/sysmacros.h.
+        let major = ((device >> 8) & 0xfff) | ((device >> 32) & !0xfff);
+        let minor = (device & 0xff) | ((device >> 12) & !0xff);
+        let stats = std::fs::read_to_string("/proc/diskstats").ok()?;
+        let numbers = stats.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = numbers
+            .into_iter()
+            .find(|line| line.len() > 18 && line[0] == major.to_string() && line[1] == minor.to_string())?;
+        // Two numbers and a name, then eleven of reads and writes, four of discards, and the flushes.
+        let sectors: f64 = line[9].parse().ok()?;
+        Some(Self { flushes: line[18].parse().ok()?, bytes_written: sectors * SECTOR_BYTES })
+    }
+}
