@@ -14,8 +14,12 @@ mod measure;
 mod meter;
 mod program;
 mod report;
+mod sink;
 mod w1;
 mod w2;
+mod w3;
+mod w4;
+mod w5;
 mod w6;
 
 use std::path::PathBuf;
@@ -66,6 +70,12 @@ enum Workload {
     W1,
     /// One run of 10 steps at a time, 50 times
     W2,
+    /// One run of 200 parallel steps and one that joins them, 20 times
+    W3,
+    /// 10,000 runs that wait for an approval: memory, disk, idle CPU, and resuming one
+    W4,
+    /// A worker is killed in the middle of 500 runs and restarted; in a fleet also: one of two dies for good
+    W5,
     /// Growth: one run of 1,000 steps, and the throughput beside 20,000 finished runs
     W6,
     /// What the database alone does with the writes of a step
@@ -90,6 +100,7 @@ impl Mode {
 }
 
 /// What a workload needs to know.
+#[derive(Clone)]
 struct Plan {
     mode: Mode,
     runs: Option<usize>,
@@ -121,6 +132,9 @@ fn main() -> Result<()> {
             match arguments.workload {
                 Workload::W1 => w1::measure(&plan).await,
                 Workload::W2 => w2::measure(&plan).await,
+                Workload::W3 => w3::measure(&plan).await,
+                Workload::W4 => w4::measure(&plan).await,
+                Workload::W5 => w5::measure(&plan).await,
                 Workload::W6 => w6::measure(&plan).await,
                 Workload::Limit => limit::measure(&plan),
             }

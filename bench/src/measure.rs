@@ -53,6 +53,17 @@ pub(crate) async fn create_runs(
         .await
 }
 
+/// How long one run takes whoever created it and waits for its end.
+pub(crate) async fn run_and_wait_ms(connection: &mut Connection, workflow: &str) -> Result<f64> {
+    let request = create_request(workflow, true);
+    let began = Instant::now();
+    let (status, body) = connection.exchange(&request).await?;
+    let ms = began.elapsed().as_secs_f64() * 1_000.0;
+    let run: Value = serde_json::from_slice(&body)?;
+    ensure!(status == 201 && run["status"] == "completed", "a run answered {status}: {run}");
+    Ok(ms)
+}
+
 /// Waits until no run is on its way any more.
 pub(crate) async fn wait_until_idle(house: &House) -> Result<()> {
     let mut connection = house.connect().await?;
@@ -84,27 +95,32 @@ impl Span {
 
 /// The newest runs, all of which must have completed.
 pub(crate) async fn newest_runs(house: &House, count: usize) -> Result<Vec<Span>> {
+    let span = |run: Value| {
+        ensure!(run["status"] == "completed", "a run did not complete: {run}");
+        Ok(Span {
+            id: run["id"].as_str().context("a run has an id")?.to_owned(),
+            created_at: time(&run["created_at"])?,
+            ended_at: time(&run["ended_at"])?,
+        })
+    };
+    newest_runs_as_they_are(house, count).await?.into_iter().map(span).collect()
+}
+
+pub(crate) async fn newest_runs_as_they_are(house: &House, count: usize) -> Result<Vec<Value>> {
     let mut connection = house.connect().await?;
-    let mut spans = Vec::with_capacity(count);
+    let mut runs = Vec::with_capacity(count);
     let mut cursor = String::new();
-    while spans.len() < count {
-        let limit = PAGE_MAX.min(count - spans.len());
+    while runs.len() < count {
+        let limit = PAGE_MAX.min(count - runs.len());
         let page = connection.get(&format!("/v1/workflow-runs?limit={limit}{cursor}")).await?;
-        for run in page["items"].as_array().context("a page has items")? {
-            ensure!(run["status"] == "completed", "a run did not complete: {run}");
-            spans.push(Span {
-                id: run["id"].as_str().context("a run has an id")?.to_owned(),
-                created_at: time(&run["created_at"])?,
-                ended_at: time(&run["ended_at"])?,
-            });
-        }
+        runs.extend(page["items"].as_array().context("a page has items")?.iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
         }
     }
-    ensure!(spans.len() == count, "{count} runs were created, {} are there", spans.len());
-    Ok(spans)
+    ensure!(runs.len() == count, "{count} runs were created, {} are there", runs.len());
+    Ok(runs)
 }
 
 /// The time of every step of some of these runs, from its start to the start of the next one or the run's end:
@@ -120,26 +136,31 @@ pub(crate) async fn step_times_ms(house: &House, runs: &[Span]) -> Result<Vec<f6
 }
 
 pub(crate) async fn step_times_of(connection: &mut Connection, run: &str) -> Result<Vec<f64>> {
-    let mut marks: Vec<Timestamp> = Vec::new();
-    let mut after = 0;
+    let events = events_of(connection, run).await?;
+    let is_mark = |event: &&Value| {
+        event["event"]["type"] == "step.started" || event["event"]["type"] == "run.completed"
+    };
+    let marks = events.iter().filter(is_mark).map(|event| time(&event["at"])).collect::<Result<Vec<_>>>()?;
+    Ok(marks.windows(2).map(|pair| milliseconds(pair[0], pair[1])).collect())
+}
+
+/// The whole log of a run.
+pub(crate) async fn events_of(connection: &mut Connection, run: &str) -> Result<Vec<Value>> {
+    let mut events: Vec<Value> = Vec::new();
     loop {
+        let after = events.last().map_or(Some(0), |event| event["seq"].as_u64());
+        let after = after.context("an event has a seq")?;
         let path = format!("/v1/workflow-runs/{run}/events?after={after}&limit={PAGE_MAX}");
         let page = connection.get(&path).await?;
         let items = page["items"].as_array().context("a page has items")?;
-        for item in items {
-            let kind = item["event"]["type"].as_str().unwrap_or_default();
-            if kind == "step.started" || kind == "run.completed" {
-                marks.push(time(&item["at"])?);
-            }
-            after = item["seq"].as_u64().context("an event has a seq")?;
-        }
+        events.extend(items.iter().cloned());
         if items.len() < PAGE_MAX {
-            return Ok(marks.windows(2).map(|pair| milliseconds(pair[0], pair[1])).collect());
+            return Ok(events);
         }
     }
 }
 
-fn time(value: &Value) -> Result<Timestamp> {
+pub(crate) fn time(value: &Value) -> Result<Timestamp> {
     Ok(value.as_str().context("a time is missing")?.parse()?)
 }
 

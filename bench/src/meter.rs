@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -20,12 +21,11 @@ pub(crate) struct Meter {
     journal: Option<(f64, f64)>,
 }
 
-/// Seconds used so far.
+/// Seconds of the Windlass processes, and in a fleet of PostgreSQL and Redis.
 #[derive(Clone, Copy)]
-struct Cpu {
-    windlass: f64,
-    /// PostgreSQL and Redis, in a fleet.
-    servers: Option<(f64, f64)>,
+pub(crate) struct Cpu {
+    pub(crate) windlass: f64,
+    pub(crate) servers: Option<(f64, f64)>,
 }
 
 /// Of the device that the database lies on, and of everybody who uses it.
@@ -47,19 +47,21 @@ impl Meter {
         Ok(Cpu::of(house)?.total() - self.cpu.total())
     }
 
+    /// How much of one core each part has used on average since then.
+    pub(crate) fn percent_of_a_core(&self, house: &House, span: Duration) -> Result<Cpu> {
+        let cpu = Cpu::of(house)?.since(self.cpu);
+        let percent = |seconds: f64| seconds / span.as_secs_f64() * 100.0;
+        let servers = cpu.servers.map(|(postgres, redis)| (percent(postgres), percent(redis)));
+        Ok(Cpu { windlass: percent(cpu.windlass), servers })
+    }
+
     /// What was used since then.
     pub(crate) fn read(&self, house: &House) -> Result<Used> {
         let cpu = Cpu::of(house)?;
         let disk = Disk::below(house.folder.path());
         let journal = house.journal()?;
         Ok(Used {
-            cpu: Cpu {
-                windlass: cpu.windlass - self.cpu.windlass,
-                servers: cpu
-                    .servers
-                    .zip(self.cpu.servers)
-                    .map(|(after, before)| (after.0 - before.0, after.1 - before.1)),
-            },
+            cpu: cpu.since(self.cpu),
             disk: disk.zip(self.disk).map(|(after, before)| Disk {
                 flushes: after.flushes - before.flushes,
                 bytes_written: after.bytes_written - before.bytes_written,
@@ -115,6 +117,12 @@ impl Cpu {
         Ok(Self { windlass: own.sum::<Result<f64>>()?, servers: servers.transpose()? })
     }
 
+    fn since(self, before: Self) -> Self {
+        let servers = self.servers.zip(before.servers);
+        let servers = servers.map(|(after, before)| (after.0 - before.0, after.1 - before.1));
+        Self { windlass: self.windlass - before.windlass, servers }
+    }
+
     fn total(&self) -> f64 {
         self.windlass + self.servers.map_or(0.0, |(postgres, redis)| postgres + redis)
     }
@@ -147,8 +155,10 @@ pub(crate) fn write_peaks(house: &House, report: &mut Report) -> Result<()> {
 }
 
 /// Memory that all Windlass processes have in use now.
-pub(crate) fn resident_mib(house: &House) -> Result<f64> {
-    house.doors.iter().chain(&house.workers).map(|program| memory_mib(program.id(), "VmRSS:")).sum()
+pub(crate) fn resident_bytes(house: &House) -> Result<f64> {
+    let programs = house.doors.iter().chain(&house.workers);
+    let mib = programs.map(|program| memory_mib(program.id(), "VmRSS:")).sum::<Result<f64>>()?;
+    Ok(mib * 1_048_576.0)
 }
 
 fn memory_mib(process: u32, name: &str) -> Result<f64> {

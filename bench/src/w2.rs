@@ -1,15 +1,11 @@
 //! W2: one run at a time, seen by a client that waits for its end.
 
-use std::time::Instant;
-
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use anyhow::Result;
 
 use crate::Plan;
-use crate::connection::{Connection, create_request};
 use crate::house::House;
 use crate::limit;
-use crate::measure::{newest_runs, step_times_ms};
+use crate::measure::{newest_runs, run_and_wait_ms, step_times_ms};
 use crate::meter::{self, Meter};
 use crate::report::{Report, percentile};
 
@@ -23,13 +19,13 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     house.publish_noops("w2", steps).await?;
     let mut connection = house.connect().await?;
     for _ in 0..WARM_UP_RUNS {
-        run_ms(&mut connection).await?;
+        run_and_wait_ms(&mut connection, "w2").await?;
     }
 
     let meter = Meter::begin(&house)?;
     let mut all_ms = Vec::with_capacity(runs);
     for _ in 0..runs {
-        all_ms.push(run_ms(&mut connection).await?);
+        all_ms.push(run_and_wait_ms(&mut connection, "w2").await?);
     }
     let used = meter.read(&house)?;
 
@@ -57,15 +53,4 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
         report.set_if("ratio_to_limit", step_p50_ms.map(|step_ms| step_ms / tick_ms));
     }
     Ok(report)
-}
-
-/// How long one run takes whoever created it and waits.
-async fn run_ms(connection: &mut Connection) -> Result<f64> {
-    let request = create_request("w2", true);
-    let began = Instant::now();
-    let (status, body) = connection.exchange(&request).await?;
-    let ms = began.elapsed().as_secs_f64() * 1_000.0;
-    let run: Value = serde_json::from_slice(&body)?;
-    ensure!(status == 201 && run["status"] == "completed", "a run answered {status}: {run}");
-    Ok(ms)
 }
