@@ -73,9 +73,8 @@ async fn kill_and_restart(plan: &Plan) -> Result<Killed> {
     }
     let repeated = sink.repeated();
     let mut twice_after_commit = 0;
-    for (path, last) in &repeated {
-        let committed_at = committed_at(&mut connection, path).await?;
-        twice_after_commit += usize::from(committed_at.is_some_and(|at| at < *last));
+    for (path, times) in &repeated {
+        twice_after_commit += usize::from(ran_after_commit(&mut connection, path, *times).await?);
     }
     house.stop()?;
     let seconds_to_done = milliseconds(killed_at, done_at) / 1_000.0;
@@ -103,7 +102,7 @@ async fn takeover(plan: &Plan) -> Result<Takeover> {
     for run in newest_runs_as_they_are(&house, runs).await? {
         for event in events_of(&mut connection, run["id"].as_str().context("a run has an id")?).await? {
             // The first engine of a run takes it from nobody.
-            if event["event"]["type"] == "run.engine_taken" && event["epoch"] != 1 {
+            if event["event"]["type"] == "run.engine_taken" && event["event"]["epoch"] != 1 {
                 seconds.push(milliseconds(killed_at, time(&event["at"])?) / 1_000.0);
             }
         }
@@ -140,11 +139,14 @@ async fn bring_to_the_middle(house: &House, sink: &Sink, runs: usize, plan: &Pla
     Ok(())
 }
 
-/// When a step's success was written, by the path under which its body told of itself.
-async fn committed_at(connection: &mut Connection, path: &str) -> Result<Option<Timestamp>> {
+/// Whether a body ran once more after its success was in the log. Each time that it may run stands there before it does,
+/// as the start of an attempt.
+async fn ran_after_commit(connection: &mut Connection, path: &str, times: usize) -> Result<bool> {
     let (run, node) = path.trim_start_matches('/').split_once('/').context("a run and a node")?;
     let events = events_of(connection, run).await?;
-    let succeeded =
-        events.iter().find(|event| event["event"]["type"] == "step.succeeded" && event["node"] == node);
-    succeeded.map(|event| time(&event["at"])).transpose()
+    let of_node: Vec<_> =
+        events.iter().map(|event| &event["event"]).filter(|event| event["node"] == node).collect();
+    let starts = of_node.iter().filter(|event| event["type"] == "step.started").count();
+    let after_success = of_node.iter().skip_while(|event| event["type"] != "step.succeeded").skip(1);
+    Ok(times > starts || after_success.count() > 0)
 }
