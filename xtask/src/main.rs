@@ -42,13 +42,14 @@ Options
   fleet          --folder DIR         keep the database there; a temporary one otherwise
                  --ports FIRST        seven ports from here on; free ones otherwise
                  --program FILE       this windlass instead of building one
-  bench          w1 | w2 | w6, then what the bench binary understands (see `cargo xtask bench --help`)
+  bench          w1 … w6 | limit, then what the bench binary understands (see `cargo xtask bench --help`)
 
 Examples
   cargo xtask test                    what CI runs; ends with a table of what ran
   cargo xtask test --quick -- tidy    only tests with `tidy` in their name, after lint
   cargo xtask fleet --folder target/fleet --ports 7070
   cargo xtask bench w1 --mode embedded
+  cargo xtask bench w1 --mode fleet --rounds 3
   cargo xtask schemathesis --cases 200 --seed 7
 
 Everything it makes lies under target/. It needs cargo and a C compiler; as root on Debian it installs
