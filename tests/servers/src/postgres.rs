@@ -93,7 +93,7 @@ impl Postgres {
 
     /// A program of the same installation, such as `pgbench`, that is told how to reach this server.
     pub fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(self.installation.programs.join(program));
+        let mut command = self.installation.client(program);
         command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
         command.env("PGUSER", "windlass").env("PGDATABASE", "postgres").stdin(Stdio::null());
         command
