@@ -83,6 +83,7 @@ fn kind_word(kind: WorkflowKind) -> &'static str {
     match kind {
         WorkflowKind::Steps => "steps",
         WorkflowKind::Dag => "dag",
+        WorkflowKind::Machine => "machine",
     }
 }
 

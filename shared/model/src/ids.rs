@@ -81,6 +81,10 @@ number_id!(
     NodeIndex(u16)
 );
 number_id!(
+    /// Position of a state in its machine, in document order; 0 is the machine itself.
+    StateIndex(u16)
+);
+number_id!(
     /// A stored definition that runs can be pinned to (row id of `workflow_versions`).
     VersionId(i64)
 );
@@ -97,6 +101,14 @@ impl EventSeq {
 }
 
 impl NodeIndex {
+    pub fn at(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl StateIndex {
+    pub const ROOT: StateIndex = StateIndex(0);
+
     pub fn at(self) -> usize {
         usize::from(self.0)
     }

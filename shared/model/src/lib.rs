@@ -13,6 +13,7 @@ pub mod decide;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod machine;
 pub mod open_work;
 pub mod payload;
 pub mod plan;

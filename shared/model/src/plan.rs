@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::event::{CompensationOrder, ExpiryAction};
+use crate::machine::MachinePlan;
 use crate::payload::Digest;
 use crate::retry::RetryPolicy;
 use crate::workflow::expression::{Expression, Template};
@@ -29,6 +30,8 @@ pub struct Plan {
     /// How long a run may take from its creation.
     pub timeout: Option<Duration>,
     pub compensation: CompensationSpec,
+    /// With `type: machine`: its nodes are what its states invoke.
+    pub machine: Option<MachinePlan>,
 }
 
 /// When what was done is undone, and in which order.
@@ -49,6 +52,7 @@ impl Default for CompensationSpec {
 pub enum WorkflowKind {
     Steps,
     Dag,
+    Machine,
 }
 
 #[derive(Debug)]

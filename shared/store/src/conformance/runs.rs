@@ -205,6 +205,7 @@ pub(super) fn state(write: &RunWrite) -> RunState {
         outputs: None,
         compensation: Default::default(),
         timeout: None,
+        machine: None,
     };
     let created = new_run(1, VersionId(1)).event;
     let mut state = RunState::created(&plan, write.run_id, &created).expect("it begins with run.created");

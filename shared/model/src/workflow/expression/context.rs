@@ -10,13 +10,23 @@ use super::reference::{Reference, Source, Step, follow};
 use super::view;
 use crate::{NodeIndex, Payload, Plan, RunState, StepError};
 
-/// What expressions can see: `inputs`, `nodes`, `run`, `node`, and for runners `secrets`.
+/// What expressions can see: `inputs`, `nodes`, `run`, `node`; in a machine `context` and `event`; and for
+/// runners `secrets`.
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     plan: &'a Plan,
     state: &'a RunState,
     node: Option<NodeIndex>,
     secrets: Option<&'a BTreeMap<String, String>>,
     error: Option<&'a StepError>,
+    scene: Option<Scene<'a>>,
+}
+
+/// What a machine remembers, and what it reacts to.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    pub context: &'a Arc<Value>,
+    pub event: &'a Arc<Value>,
 }
 
 /// What a reference leads to.
@@ -28,7 +38,7 @@ pub(super) enum Found<'a> {
 
 impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
-        Self { plan, state, node: None, secrets: None, error: None }
+        Self { plan, state, node: None, secrets: None, error: None, scene: None }
     }
 
     /// For expressions of one node: `node.id` and `node.attempt` can be read.
@@ -49,6 +59,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_error(mut self, error: &'a StepError) -> Self {
         self.error = Some(error);
+        self
+    }
+
+    /// For expressions of a machine.
+    #[must_use]
+    pub fn with_scene(mut self, scene: Scene<'a>) -> Self {
+        self.scene = Some(scene);
         self
     }
 
@@ -84,6 +101,18 @@ impl<'a> Context<'a> {
                 "attempt" => Some(self.state.step(node).attempt.into()),
                 _ => None,
             }))),
+            Source::Context => Ok(match &self.scene {
+                Some(scene) => Found::Shared(scene.context, &reference.path),
+                None => Found::Missing,
+            }),
+            Source::Event { part } => Ok(match (&self.scene, part) {
+                (Some(scene), None) => Found::Shared(scene.event, &reference.path),
+                (Some(scene), Some(part)) => {
+                    let part = scene.event.get(part.name());
+                    owned(part.and_then(|value| follow(value, &reference.path)).cloned())
+                }
+                (None, _) => Found::Missing,
+            }),
             Source::Secrets => Ok(owned(
                 self.secrets.and_then(|secrets| secrets.get(key)).map(|secret| secret.as_str().into()),
             )),

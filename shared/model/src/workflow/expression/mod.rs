@@ -19,9 +19,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use minijinja::{ErrorKind, Value as Term};
 use serde_json::Value;
 
-pub use context::Context;
+pub use context::{Context, Scene};
 pub use engine::{filter_names, test_names};
-pub use reference::{Reference, Source};
+pub use reference::{EventPart, Reference, Source};
 pub use template::Template;
 
 use crate::StepError;
@@ -213,6 +213,11 @@ impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Expression({:?})", self.text)
     }
+}
+
+/// About how long a value's JSON is.
+pub(crate) fn bytes_of(value: &Value) -> usize {
+    view::measure(value).bytes
 }
 
 /// minijinja is written not to panic, and sometimes does (`'abc'[0:2:-1]` with overflow checks). The

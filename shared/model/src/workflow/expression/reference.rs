@@ -24,6 +24,26 @@ pub enum Source {
     Run,
     Node,
     Secrets,
+    /// What a machine remembers.
+    Context,
+    /// What a machine reacts to; a part of it when the reference began with that part's own name.
+    Event { part: Option<EventPart> },
+}
+
+/// Parts of an event that have names of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventPart {
+    Output,
+    Error,
+}
+
+impl EventPart {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Error => "error",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +53,10 @@ pub(super) enum Step {
 }
 
 /// The names that an expression may start at.
-pub(super) const ROOTS: &[&str] = &["inputs", "nodes", "run", "node", "secrets"];
+pub(super) const ROOTS: &[&str] =
+    &["inputs", "nodes", "run", "node", "secrets", "context", "event", "output", "error"];
 /// Names that the language keeps for what arrives later.
-pub(super) const LATER_ROOTS: &[&str] = &["vars", "item", "event", "context"];
+pub(super) const LATER_ROOTS: &[&str] = &["vars", "item"];
 
 impl Reference {
     /// The node whose output, status or error is read.
@@ -62,6 +83,10 @@ impl Reference {
             "run" => Source::Run,
             "node" => Source::Node,
             "secrets" => Source::Secrets,
+            "context" => Source::Context,
+            "event" => Source::Event { part: None },
+            "output" => Source::Event { part: Some(EventPart::Output) },
+            "error" => Source::Event { part: Some(EventPart::Error) },
             _ => {
                 read_node_source(&mut path).map_err(|detail| hyphen_hint(tokens, length).unwrap_or(detail))?
             }
@@ -155,6 +180,8 @@ impl fmt::Display for Reference {
             Source::Run => f.write_str("run")?,
             Source::Node => f.write_str("node")?,
             Source::Secrets => f.write_str("secrets")?,
+            Source::Context => f.write_str("context")?,
+            Source::Event { part } => f.write_str(part.map_or("event", EventPart::name))?,
             Source::Output { node } => write_node(f, node, "output")?,
             Source::Status { node } => write_node(f, node, "status")?,
             Source::Error { node } => write_node(f, node, "error")?,

@@ -22,15 +22,21 @@ pub(super) struct Scope {
     pub has_own_error: bool,
     /// What undoes a node reads what the node has done.
     pub has_own_result: bool,
+    /// Which names of a machine are there; none outside of one.
+    pub machine: Option<&'static [&'static str]>,
 }
 
 impl Scope {
     pub(super) fn outputs() -> Self {
-        Self { node: None, has_secrets: false, has_own_error: false, has_own_result: false }
+        Self { node: None, has_secrets: false, has_own_error: false, has_own_result: false, machine: None }
     }
 
     pub(super) fn node(index: usize) -> Self {
         Self { node: Some(index), ..Self::outputs() }
+    }
+
+    pub(super) fn machine(names: &'static [&'static str]) -> Self {
+        Self { machine: Some(names), ..Self::outputs() }
     }
 }
 

@@ -128,7 +128,7 @@ impl Checker<'_> {
             }
             draft.node.needs = match kind {
                 WorkflowKind::Steps => step_before(at),
-                WorkflowKind::Dag => self.connected(draft, at, ids),
+                WorkflowKind::Dag | WorkflowKind::Machine => self.connected(draft, at, ids),
             };
         }
         self.check_branches(drafts, ids, kind);
@@ -206,7 +206,7 @@ impl Checker<'_> {
 
     /// An order in which each node comes after those it needs; nothing when there is none.
     pub(super) fn order(&mut self, drafts: &[Draft], kind: WorkflowKind) -> Option<Vec<usize>> {
-        if kind == WorkflowKind::Steps {
+        if kind != WorkflowKind::Dag {
             return Some((0..drafts.len()).collect());
         }
         let mut dependents = vec![Vec::new(); drafts.len()];
@@ -261,7 +261,7 @@ fn need(at: usize, accept: Accept) -> Need {
 
 fn branch_detail(switch: &str, target: &str, kind: WorkflowKind) -> String {
     match kind {
-        WorkflowKind::Dag => {
+        WorkflowKind::Dag | WorkflowKind::Machine => {
             format!("`{target}` does not wait for this choice: add `{switch}` to its `needs`")
         }
         WorkflowKind::Steps => {

@@ -7,6 +7,7 @@ mod errors;
 mod fields;
 mod graph;
 mod inside;
+mod machine;
 mod node;
 mod reads;
 mod settings;
@@ -55,15 +56,23 @@ const KEYS: &[&str] = &[
     "steps",
     "nodes",
     "edges",
-];
-/// Keys of the format that arrive with a later version.
-const LATER_KEYS: &[&str] = &[
-    "concurrency",
     "context",
     "events",
     "initial",
     "states",
     "on",
+    "always",
+    "after",
+    "entry",
+    "exit",
+    "invoke",
+];
+/// What of it only machines have.
+const MACHINE_KEYS: &[&str] =
+    &["context", "events", "initial", "states", "on", "always", "after", "entry", "exit", "invoke"];
+/// Keys of the format that arrive with a later version.
+const LATER_KEYS: &[&str] = &[
+    "concurrency",
     "vars",
     "workflow",
     "cases",
@@ -73,7 +82,7 @@ const LATER_KEYS: &[&str] = &[
     "score",
     "gates",
 ];
-const LATER_TYPES: &[&str] = &["machine", "state_machine", "hybrid", "bench"];
+const LATER_TYPES: &[&str] = &["hybrid", "bench"];
 
 enum Kind {
     Known(WorkflowKind),
@@ -149,19 +158,28 @@ impl Checker<'_> {
         self.check_labels(map);
         self.read_defaults(map);
         let inputs = map.get("inputs").and_then(|inputs| self.input_schema(inputs));
-        let drafts = self.nodes(map, kind);
+        let (drafts, machine) = match kind {
+            WorkflowKind::Machine => self.machine(map),
+            WorkflowKind::Steps | WorkflowKind::Dag => (self.nodes(map, kind), None),
+        };
         let order = self.order(&drafts, kind);
-        let outputs = map
-            .get("outputs")
-            .and_then(|outputs| self.template(outputs.clone(), "/outputs", Scope::outputs()));
+        let scope = match kind {
+            WorkflowKind::Machine => Scope::machine(&["context", "output"]),
+            WorkflowKind::Steps | WorkflowKind::Dag => Scope::outputs(),
+        };
+        let outputs =
+            map.get("outputs").and_then(|outputs| self.template(outputs.clone(), "/outputs", scope));
         let timeout = map.get("timeout").and_then(|timeout| self.duration(timeout, "/timeout"));
         let compensation = self.compensation(map);
         self.check_compensation(&drafts);
         self.check_reads(&drafts, order.as_deref(), inputs.as_ref());
         let hash = Digest::of(spec.to_string().as_bytes());
         let (nodes, groups) = self.finish(drafts, order?);
+        if kind == WorkflowKind::Machine && machine.is_none() {
+            return None;
+        }
         let by_id = nodes.iter().map(|node| (node.id.clone(), node.index)).collect();
-        Some(Plan { name, kind, hash, nodes, by_id, groups, inputs, outputs, timeout, compensation })
+        Some(Plan { name, kind, hash, nodes, by_id, groups, inputs, outputs, timeout, compensation, machine })
     }
 
     /// Before anything looks at each node: refuses at once what is far too large.
@@ -235,17 +253,20 @@ impl Checker<'_> {
         match map.get("type") {
             Some(Value::String(kind)) if kind == "steps" => Kind::Known(WorkflowKind::Steps),
             Some(Value::String(kind)) if kind == "dag" => Kind::Known(WorkflowKind::Dag),
+            Some(Value::String(kind)) if kind == "machine" || kind == "state_machine" => {
+                Kind::Known(WorkflowKind::Machine)
+            }
             Some(Value::String(kind)) if LATER_TYPES.contains(&kind.as_str()) => {
-                let detail = format!("`type: {kind}` is not there yet in this version; use steps or dag");
+                let detail = format!("`type: {kind}` is not there yet in this version; use steps, dag or machine");
                 self.problem("unsupported", "/type", detail);
                 Kind::Later
             }
             Some(_) => {
-                self.problem("invalid_field", "/type", "`type` is `steps` or `dag`");
+                self.problem("invalid_field", "/type", "`type` is `steps`, `dag` or `machine`");
                 Kind::Unknown
             }
             None => {
-                self.problem("missing_field", "", "`type` is missing: `steps` or `dag`");
+                self.problem("missing_field", "", "`type` is missing: `steps`, `dag` or `machine`");
                 Kind::Unknown
             }
         }
@@ -255,8 +276,10 @@ impl Checker<'_> {
         let (right, wrong) = match kind {
             WorkflowKind::Steps => ("steps", ["nodes", "edges"].as_slice()),
             WorkflowKind::Dag => ("nodes", ["steps"].as_slice()),
+            WorkflowKind::Machine => ("states", ["steps", "nodes", "edges"].as_slice()),
         };
-        for key in wrong.iter().filter(|key| map.contains_key(**key)) {
+        let of_machines = if kind == WorkflowKind::Machine { &[] } else { MACHINE_KEYS };
+        for key in wrong.iter().chain(of_machines).filter(|key| map.contains_key(**key)) {
             let detail = format!("`{key}` does not go with this `type`; write `{right}`");
             self.key_problem("invalid_field", &member("", key), detail);
         }

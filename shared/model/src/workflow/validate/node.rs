@@ -125,10 +125,7 @@ impl Checker<'_> {
             }
             return String::new();
         };
-        let is_id = id.len() <= ID_CHARS_MAX
-            && id.starts_with(|first: char| first.is_ascii_alphabetic())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        if !is_id {
+        if !is_id(id) {
             let detail = format!(
                 "`{}` is no id: it starts with a letter and goes on with letters, digits, `_` and `-`, \
                  {ID_CHARS_MAX} characters at most",
@@ -218,7 +215,7 @@ impl Checker<'_> {
             (Some(needs), Some(WorkflowKind::Dag)) => {
                 draft.needs = self.needs(needs, &member(&pointer, "needs"))
             }
-            (Some(_), Some(WorkflowKind::Steps)) => {
+            (Some(_), Some(WorkflowKind::Steps | WorkflowKind::Machine)) => {
                 let detail = "steps run one after the other; `needs` goes with `type: dag`";
                 self.key_problem("invalid_field", &member(&pointer, "needs"), detail);
             }
@@ -441,6 +438,12 @@ impl KindSchema {
         let is_closed = schema.is_closed();
         Some(Self { schema, keys, is_closed })
     }
+}
+
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() <= ID_CHARS_MAX
+        && id.starts_with(|first: char| first.is_ascii_alphabetic())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// A value as it is, expressions and all.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::Checker;
 use super::fields::Scope;
 use super::node::Draft;
-use crate::workflow::closest;
-use crate::workflow::expression::{Reference, Source};
+use crate::workflow::expression::{EventPart, Reference, Source};
 use crate::workflow::schema::Schema;
+use crate::workflow::{closest, list_of};
 
 /// One reference of one expression.
 pub(super) struct Read {
@@ -48,6 +48,16 @@ impl Checker<'_> {
                     self.problem("bad_expression", &read.pointer, detail);
                 }
                 Source::Run | Source::Node | Source::Secrets => {}
+                Source::Context => self.check_machine_name(read, "context"),
+                Source::Event { part } => {
+                    self.check_machine_name(read, part.map_or("event", EventPart::name));
+                }
+                Source::Output { .. } | Source::Status { .. } | Source::Error { .. }
+                    if read.scope.machine.is_some() =>
+                {
+                    let detail = "a machine has no `nodes`: what it needs later it keeps by `assign`";
+                    self.problem("bad_expression", &read.pointer, detail);
+                }
                 Source::Output { node } | Source::Status { node } | Source::Error { node } => {
                     match ids.get(node.as_str()).copied() {
                         None => self.unknown_node(node, &read.pointer, &ids),
@@ -60,6 +70,24 @@ impl Checker<'_> {
             }
         }
         self.reads = reads;
+    }
+
+    fn check_machine_name(&mut self, read: &Read, name: &str) {
+        let detail = match read.scope.machine {
+            Some(names) if names.contains(&name) => return,
+            None => format!("`{name}` is only there in a machine"),
+            Some([]) => format!("`{name}` is not there yet when a machine starts"),
+            Some(names) => format!("`{name}` is not there here, only {}", list_of(names, "and")),
+        };
+        self.problem("bad_expression", &read.pointer, detail);
+    }
+
+    /// Every name that a machine's expressions read of its context, and where.
+    pub(super) fn context_reads(&self) -> Vec<(String, String)> {
+        let of_context = self.reads.iter().filter(|read| read.reference.source == Source::Context);
+        of_context
+            .filter_map(|read| Some((read.reference.first_key()?.to_owned(), read.pointer.clone())))
+            .collect()
     }
 
     fn check_input(&mut self, read: &Read, inputs: Option<&Schema>) {
