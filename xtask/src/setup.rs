@@ -17,6 +17,10 @@ pub(crate) fn all(report: &mut Report) {
         Ok(()) => Ok(Ending::Passed),
         Err(error) => Ok(Ending::Skipped(format!("{error:#}; schemathesis and Valkey will be skipped"))),
     });
+    report.step("node and npm", || match node() {
+        Ok(ending) => Ok(ending),
+        Err(error) => Ok(Ending::Skipped(format!("{error:#}; nothing will be compared with XState"))),
+    });
     report.step("cargo-nextest", || {
         if has_nextest() {
             return Ok(Ending::Passed);
@@ -101,6 +105,12 @@ pub(crate) fn python_package(folder: &Path, package: &str) -> Result<PathBuf> {
         .with_context(|| format!("{package} could not be installed"))?;
     std::fs::write(installed, package)?;
     Ok(venv)
+}
+
+/// State machines are compared with XState, which the test itself puts below target/.
+fn node() -> Result<Ending> {
+    package("node", &["--version"], "nodejs")?;
+    package("npm", &["--version"], "npm")
 }
 
 fn package(program: &str, arguments: &[&str], package: &str) -> Result<Ending> {

@@ -52,12 +52,24 @@ pub struct MachineState {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Occurrence {
     /// It was sent, or raised by the machine itself.
-    Event { name: String, payload: Value },
+    Event {
+        name: String,
+        payload: Value,
+    },
     /// A compound or parallel state has come to its end.
-    Done { state: StateIndex, output: Value },
+    Done {
+        state: StateIndex,
+        output: Value,
+    },
     Timer(TimerIndex),
-    InvocationDone { node: NodeIndex, output: Value },
-    InvocationFailed { node: NodeIndex, error: StepError },
+    InvocationDone {
+        node: NodeIndex,
+        output: Value,
+    },
+    InvocationFailed {
+        node: NodeIndex,
+        error: StepError,
+    },
 }
 
 /// What came of one occurrence, once the machine is at rest again.

@@ -51,7 +51,9 @@ pub struct State {
 pub enum StateKind {
     Atomic,
     /// Exactly one child is active.
-    Compound { initial: StateIndex },
+    Compound {
+        initial: StateIndex,
+    },
     /// All children are active.
     Parallel,
     /// Its parent is done.

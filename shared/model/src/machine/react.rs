@@ -96,8 +96,9 @@ impl<'a> Run<'a> {
         while !self.reaction.state.is_done {
             microsteps += 1;
             if microsteps > MICROSTEPS_MAX {
-                let detail =
-                    format!("the machine does not come to rest: {MICROSTEPS_MAX} steps follow from one event");
+                let detail = format!(
+                    "the machine does not come to rest: {MICROSTEPS_MAX} steps follow from one event"
+                );
                 return Err(StepError::new("limit.microsteps", detail));
             }
             let eventless = if may_find_more { self.selection().eventless()? } else { Vec::new() };
@@ -121,8 +122,7 @@ impl<'a> Run<'a> {
     }
 
     fn context(&self) -> Context<'_> {
-        self.surroundings
-            .with_scene(Scene { context: &self.reaction.state.context, event: &self.event })
+        self.surroundings.with_scene(Scene { context: &self.reaction.state.context, event: &self.event })
     }
 
     fn microstep(&mut self, taken: &[TransitionIndex]) -> Result<(), StepError> {
@@ -148,8 +148,9 @@ impl<'a> Run<'a> {
     /// Leaves states, the innermost first.
     fn exit(&mut self, taken: &[TransitionIndex]) -> Result<(), StepError> {
         let state = &self.reaction.state;
-        let ranges =
-            taken.iter().filter_map(|index| self.plan.exit_range(self.plan.transition(*index), &state.history));
+        let ranges = taken
+            .iter()
+            .filter_map(|index| self.plan.exit_range(self.plan.transition(*index), &state.history));
         let left: BTreeSet<StateIndex> =
             ranges.flat_map(|range| state.configuration.range(range)).copied().collect();
         for index in &left {
@@ -200,11 +201,7 @@ impl<'a> Run<'a> {
     }
 
     /// A final state ends its parent, and with it the parallel states whose last region that was.
-    fn finish(
-        &mut self,
-        index: StateIndex,
-        completed: &mut BTreeSet<StateIndex>,
-    ) -> Result<(), StepError> {
+    fn finish(&mut self, index: StateIndex, completed: &mut BTreeSet<StateIndex>) -> Result<(), StepError> {
         let output = match &self.plan.state(index).output {
             Some(template) => self.make(template)?,
             None => Value::Null,
@@ -264,10 +261,13 @@ impl<'a> Run<'a> {
             }
             let performed = match action {
                 Action::Assign(template) => self.assign(template)?,
-                Action::Emit { kind, data } => Performed::Emitted { kind: kind.clone(), data: self.make(data)? },
+                Action::Emit { kind, data } => {
+                    Performed::Emitted { kind: kind.clone(), data: self.make(data)? }
+                }
                 Action::Raise { event, payload } => {
                     let payload = self.make(payload)?;
-                    self.raised.push_back(Occurrence::Event { name: event.clone(), payload: payload.clone() });
+                    self.raised
+                        .push_back(Occurrence::Event { name: event.clone(), payload: payload.clone() });
                     Performed::Raised { event: event.clone(), payload }
                 }
             };

@@ -1,5 +1,7 @@
 //! The JSON Schema of the definition format, for editors.
 
+mod machine;
+
 use serde_json::{Map, Value, json};
 
 use super::catalog::gate_schema;
@@ -18,14 +20,27 @@ pub fn format_schema(catalog: &Catalog) -> Value {
         "properties": top_properties(),
         "required": ["version", "name", "type"],
         "additionalProperties": false,
-        "if": { "properties": { "type": { "const": "steps" } }, "required": ["type"] },
-        "then": { "required": ["steps"] },
-        "else": { "required": ["nodes"] },
+        "allOf": [
+            { "if": of_type(&["steps"]), "then": { "required": ["steps"] } },
+            { "if": of_type(&["dag"]), "then": { "required": ["nodes"] } },
+            { "if": of_type(&["machine", "state_machine"]), "then": { "required": ["initial", "states"] } }
+        ],
         "$defs": definitions(catalog),
     })
 }
 
+fn of_type(types: &[&str]) -> Value {
+    json!({ "properties": { "type": { "enum": types } }, "required": ["type"] })
+}
+
 fn top_properties() -> Value {
+    let mut properties = node_properties();
+    let map = properties.as_object_mut().expect("written as an object");
+    map.extend(machine::top_properties());
+    properties
+}
+
+fn node_properties() -> Value {
     json!({
         "version": { "description": "Version of this format", "const": 1 },
         "name": {
@@ -34,8 +49,8 @@ fn top_properties() -> Value {
             "pattern": "^[a-z][a-z0-9_-]{0,62}$"
         },
         "type": {
-            "description": "steps: one after the other. dag: as soon as what a node needs has ended",
-            "enum": ["steps", "dag"]
+            "description": "steps: one after the other. dag: as soon as what a node needs has ended. machine: states, and events that lead from one to another",
+            "enum": ["steps", "dag", "machine", "state_machine"]
         },
         "description": text("What the workflow is for", validate::DESCRIPTION_CHARS_MAX),
         "tags": {
@@ -80,6 +95,13 @@ fn top_properties() -> Value {
 }
 
 fn definitions(catalog: &Catalog) -> Value {
+    let mut definitions = common_definitions(catalog);
+    let map = definitions.as_object_mut().expect("written as an object");
+    map.extend(machine::definitions());
+    definitions
+}
+
+fn common_definitions(catalog: &Catalog) -> Value {
     json!({
         "id": { "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$" },
         "duration": {
@@ -131,6 +153,7 @@ fn definitions(catalog: &Catalog) -> Value {
             "on_error",
             &["id", "needs", "if", "on_error", "compensate", "output_schema"],
         ),
+        "invocation": invocation(catalog),
         "kind_keys": { "allOf": catalog.iter().map(keys_of_kind).collect::<Vec<Value>>() },
     })
 }
@@ -326,6 +349,15 @@ fn node(catalog: &Catalog, on_error: &str, without: &[&str]) -> Value {
         "allOf": [{ "$ref": "#/$defs/kind_keys" }],
         "unevaluatedProperties": false
     })
+}
+
+/// A node of a state: some keys mean nothing there, and others something of their own.
+fn invocation(catalog: &Catalog) -> Value {
+    let mut invocation = node(catalog, "on_error", &["needs", "if", "on_error", "compensate"]);
+    if let Some(properties) = invocation["properties"].as_object_mut() {
+        properties.extend(machine::invocation_properties());
+    }
+    invocation
 }
 
 fn common_properties(kinds: &[&str], on_error: &str) -> Value {

@@ -1,5 +1,7 @@
 //! The definition as a picture: Mermaid and DOT.
 
+mod machine;
+
 use std::fmt::Write;
 
 use crate::plan::{Accept, Need, Node, Part, Role};
@@ -17,6 +19,9 @@ enum Shape {
 }
 
 pub fn mermaid(plan: &Plan) -> String {
+    if let Some(machine) = &plan.machine {
+        return machine::mermaid(machine);
+    }
     let mut out = String::from("flowchart TD\n");
     for node in &plan.nodes {
         let label = format!("{}<br/><small>{}</small>", mermaid_text(&node.id), mermaid_text(&note(node)));
@@ -45,6 +50,9 @@ pub fn mermaid(plan: &Plan) -> String {
 }
 
 pub fn dot(plan: &Plan) -> String {
+    if let Some(machine) = &plan.machine {
+        return machine::dot(machine, &plan.name);
+    }
     let mut out = format!("digraph \"{}\" {{\n", dot_text(&plan.name));
     out.push_str("    rankdir=TB;\n    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
     for node in &plan.nodes {

@@ -15,6 +15,15 @@ fn each_kind_of_node_has_its_shape_and_each_branch_its_label() {
 }
 
 #[test]
+fn a_machine_is_drawn_with_its_states_inside_each_other() {
+    let plan = good(include_str!("good/order.yaml"));
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!("machine_mermaid", mermaid(&plan));
+        insta::assert_snapshot!("machine_dot", dot(&plan));
+    });
+}
+
+#[test]
 fn labels_cannot_break_out_of_the_picture() {
     let when = "${{ inputs.a == \"\\\"]; click n0 'javascript:x'\n<script>#`|&\u{202e}\" }}";
     let plan = plan_of(json!({

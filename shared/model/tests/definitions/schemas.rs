@@ -105,13 +105,16 @@ fn a_pattern_takes_time_in_proportion_to_the_text() {
 
 #[test]
 fn the_schema_of_the_format_accepts_what_the_compiler_accepts() {
-    // Larger than the schemas that definitions may bring.
+    // Unlike a definition's own schemas it is recursive: states lie within states.
     let schema = jsonschema::validator_for(&format_schema(&catalog())).unwrap();
     let is_valid = |yaml: &str| schema.is_valid(&Document::parse(yaml, Format::Yaml).unwrap().spec);
-    assert!(is_valid(include_str!("good/large.yaml")));
-    assert!(is_valid(
-        "{version: 1, name: a, type: steps, steps: [{id: a, type: http, with: '${{ inputs.request }}'}]}"
-    ));
+    for good in [
+        include_str!("good/large.yaml"),
+        include_str!("good/order.yaml"),
+        "{version: 1, name: a, type: steps, steps: [{id: a, type: http, with: '${{ inputs.request }}'}]}",
+    ] {
+        assert!(is_valid(good), "{good}");
+    }
     for broken in [
         "{version: 1, name: a, type: steps}",
         "{version: 1, name: a, type: steps, steps: [{type: noop}]}",
@@ -122,6 +125,11 @@ fn the_schema_of_the_format_accepts_what_the_compiler_accepts() {
         "{version: 1, name: a, type: dag, nodes: {a: {type: noop, compensate: {type: noop, on_error: fail}}}}",
         "{version: 1, name: a, type: dag, on_error: retry, nodes: {a: {type: noop}}}",
         "{version: 1, name: a, type: dag, error_handlers: [{action: {type: retry, do: {type: noop}}}], nodes: {a: {type: noop}}}",
+        "{version: 1, name: a, type: machine, initial: a}",
+        "{version: 1, name: a, type: machine, initial: a, states: {a: {wrong: 1}}}",
+        "{version: 1, name: a, type: machine, initial: a, states: {a: {states: {b: {on: {GO: {to: a}}}}}}}",
+        "{version: 1, name: a, type: machine, initial: a, states: {a: {invoke: {type: noop, if: true}}}}",
+        "{version: 1, name: a, type: machine, initial: a, states: {a: {entry: {shout: 1}}}}",
     ] {
         assert!(!is_valid(broken), "{broken}");
     }

@@ -47,8 +47,14 @@ pub(crate) struct World<'a> {
 impl<'a> World<'a> {
     pub(crate) fn start(plan: &'a Plan) -> Result<(Self, Reaction), StepError> {
         let id = RunId(Uuid::from_u128(7));
-        let (_, run) =
-            windlass_model::decide::create(plan, id, Payload::null(), None, Actor::user("rita"), Timestamp(0));
+        let (_, run) = windlass_model::decide::create(
+            plan,
+            id,
+            Payload::null(),
+            None,
+            Actor::user("rita"),
+            Timestamp(0),
+        );
         let reaction = start(plan.machine.as_ref().expect("a machine"), Context::new(plan, &run))?;
         let mut world = Self {
             plan,

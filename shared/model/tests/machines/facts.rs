@@ -1,10 +1,10 @@
 //! Facts about machines, one by one.
 
 use serde_json::{Value, json};
-use windlass_model::machine::Occurrence;
 use windlass_model::StepError;
+use windlass_model::machine::Occurrence;
 
-use crate::drive::{World, emitted, plan};
+use crate::drive::{World, compiled, emitted, plan};
 
 /// An action that says `what`.
 fn say(what: &str) -> Value {
@@ -48,9 +48,7 @@ fn the_innermost_state_that_can_take_an_event_takes_it() {
 
 #[test]
 fn of_two_regions_that_want_to_leave_the_same_state_the_first_in_the_document_wins() {
-    let region = |name: &str| {
-        json!({ "initial": "in", "states": { "in": { "on": { "GO": { "target": format!("#{name}") } } } } })
-    };
+    let region = |name: &str| json!({ "initial": "in", "states": { "in": { "on": { "GO": { "target": format!("#{name}") } } } } });
     let plan = plan(&json!({
         "initial": "both",
         "states": { "both": { "type": "parallel", "states": { "one": region("first"), "two": region("second") } },
@@ -159,9 +157,7 @@ fn history_that_leads_to_where_one_is_enters_nothing_twice() {
 
 #[test]
 fn a_parallel_state_is_done_when_its_last_region_is_and_its_parent_hears_of_it() {
-    let region = |event: &str| {
-        json!({ "initial": "open", "states": { "open": { "on": { (event): "over" } }, "over": { "type": "final" } } })
-    };
+    let region = |event: &str| json!({ "initial": "open", "states": { "open": { "on": { (event): "over" } }, "over": { "type": "final" } } });
     let plan = plan(&json!({
         "initial": "review",
         "states": {
@@ -265,5 +261,29 @@ fn always_that_changes_nothing_is_taken_once() {
     }));
     let (mut world, reaction) = World::start(&plan).unwrap();
     assert_eq!(names(&emitted(&reaction)), ["here"]);
-    assert_eq!(names(&emitted(&world.send("X", Value::Null).unwrap())), ["here"], "and looked at with each event");
+    assert_eq!(
+        names(&emitted(&world.send("X", Value::Null).unwrap())),
+        ["here"],
+        "and looked at with each event"
+    );
+}
+
+#[test]
+fn a_machine_beyond_all_bounds_is_refused_at_once_and_the_widest_allowed_one_works() {
+    let wide = |count: usize| {
+        let states = (0..count)
+            .map(|at| (format!("s{at}"), json!({ "always": { "guard": "context.no", "target": "#end" } })));
+        json!({
+            "context": { "no": false },
+            "initial": "p",
+            "on": { "GO": "end" },
+            "states": { "p": { "type": "parallel", "states": states.collect::<serde_json::Map<_, _>>() }, "end": {} }
+        })
+    };
+    let problems = compiled(&wide(30_000)).unwrap_err();
+    assert_eq!(problems.iter().map(|it| it.code).collect::<Vec<_>>(), ["too_many_states"]);
+    let plan = plan(&wide(997));
+    let (mut world, _) = World::start(&plan).unwrap();
+    world.send("GO", Value::Null).unwrap();
+    assert_eq!(world.leaves(), ["end"]);
 }

@@ -211,8 +211,10 @@ impl Generator {
             if self.chance.percent(90) {
                 for one in state["always"].as_array_mut().into_iter().flatten() {
                     let other = one["guard"].as_str().map_or("true", |text| &text[3..text.len() - 2]);
-                    one["guard"] = format!("${{{{ context.a < {} and ({other}) }}}}", 3 + self.chance.below(4)).into();
-                    one["actions"] = json!([{ "assign": { "a": "${{ context.a + 1 }}" } }, self.label("always")]);
+                    one["guard"] =
+                        format!("${{{{ context.a < {} and ({other}) }}}}", 3 + self.chance.below(4)).into();
+                    one["actions"] =
+                        json!([{ "assign": { "a": "${{ context.a + 1 }}" } }, self.label("always")]);
                 }
             }
         }

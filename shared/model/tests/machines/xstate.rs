@@ -78,7 +78,11 @@ impl Counts {
                 return;
             }
             if theirs["error"].is_string() || ours["error"].is_string() {
-                assert!(theirs["error"].is_string() && ours["error"].is_string(), "{}", told(job, at, theirs));
+                assert!(
+                    theirs["error"].is_string() && ours["error"].is_string(),
+                    "{}",
+                    told(job, at, theirs)
+                );
                 self.endless += 1;
                 return;
             }
@@ -87,7 +91,12 @@ impl Counts {
                     "is_done" => &json!(theirs["status"] == "done"),
                     _ => &theirs[key],
                 };
-                assert_eq!(&ours[key], found, "{key} differs: ours left, XState's right. {}", told(job, at, theirs));
+                assert_eq!(
+                    &ours[key],
+                    found,
+                    "{key} differs: ours left, XState's right. {}",
+                    told(job, at, theirs)
+                );
             }
             self.lines += 1;
         }

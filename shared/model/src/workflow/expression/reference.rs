@@ -18,16 +18,24 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Inputs,
-    Output { node: String },
-    Status { node: String },
-    Error { node: String },
+    Output {
+        node: String,
+    },
+    Status {
+        node: String,
+    },
+    Error {
+        node: String,
+    },
     Run,
     Node,
     Secrets,
     /// What a machine remembers.
     Context,
     /// What a machine reacts to; a part of it when the reference began with that part's own name.
-    Event { part: Option<EventPart> },
+    Event {
+        part: Option<EventPart>,
+    },
 }
 
 /// Parts of an event that have names of their own.

@@ -71,17 +71,8 @@ const KEYS: &[&str] = &[
 const MACHINE_KEYS: &[&str] =
     &["context", "events", "initial", "states", "on", "always", "after", "entry", "exit", "invoke"];
 /// Keys of the format that arrive with a later version.
-const LATER_KEYS: &[&str] = &[
-    "concurrency",
-    "vars",
-    "workflow",
-    "cases",
-    "variants",
-    "strategy",
-    "mock",
-    "score",
-    "gates",
-];
+const LATER_KEYS: &[&str] =
+    &["concurrency", "vars", "workflow", "cases", "variants", "strategy", "mock", "score", "gates"];
 const LATER_TYPES: &[&str] = &["hybrid", "bench"];
 
 enum Kind {
@@ -257,7 +248,8 @@ impl Checker<'_> {
                 Kind::Known(WorkflowKind::Machine)
             }
             Some(Value::String(kind)) if LATER_TYPES.contains(&kind.as_str()) => {
-                let detail = format!("`type: {kind}` is not there yet in this version; use steps, dag or machine");
+                let detail =
+                    format!("`type: {kind}` is not there yet in this version; use steps, dag or machine");
                 self.problem("unsupported", "/type", detail);
                 Kind::Later
             }

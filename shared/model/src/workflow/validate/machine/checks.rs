@@ -88,8 +88,10 @@ impl Checker<'_> {
     }
 
     fn report_circle(&mut self, machine: &Machine<'_>, circle: &[TransitionIndex]) {
-        let names: Vec<&str> =
-            circle.iter().map(|index| machine.state(machine.transitions[index.at()].source).path.as_str()).collect();
+        let names: Vec<&str> = circle
+            .iter()
+            .map(|index| machine.state(machine.transitions[index.at()].source).path.as_str())
+            .collect();
         let first = circle.iter().min().copied().unwrap_or(circle[0]);
         let detail = match names.as_slice() {
             [one] => format!("`{one}` never comes to rest: this `always` is taken again and again"),

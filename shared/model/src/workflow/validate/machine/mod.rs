@@ -12,7 +12,8 @@ use super::Checker;
 use super::fields::Scope;
 use super::node::Draft;
 use crate::machine::{
-    Invocation, MachinePlan, STATES_MAX, State, StateKind, TRANSITIONS_MAX, Timer, Transition, TransitionIndex,
+    Invocation, MachinePlan, STATES_MAX, State, StateKind, TRANSITIONS_MAX, Timer, Transition,
+    TransitionIndex,
 };
 use crate::workflow::schema::{Schema, member};
 use crate::workflow::{closest, excerpt};

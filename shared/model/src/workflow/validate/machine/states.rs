@@ -342,8 +342,7 @@ impl Checker<'_> {
         let scope = Scope { machine: Some(&["context"]), ..Scope::node(node.at()) };
         let own = |key: &str| !matches!(key, "on_done" | "on_error") && !NOT_INVOKED_KEYS.contains(&key);
         let of_node = map.iter().filter(|(key, _)| own(key));
-        let of_node: Map<String, Value> =
-            of_node.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let of_node: Map<String, Value> = of_node.map(|(key, value)| (key.clone(), value.clone())).collect();
         let mut draft = Draft::new(node, id, pointer.clone());
         draft.scope = scope;
         self.read_node(&of_node, &mut draft, None);

@@ -95,7 +95,8 @@ impl Checker<'_> {
             return Some(machine.add_transition(transition, pointer));
         }
         let Some(map) = value.as_object() else {
-            let detail = "a transition is the name of a state, or a mapping with `target`, `guard` and `actions`";
+            let detail =
+                "a transition is the name of a state, or a mapping with `target`, `guard` and `actions`";
             self.problem("invalid_field", &pointer, detail);
             return None;
         };
