@@ -3,13 +3,16 @@
 //! An event is stored as columns (seq, at, code, node, item, attempt, epoch, actor) and a small JSON
 //! object, the body's data. Codes and names are a promise to stored logs: never renumber, only add.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::StepError;
+use crate::machine::TimerIndex;
 use crate::payload::{BlobRef, Payload};
 use crate::state::PauseReason;
-use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, Timestamp};
+use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, Timestamp};
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +120,8 @@ event_bodies! {
     35 "timer.fired" TimerFired,
     36 "event.emitted" EventEmitted,
     37 "error.routed" ErrorRouted,
+    40 "machine.transitioned" MachineTransitioned,
+    41 "machine.failed" MachineFailed,
 }
 
 impl EventBody {
@@ -142,6 +147,7 @@ impl EventBody {
             Self::ApprovalRejected(body) => Some(&body.form),
             Self::SignalReceived(body) => Some(&body.payload),
             Self::EventEmitted(body) => Some(&body.data),
+            Self::MachineTransitioned(body) => Some(&body.output),
             _ => None,
         };
         payload.into_iter()
@@ -453,6 +459,54 @@ pub struct EventEmitted {
     pub kind: String,
     #[serde(default, skip_serializing_if = "Payload::is_null")]
     pub data: Payload,
+}
+
+/// A machine has reacted to something, and is at rest again. Says all that changed, as values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineTransitioned {
+    /// The name of what it reacted to.
+    pub event: String,
+    pub cause: MachineCause,
+    /// Whether anything in it took that.
+    pub is_taken: bool,
+    /// The active states, each with its parents.
+    pub configuration: BTreeSet<StateIndex>,
+    /// What was done, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+    /// Members of the context that were set.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub assigned: Map<String, Value>,
+    /// What history states now stand for, where that changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub history: BTreeMap<StateIndex, Vec<StateIndex>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<(Timestamp, TimerIndex)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canceled_timers: Vec<TimerIndex>,
+    /// Nodes that begin. For those that end `step.canceled` went before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invoked: Vec<NodeIndex>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_done: bool,
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub output: Payload,
+}
+
+/// Where what a machine reacts to came from, and so what is over with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "timer", rename_all = "snake_case")]
+pub enum MachineCause {
+    Start,
+    /// The first of what waited to be taken.
+    Inbox,
+    Timer(TimerIndex),
+}
+
+/// A machine cannot go on; the run fails once nothing is in flight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineFailed {
+    pub error: StepError,
 }
 
 /// A file or a log that a step left behind, kept in the blob store.

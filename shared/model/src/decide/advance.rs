@@ -35,6 +35,7 @@ impl Tick<'_> {
             if self.state.is_moving() {
                 self.conclude_gates();
                 self.hand_out_signals();
+                self.move_machine();
                 self.begin_ready_steps();
                 self.complete_if_settled();
                 self.end_if_compensated();
@@ -295,15 +296,18 @@ impl Tick<'_> {
     // ---- the end -------------------------------------------------------------------------------
 
     fn complete_if_settled(&mut self) {
-        if self.state.unsettled > 0 || !matches!(self.state.phase, Phase::Active) {
+        let machine = self.state.machine.as_ref();
+        let goes_on = machine.is_some_and(|machine| !machine.state.is_done);
+        if goes_on || self.state.unsettled > 0 || !matches!(self.state.phase, Phase::Active) {
             return;
         }
-        let output = match &self.plan.outputs {
-            None => Ok(Value::Null),
-            Some(template) => template.render(&Context::new(self.plan, self.state)),
+        let output = match (machine, &self.plan.outputs) {
+            (Some(machine), _) => self.machine_output(machine),
+            (None, None) => Ok(Payload::null()),
+            (None, Some(template)) => template.render(&Context::new(self.plan, self.state)).map(Payload::new),
         };
         match output {
-            Ok(output) => self.emit_run(RunCompleted { output: Payload::new(output) }),
+            Ok(output) => self.emit_run(RunCompleted { output }),
             Err(error) => self.end_or_compensate(Ending::Failed, Some(error)),
         }
     }

@@ -166,6 +166,22 @@ impl Tick<'_> {
     }
 
     fn check_signal(&self, name: &str, payload: &crate::Payload) -> Result<(), Rejection> {
+        if let (Some(plan), Some(machine)) = (&self.plan.machine, &self.state.machine)
+            && let Some(schema) = plan.events.get(name)
+        {
+            self.check_buffer(machine.inbox.len())?;
+            // An event without a payload is one with an empty payload.
+            let empty = Value::Object(Map::new());
+            let value =
+                payload.value().map_or(&empty, |value| if value.is_null() { &empty } else { &**value });
+            if !value.is_object() {
+                let sentence = "what an event of a machine brings is an object";
+                return Err(self.refuse(RejectionCode::InvalidPayload, sentence));
+            }
+            return schema
+                .as_ref()
+                .map_or(Ok(()), |schema| self.check_schema("payload", schema.check(value)));
+        }
         let mut listeners = self.plan.nodes.iter().filter_map(|node| match &node.role {
             Role::Signal { name: theirs, schema } if theirs == name => Some((node.index, schema)),
             _ => None,
@@ -175,16 +191,19 @@ impl Tick<'_> {
             let sentence = format!("no step of this run waits, or will wait, for a signal named `{name}`");
             return Err(self.refuse(RejectionCode::UnknownSignal, sentence));
         };
-        if self.state.signals.values().map(std::collections::VecDeque::len).sum::<usize>()
-            >= SIGNALS_BUFFERED_MAX
-        {
-            let sentence = format!("{SIGNALS_BUFFERED_MAX} signals wait already to be taken");
-            return Err(self.refuse(RejectionCode::SignalBufferFull, sentence));
-        }
+        self.check_buffer(self.state.signals.values().map(std::collections::VecDeque::len).sum())?;
         match (schema, payload.value()) {
             (Some(schema), Some(value)) => self.check_schema("payload", schema.check(value)),
             _ => Ok(()),
         }
+    }
+
+    fn check_buffer(&self, waiting: usize) -> Result<(), Rejection> {
+        if waiting >= SIGNALS_BUFFERED_MAX {
+            let sentence = format!("{SIGNALS_BUFFERED_MAX} signals wait already to be taken");
+            return Err(self.refuse(RejectionCode::SignalBufferFull, sentence));
+        }
+        Ok(())
     }
 
     fn check_schema(&self, what: &str, violations: Vec<Violation>) -> Result<(), Rejection> {
@@ -224,7 +243,8 @@ impl Tick<'_> {
                 self.wrong_step_state(node, "that has fallen back ends as its fallback does: skip that")
             );
         }
-        if !matches!(step.status, StepStatus::Paused | StepStatus::Waiting | StepStatus::Pending) {
+        let is_idle = self.is_idle(node);
+        if is_idle || !matches!(step.status, StepStatus::Paused | StepStatus::Waiting | StepStatus::Pending) {
             return Err(
                 self.wrong_step_state(node, "can be skipped while it has not ended and is not running")
             );

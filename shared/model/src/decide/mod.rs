@@ -7,6 +7,7 @@ mod advance;
 mod commands;
 mod compensate;
 mod engine;
+mod machine;
 mod route;
 
 pub use advance::IN_FLIGHT_MAX;

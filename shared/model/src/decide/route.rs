@@ -97,7 +97,8 @@ impl<'a> Tick<'a> {
         }
     }
 
-    /// The node's own retries come first; then the first rule that matches decides; none means pause.
+    /// The node's own retries come first, then the state that invoked it; then the first rule that matches
+    /// decides; none means pause.
     fn route(&self, node: NodeIndex, attempt: Attempt, error: StepError) -> Route<'a> {
         let plan = self.plan;
         let spec = plan.node(node);
@@ -106,6 +107,10 @@ impl<'a> Tick<'a> {
         if let Some(pause) = pause {
             let next = Next::Retry(self.now.plus(pause));
             return Route { error, then: Then::Retry, by: None, next };
+        }
+        if self.machine_takes(node, &error) {
+            let then = Then::Continue { output: Payload::null() };
+            return Route { error, then, by: None, next: Next::Nothing };
         }
         for rule in spec.on_error.iter().filter(|rule| rule.matches(&error)) {
             if let ErrorAction::Retry(policy) = &rule.action {

@@ -18,9 +18,9 @@ use serde_json::{Map, Value, json};
 pub use plan::{
     Action, Invocation, MachinePlan, State, StateKind, Timer, TimerIndex, Transition, TransitionIndex,
 };
-pub use react::{react, start};
+pub use react::{react, start, takes};
 
-use crate::{NodeIndex, StateIndex, StepError};
+use crate::{NodeIndex, Payload, StateIndex, StepError};
 
 /// States of one machine: what is done for each microstep grows with them.
 pub const STATES_MAX: usize = 1_000;
@@ -45,7 +45,7 @@ pub struct MachineState {
     pub history: BTreeMap<StateIndex, Vec<StateIndex>>,
     pub is_done: bool,
     /// What the final state left behind that ended the machine.
-    pub output: Value,
+    pub output: Payload,
 }
 
 /// Something that a machine may react to.

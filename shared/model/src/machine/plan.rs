@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::workflow::expression::{Expression, Template};
 use crate::workflow::schema::Schema;
 use crate::{NodeIndex, StateIndex};
@@ -70,7 +72,8 @@ pub enum StateKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TransitionIndex(pub u16);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct TimerIndex(pub u16);
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::{
     Reaction,
 };
 use crate::workflow::expression::{Context, Scene, Template, bytes_of};
-use crate::{StateIndex, StepError};
+use crate::{Payload, StateIndex, StepError};
 
 /// Enters the machine. `surroundings` are what its expressions see beside context and event.
 ///
@@ -23,7 +23,7 @@ pub fn start(plan: &MachinePlan, surroundings: Context<'_>) -> Result<Reaction, 
     let state = MachineState { context: Arc::new(context), ..MachineState::default() };
     let mut run = Run::new(plan, surroundings, state, json!({ "type": "start" }))?;
     run.enter(plan.initial_set())?;
-    run.to_rest()?;
+    run.settle()?;
     Ok(run.reaction)
 }
 
@@ -41,9 +41,24 @@ pub fn react(
     if !state.is_done {
         let enabled = run.selection().on(occurrence)?;
         run.microstep(&enabled)?;
-        run.to_rest()?;
+        run.settle()?;
     }
     Ok(run.reaction)
+}
+
+/// Whether something in the machine would take `occurrence` now.
+///
+/// # Errors
+/// What the guards fail with.
+pub fn takes(
+    plan: &MachinePlan,
+    state: &MachineState,
+    occurrence: &Occurrence,
+    surroundings: Context<'_>,
+) -> Result<bool, StepError> {
+    let event = Arc::new(occurrence.to_json(plan));
+    let context = surroundings.with_scene(Scene { context: &state.context, event: Some(&event) });
+    Ok(!Selection { plan, state, context }.on(occurrence)?.is_empty())
 }
 
 /// One reaction in the making.
@@ -91,7 +106,7 @@ impl<'a> Run<'a> {
     }
 
     /// First what is always so, then what the machine has raised itself, until there is neither.
-    fn to_rest(&mut self) -> Result<(), StepError> {
+    fn settle(&mut self) -> Result<(), StepError> {
         let (mut microsteps, mut may_find_more) = (0, true);
         while !self.reaction.state.is_done {
             microsteps += 1;
@@ -122,7 +137,8 @@ impl<'a> Run<'a> {
     }
 
     fn context(&self) -> Context<'_> {
-        self.surroundings.with_scene(Scene { context: &self.reaction.state.context, event: &self.event })
+        self.surroundings
+            .with_scene(Scene { context: &self.reaction.state.context, event: Some(&self.event) })
     }
 
     fn microstep(&mut self, taken: &[TransitionIndex]) -> Result<(), StepError> {
@@ -208,7 +224,7 @@ impl<'a> Run<'a> {
         };
         let Some(parent) = self.plan.state(index).parent else { return Ok(()) };
         if parent == StateIndex::ROOT {
-            self.reaction.state.output = output;
+            self.reaction.state.output = Payload::new(output);
             self.reaction.state.is_done = true;
             return Ok(());
         }

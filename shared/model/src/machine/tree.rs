@@ -57,7 +57,7 @@ impl MachinePlan {
             None => (0, self.state(StateIndex::ROOT).last),
             Some(domain) => (domain.0 + 1, self.state(domain).last),
         };
-        (first <= last.0).then(|| StateIndex(first)..=last)
+        (first <= last.0).then_some(StateIndex(first)..=last)
     }
 
     /// The states that transitions with these domains enter, in document order.

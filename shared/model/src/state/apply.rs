@@ -3,7 +3,8 @@
 use crate::event::{ApprovalExpired, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn};
 use crate::plan::{Accept, Part, Plan, Role};
 use crate::state::{
-    AttemptOutcome, AttemptRecord, FoldError, Gate, GateOutcome, Grant, Phase, RunState, Wait, WaitReason,
+    AttemptOutcome, AttemptRecord, FoldError, Gate, GateOutcome, Grant, InboundKind, Phase, RunState, Wait,
+    WaitReason,
 };
 use crate::{Actor, Epoch, NodeIndex, PauseReason, StepError, StepStatus, Timestamp};
 
@@ -22,7 +23,7 @@ impl RunState {
         match event.node {
             Some(node) if node.at() < self.steps.len() => self.apply_to_step(plan, event, node),
             Some(_) => return Err(FoldError::NoStep { seq: event.seq, name: event.body.name() }),
-            None => self.apply_to_run(event)?,
+            None => self.apply_to_run(plan, event)?,
         }
         self.just_taken = matches!(event.body, EventBody::EngineTaken(_));
         self.last_seq = event.seq;
@@ -30,7 +31,7 @@ impl RunState {
         Ok(())
     }
 
-    fn apply_to_run(&mut self, event: &Event) -> Result<(), FoldError> {
+    fn apply_to_run(&mut self, plan: &Plan, event: &Event) -> Result<(), FoldError> {
         match &event.body {
             EventBody::EngineTaken(_) => {
                 // The engine before died with work in its hands, or before it wrote anything at all.
@@ -63,6 +64,16 @@ impl RunState {
                 self.error = Some(body.error.clone());
                 self.end(event.at, Phase::Failed);
             }
+            EventBody::SignalReceived(body) if self.is_for_machine(plan, &body.name) => {
+                let kind = InboundKind::Event { name: body.name.clone(), payload: body.payload.clone() };
+                self.bring(event.at, kind);
+            }
+            EventBody::MachineTransitioned(body) => self.apply_transition(plan, event.seq, body),
+            EventBody::MachineFailed(body) => {
+                self.error.get_or_insert_with(|| body.error.clone());
+                self.phase = Phase::Failing;
+            }
+            EventBody::EventEmitted(_) => {}
             EventBody::SignalReceived(body) => {
                 self.signals.entry(body.name.clone()).or_default().push_back(body.payload.clone());
                 if let Some(node) = self.listening.get(&body.name).and_then(|nodes| nodes.first()) {
@@ -88,6 +99,9 @@ impl RunState {
         self.listening.clear();
         self.signals.clear();
         self.paused_steps.clear();
+        if let Some(machine) = &mut self.machine {
+            machine.end();
+        }
     }
 
     fn apply_to_step(&mut self, plan: &Plan, event: &Event, node: NodeIndex) {
@@ -321,7 +335,12 @@ impl RunState {
         step.status = status;
         step.ended_at = Some(at);
         match plan.node(node).part {
-            Part::Main => self.release_dependents(plan, node),
+            Part::Main => {
+                self.release_dependents(plan, node);
+                if status != StepStatus::Canceled {
+                    self.bring(at, InboundKind::Invoked { node });
+                }
+            }
             Part::Compensation { .. } => self.has_compensated(),
             Part::Fallback { of } if self.has_fallen_back(of) => self.end_as(plan, of, node, at),
             // Who it was to replace has ended in the meantime.

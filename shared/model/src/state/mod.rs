@@ -2,6 +2,7 @@
 
 mod apply;
 mod compensation;
+mod machine;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,6 +14,7 @@ use crate::plan::{Accept, Part, Plan};
 use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, Timestamp};
 
 pub use compensation::Compensation;
+pub use machine::{Inbound, InboundKind, RunMachine};
 pub use status::{PauseReason, RunStatus, StepStatus};
 
 /// Raised when the meaning or the shape of a stored fold changes: older snapshots are then ignored.
@@ -64,6 +66,8 @@ pub struct RunState {
     pub just_taken: bool,
     pub output: Payload,
     pub error: Option<StepError>,
+    /// With `type: machine`.
+    pub machine: Option<RunMachine>,
 }
 
 /// The part of a run's status that events state outright. The rest follows from its steps.
@@ -208,7 +212,9 @@ impl RunState {
             .iter()
             .map(|node| Step { unmet: node.needs.len() as u32, ..Step::default() })
             .collect();
-        let main = &plan.nodes[..plan.main_count()];
+        let machine = plan.machine.as_ref().map(|_| RunMachine::default());
+        // What a state invokes begins and ends with the state.
+        let main = if machine.is_some() { &[] } else { &plan.nodes[..plan.main_count()] };
         let ready = main.iter().filter(|node| node.needs.is_empty()).map(|node| node.index).collect();
         Ok(Self {
             run_id,
@@ -238,6 +244,7 @@ impl RunState {
             just_taken: false,
             output: Payload::null(),
             error: None,
+            machine,
         })
     }
 
@@ -306,7 +313,13 @@ impl RunState {
     /// Whether an engine would have something to do at once, timers aside.
     pub fn wants_engine(&self) -> bool {
         match self.phase {
-            Phase::Active => !self.ready.is_empty() || !self.decided.is_empty() || self.unsettled == 0,
+            Phase::Active => {
+                let moves = match &self.machine {
+                    Some(machine) => machine.wants_engine(),
+                    None => self.unsettled == 0,
+                };
+                moves || !self.ready.is_empty() || !self.decided.is_empty()
+            }
             Phase::Compensating => {
                 let is_over = self.compensation.as_ref().is_none_or(|it| it.unsettled == 0);
                 !self.ready.is_empty() || !self.decided.is_empty() || is_over
@@ -321,7 +334,11 @@ impl RunState {
         let timer = match self.phase {
             // Its status does not tell whether it waits for a time or for an engine: that is due at once.
             Phase::Compensating if self.wants_engine() => Some(self.last_event_at),
-            Phase::Active | Phase::Compensating => self.timers.first().map(|(at, _)| *at),
+            Phase::Active => {
+                let of_machine = self.machine.as_ref().and_then(RunMachine::wake_at);
+                self.timers.first().map(|(at, _)| *at).into_iter().chain(of_machine).min()
+            }
+            Phase::Compensating => self.timers.first().map(|(at, _)| *at),
             Phase::Paused { .. } => None,
             _ => return None,
         };
@@ -383,7 +400,8 @@ impl RunState {
             output.into_iter().chain(step.gate.as_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
         });
         let signals = self.signals.values_mut().flatten();
-        let all = std::iter::once(&mut self.inputs).chain(steps).chain(signals);
+        let inbox = self.machine.iter_mut().flat_map(RunMachine::payloads);
+        let all = std::iter::once(&mut self.inputs).chain(steps).chain(signals).chain(inbox);
         all.filter(|payload| payload.missing().is_some())
     }
 

@@ -1,8 +1,8 @@
 //! Facts about machines, one by one.
 
 use serde_json::{Value, json};
-use windlass_model::StepError;
 use windlass_model::machine::Occurrence;
+use windlass_model::{Payload, StepError};
 
 use crate::drive::{World, compiled, emitted, plan};
 
@@ -170,7 +170,10 @@ fn a_parallel_state_is_done_when_its_last_region_is_and_its_parent_hears_of_it()
     world.send("FINANCE", Value::Null).unwrap();
     assert!(!world.state.is_done);
     world.send("LEGAL", Value::Null).unwrap();
-    assert_eq!((world.state.is_done, &world.state.output), (true, &json!({ "charge": 7 })));
+    assert_eq!(
+        (world.state.is_done, world.state.output.clone()),
+        (true, Payload::from(json!({ "charge": 7 })))
+    );
     let after = world.send("LEGAL", Value::Null).unwrap();
     assert!(after.transitions.is_empty(), "an ended machine takes nothing");
 }
@@ -222,7 +225,7 @@ fn an_invocation_runs_while_its_state_is_active_and_its_error_finds_the_first_ru
     world.fire_next().unwrap();
     assert!(world.invoked.contains(&node));
     world.happens(&Occurrence::InvocationDone { node, output: json!({ "id": "ch_1" }) }).unwrap();
-    assert_eq!(world.state.output, json!({ "charge": "ch_1" }));
+    assert_eq!(world.state.output, Payload::from(json!({ "charge": "ch_1" })));
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn answer(world: &World<'_>, actions: Vec<Value>) -> Value {
         "actions": actions,
         "context": *world.state.context,
         "is_done": world.state.is_done,
-        "output": world.state.output,
+        "output": world.state.output.value(),
         "invoked": invoked,
         "error": null,
     })

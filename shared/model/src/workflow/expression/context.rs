@@ -26,7 +26,8 @@ pub struct Context<'a> {
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
     pub context: &'a Arc<Value>,
-    pub event: &'a Arc<Value>,
+    /// None where nothing is being reacted to.
+    pub event: Option<&'a Arc<Value>>,
 }
 
 /// What a reference leads to.
@@ -38,7 +39,9 @@ pub(super) enum Found<'a> {
 
 impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
-        Self { plan, state, node: None, secrets: None, error: None, scene: None }
+        let machine = state.machine.as_ref();
+        let scene = machine.map(|machine| Scene { context: &machine.state.context, event: None });
+        Self { plan, state, node: None, secrets: None, error: None, scene }
     }
 
     /// For expressions of one node: `node.id` and `node.attempt` can be read.
@@ -105,10 +108,10 @@ impl<'a> Context<'a> {
                 Some(scene) => Found::Shared(scene.context, &reference.path),
                 None => Found::Missing,
             }),
-            Source::Event { part } => Ok(match (&self.scene, part) {
-                (Some(scene), None) => Found::Shared(scene.event, &reference.path),
-                (Some(scene), Some(part)) => {
-                    let part = scene.event.get(part.name());
+            Source::Event { part } => Ok(match (self.scene.and_then(|scene| scene.event), part) {
+                (Some(event), None) => Found::Shared(event, &reference.path),
+                (Some(event), Some(part)) => {
+                    let part = event.get(part.name());
                     owned(part.and_then(|value| follow(value, &reference.path)).cloned())
                 }
                 (None, _) => Found::Missing,

@@ -1,0 +1,121 @@
+//! The machine inside a run: what it is, and what waits to be taken by it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::RunState;
+use crate::event::{MachineCause, MachineTransitioned};
+use crate::machine::{MachineState, TimerIndex};
+use crate::{EventSeq, NodeIndex, Payload, Plan, StepStatus, Timestamp};
+
+/// A machine, folded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunMachine {
+    pub state: MachineState,
+    pub has_started: bool,
+    /// When each is due, and by which event it was set: of two at the same instant the older one goes first.
+    pub timers: BTreeSet<(Timestamp, EventSeq, TimerIndex)>,
+    /// What has happened to it and was not taken yet, oldest first.
+    pub inbox: VecDeque<Inbound>,
+}
+
+/// Something that has happened to a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inbound {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub kind: InboundKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum InboundKind {
+    /// It was sent.
+    Event { name: String, payload: Payload },
+    /// What a state invoked has ended; its step says how.
+    Invoked { node: NodeIndex },
+}
+
+impl RunMachine {
+    pub(super) fn wants_engine(&self) -> bool {
+        !self.has_started || !self.inbox.is_empty() || self.state.is_done
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _, _)| *at)
+    }
+
+    pub(super) fn payloads(&mut self) -> impl Iterator<Item = &mut Payload> {
+        self.inbox.iter_mut().filter_map(|inbound| match &mut inbound.kind {
+            InboundKind::Event { payload, .. } => Some(payload),
+            InboundKind::Invoked { .. } => None,
+        })
+    }
+
+    pub(super) fn end(&mut self) {
+        self.timers.clear();
+        self.inbox.clear();
+    }
+}
+
+impl RunState {
+    /// Whether a signal is the machine's own, and not that of a step that waits for one.
+    pub(super) fn is_for_machine(&self, plan: &Plan, name: &str) -> bool {
+        let is_known = plan.machine.as_ref().is_some_and(|machine| machine.events.contains_key(name));
+        is_known && !self.listening.contains_key(name)
+    }
+
+    /// Lays something into the machine's inbox, if there is a machine.
+    pub(super) fn bring(&mut self, at: Timestamp, kind: InboundKind) {
+        if let Some(machine) = &mut self.machine {
+            machine.inbox.push_back(Inbound { at, kind });
+        }
+    }
+
+    pub(super) fn apply_transition(&mut self, plan: &Plan, seq: EventSeq, body: &MachineTransitioned) {
+        let Some(machine) = &mut self.machine else { return };
+        match body.cause {
+            MachineCause::Start => machine.has_started = true,
+            MachineCause::Inbox => drop(machine.inbox.pop_front()),
+            MachineCause::Timer(fired) => machine.timers.retain(|(_, _, timer)| *timer != fired),
+        }
+        machine.timers.retain(|(_, _, timer)| !body.canceled_timers.contains(timer));
+        machine.timers.extend(body.timers.iter().map(|(at, timer)| (*at, seq, *timer)));
+        let state = &mut machine.state;
+        state.configuration.clone_from(&body.configuration);
+        state.history.extend(body.history.clone());
+        let context = Arc::make_mut(&mut state.context);
+        if context.is_null() {
+            *context = Value::Object(Map::new());
+        }
+        for (key, value) in &body.assigned {
+            context[key.as_str()] = value.clone();
+        }
+        state.is_done = body.is_done;
+        state.output = body.output.clone();
+        for node in &body.invoked {
+            self.invoke(plan, *node);
+        }
+    }
+
+    /// A step that begins because its state was entered, perhaps not for the first time. Its attempts are
+    /// counted on, so that each has an idempotency key of its own.
+    fn invoke(&mut self, plan: &Plan, node: NodeIndex) {
+        for begun in plan.node(node).fallback.into_iter().chain([node]) {
+            let step = &mut self.steps[begun.at()];
+            step.status = StepStatus::Pending;
+            step.failures = 0;
+            step.outcome_unknown = false;
+            step.passed_over = false;
+            step.gate = None;
+            step.error = None;
+            step.skip_reason = None;
+            step.output = Payload::null();
+        }
+        self.ready.insert(node);
+        self.unsettled += 1;
+    }
+}
