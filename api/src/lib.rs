@@ -32,7 +32,9 @@ use windlass_bus::Bus;
 use windlass_store::{Plans, Store};
 
 use app::{App, Shared};
-use routes::{approvals, artifacts, commands, docs, events, health, steps, workflow_runs, workflows};
+use routes::{
+    approvals, artifacts, commands, docs, events, health, machine, steps, workflow_runs, workflows,
+};
 
 pub use options::{CursorKey, DoorOptions};
 pub use problem::Code as ProblemCode;
@@ -72,6 +74,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(events::of_run))
         .routes(routes!(events::over_websocket))
         .routes(routes!(events::of_many))
+        .routes(routes!(machine::get))
         .routes(routes!(steps::list))
         .routes(routes!(steps::output))
         .routes(routes!(steps::timeline))

@@ -209,7 +209,11 @@ impl Folded {
 
 fn outcome_of(state: &RunState) -> Option<&'static str> {
     match state.phase {
-        Phase::Completed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
+        // A failure that a machine has taken led it on; that is no part that is missing.
+        Phase::Completed
+            if state.machine.is_none()
+                && state.steps.iter().any(|step| step.status == StepStatus::Failed) =>
+        {
             Some("partial_failure")
         }
         Phase::Completed => Some("succeeded"),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use windlass_boot::{DatabaseUrl, Settings};
 use windlass_model::payload::Digest;
+use windlass_model::present::machine::machine_view;
 use windlass_model::state::Step;
 use windlass_model::{Event, EventSeq, Payload, Plan, RunState, RunStatus};
 use windlass_store::{ApprovalFilter, Damage, PlanError, Plans, Projection, RunRow, Store};
@@ -188,7 +189,7 @@ impl Examination {
             Ok(state) => state,
             Err(error) => return Ok((found("broken_log", error.to_string()), events)),
         };
-        let mut findings = compare(&subject, &record.row, &state);
+        let mut findings = compare(&subject, &record.row, &plan, &state);
         if let Some(snapshot) = record.snapshot {
             match RunState::fold(&plan, row.id, Some(snapshot), &record.events) {
                 Ok(from_snapshot) if without_values(&from_snapshot) == without_values(&state) => {}
@@ -284,7 +285,7 @@ impl Report {
 }
 
 /// The row against the fold of its log, and whether anything can wake the run.
-fn compare(subject: &str, row: &RunRow, state: &RunState) -> Vec<Damage> {
+fn compare(subject: &str, row: &RunRow, plan: &Plan, state: &RunState) -> Vec<Damage> {
     let mut findings = Vec::new();
     let mut find = |kind: &str, detail: String| {
         findings.push(Damage { kind: kind.into(), subject: subject.to_owned(), detail });
@@ -315,7 +316,8 @@ fn compare(subject: &str, row: &RunRow, state: &RunState) -> Vec<Damage> {
     let waits = state.status(false) == RunStatus::Waiting;
     let by_somebody =
         state.steps.iter().any(|step| step.gate.as_ref().is_some_and(|gate| gate.outcome.is_none()))
-            || !state.listening.is_empty();
+            || !state.listening.is_empty()
+            || machine_view(plan, state).is_some_and(|machine| !machine.events.is_empty());
     if waits && !by_somebody && state.wake_at().is_none() {
         find("nothing_wakes", "the run waits, but for no time, no person and no signal".into());
     }

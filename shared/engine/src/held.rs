@@ -1,6 +1,6 @@
 //! A run in the hands of this engine: tick, wait for news, tick again, until it parks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -286,7 +286,15 @@ impl HeldRun {
         if self.state.is_stopping(now) {
             self.running.values().for_each(CancellationToken::cancel);
         }
-        if self.state.in_flight.len() <= self.running.len() {
+        let open: BTreeSet<Work> = open_work(&self.state).collect();
+        for (work, token) in &self.running {
+            // A machine has left the state that invoked it.
+            if !open.contains(work) {
+                token.cancel();
+            }
+        }
+        let new: Vec<Work> = open.into_iter().filter(|work| !self.running.contains_key(work)).collect();
+        if new.is_empty() {
             return Ok(Ticked::Goes);
         }
         let parts = &self.engine.parts;
@@ -296,7 +304,6 @@ impl HeldRun {
                 return Ok(Ticked::Lost);
             }
         }
-        let new: Vec<Work> = open_work(&self.state).filter(|work| !self.running.contains_key(work)).collect();
         for work in new {
             let cancel = CancellationToken::new();
             self.running.insert(work, cancel.clone());

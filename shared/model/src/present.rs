@@ -1,5 +1,7 @@
 //! Runs and events as clients see them: names instead of indices, derived keys filled in.
 
+pub mod machine;
+
 use std::borrow::Cow;
 
 use serde::Serialize;
@@ -43,7 +45,11 @@ pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
         let names: Vec<&str> = body.steps.iter().map(|node| plan.node(*node).id.as_str()).collect();
         map.insert("steps".into(), names.into());
     }
-    if let Value::Object(data) = event.body.data_value() {
+    let data = match &event.body {
+        EventBody::MachineTransitioned(body) => Value::Object(machine::transitioned_json(plan, body)),
+        body => body.data_value(),
+    };
+    if let Value::Object(data) = data {
         for (key, value) in data {
             // A body's own `type` (an emitted event's) must not hide the event's.
             map.entry(if key == "type" { "event_type".to_owned() } else { key }).or_insert(value);

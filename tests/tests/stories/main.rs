@@ -13,6 +13,7 @@ mod hang_ups;
 mod health;
 mod interruptions;
 mod kills;
+mod machines;
 mod parked;
 mod payloads;
 mod retries;
