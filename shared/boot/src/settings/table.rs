@@ -86,7 +86,7 @@ pub const SETTINGS: &[Setting] = &[
         "database_max_connections",
         "13",
         "connections",
-        "How many connections to PostgreSQL one process opens at the most; at least 7.",
+        "How many connections to PostgreSQL one process opens at the most; at least 8.",
     ),
     server(
         "migrate_on_start",
