@@ -87,7 +87,7 @@ fn tricks() -> Vec<Attack> {
         yaml("a key that does not exist", head() + "steps: [{ id: a, type: noop, sudo: true }]\n"),
         yaml(
             "a type that comes later",
-            "version: 1\nname: bad\ntype: machine\ninitial: a\nstates: { a: { type: final } }\n",
+            "version: 1\nname: bad\ntype: hybrid\nnodes: { a: { type: noop } }\n",
         ),
     ]
 }
