@@ -102,7 +102,8 @@ mod tests {
             "error":{"type":"timeout","message":""},"then":{"do":"pause"},"retry":true,"on":"timer",
             "at":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
             "after":"failed","order":"reverse","steps":[]}"#;
-        let others = r#"{"reason":"need","rule":"","action":"fail"}"#;
+        let others = r#"{"reason":"need","rule":"","action":"fail",
+            "event":"","cause":{"kind":"start"},"is_taken":true,"configuration":[]}"#;
         let bodies = EventBody::KINDS.iter().map(|(code, name)| {
             EventBody::from_stored(*code, data)
                 .or_else(|_| EventBody::from_stored(*code, others))
