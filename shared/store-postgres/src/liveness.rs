@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Who has just lost the server, or sees one that has just started, judges nobody: others have lost it too, and are
 /// given this long to come back.
 const STEADY_AFTER: Duration = Duration::from_secs(3);
+/// Longer than it takes to connect; a session begins without a lock when even that does not suffice.
+const FIRST_LOCK_MAX: Duration = Duration::from_millis(500);
 
 pub(crate) struct Liveness {
     shared: Arc<Shared>,
@@ -40,6 +42,8 @@ pub(crate) struct Liveness {
 struct Shared {
     locks: Mutex<Locks>,
     changed: [Notify; HOLDERS],
+    /// A lock was taken.
+    taken: Notify,
     /// Sessions were ended whose process has died.
     death: Notify,
 }
@@ -63,14 +67,15 @@ impl Liveness {
         Self { shared, tasks }
     }
 
-    /// The key of the session's lock, while it is held. The first call asks for it and does not wait.
-    pub(crate) fn key_of(&self, session: SessionId) -> Option<i64> {
+    /// The key of the session's lock, while it is held. The first call asks for it, and waits a moment: a process that
+    /// dies young shall be missed as soon as any other.
+    pub(crate) async fn key_of(&self, session: SessionId) -> Option<i64> {
         let key = key_of(session);
-        let mut locks = self.shared.locks();
-        if locks.wanted.insert(key) {
+        if self.shared.locks().wanted.insert(key) {
             self.shared.tell_holders();
+            let _ = tokio::time::timeout(FIRST_LOCK_MAX, self.shared.taken.notified()).await;
         }
-        locks.held.iter().any(|held| held.contains(&key)).then_some(key)
+        self.shared.locks().held.iter().any(|held| held.contains(&key)).then_some(key)
     }
 
     pub(crate) fn forget(&self, session: SessionId) {
@@ -150,6 +155,7 @@ async fn hold(shared: &Shared, holder: usize, connection: &mut PgConnection) -> 
         let row = sqlx::query(query!("renew_session.lock")).bind(key).fetch_one(&mut *connection).await?;
         if row.try_get(0)? {
             shared.locks().held[holder].insert(key);
+            shared.taken.notify_one();
         }
     }
     for key in left {

@@ -17,7 +17,7 @@ const MONTHS_AHEAD: i32 = 2;
 #[async_trait]
 impl Sessions for PostgresStore {
     async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
-        let liveness = self.liveness.key_of(session);
+        let liveness = self.liveness.key_of(session).await;
         self.lookups
             .ask(move |db| {
                 Box::pin(async move {
