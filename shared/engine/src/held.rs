@@ -286,6 +286,10 @@ impl HeldRun {
         if self.state.is_stopping(now) {
             self.running.values().for_each(CancellationToken::cancel);
         }
+        // Only a machine can leave a state, and its step with it: in any other run, nothing in flight is ever left alone.
+        if self.state.machine.is_none() && self.state.in_flight.len() <= self.running.len() {
+            return Ok(Ticked::Goes);
+        }
         let open: BTreeSet<Work> = open_work(&self.state).collect();
         for (work, token) in &self.running {
             // A machine has left the state that invoked it.
