@@ -12,14 +12,14 @@ use windlass_store::{OutboxRow, OutboxSettlement, Store, StoreError};
 
 /// Messages that one turn carries.
 const RELAY_PAGE: u32 = 100;
-/// For so long no other worker delivers what this one has taken. What it could not deliver in that time comes back
-/// by itself.
-const LEASE: Duration = Duration::from_secs(60);
 /// A message that failed this often is set aside, visibly.
 const ATTEMPTS_MAX: u32 = 12;
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// How long one delivery may take; the relay promises a sign of life as often.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For so long no other worker delivers what this one has taken. What it could not deliver in that time, because it
+/// died or the receiver is slow, comes back by itself.
+const LEASE: Duration = DELIVERY_TIMEOUT.saturating_mul(2);
 
 /// Where emitted events go.
 #[async_trait]
