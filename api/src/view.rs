@@ -134,8 +134,8 @@ pub(crate) struct RunView<'a> {
     pub inputs: &'a Payload,
     #[schema(value_type = Value)]
     pub output: &'a Payload,
-    /// How the run ended, in more detail than its status: a completed run whose failures were continued
-    /// is a `partial_failure`. Null before the end.
+    /// How the run ended, in more detail than its status: a completed run whose failures were continued, or
+    /// some of whose items have failed, is a `partial_failure`. Null before the end.
     #[schema(schema_with = outcome)]
     pub outcome: Option<&'static str>,
     #[schema(value_type = Option<StepErrorView>, required)]
@@ -202,7 +202,7 @@ impl Folded {
             wake_at: row.wake_at,
             last_activity_at: row.last_activity_at,
             seq: state.last_seq,
-            steps: present::step_views(plan, state),
+            steps: present::step_views(plan, state, present::ITEMS_SHOWN_MAX),
         }
     }
 }
@@ -212,7 +212,8 @@ fn outcome_of(state: &RunState) -> Option<&'static str> {
         // A failure that a machine has taken led it on; that is no part that is missing.
         Phase::Completed
             if state.machine.is_none()
-                && state.steps.iter().any(|step| step.status == StepStatus::Failed) =>
+                && (state.steps.iter().any(|step| step.status == StepStatus::Failed)
+                    || state.fans.values().any(|fan| !fan.failed.is_empty())) =>
         {
             Some("partial_failure")
         }
@@ -273,6 +274,8 @@ pub(crate) struct Step {
     error: Option<StepErrorView>,
     #[schema(required)]
     waiting_on: Option<WaitingOn>,
+    /// How the items of the step stand, once they were found.
+    items: Option<Items>,
     artifacts: Vec<ArtifactView>,
 }
 
@@ -340,6 +343,35 @@ fn compensation_outcomes() -> RefOr<Schema> {
     words(["succeeded", "incomplete"], true)
 }
 
+/// Of a step that runs another node for each of its items. Of those, the view of a run has the first 100, and the
+/// list of its steps has all.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct Items {
+    count: u32,
+    /// How many were begun and have not ended.
+    open: u32,
+    /// How many have failed.
+    failed: u32,
+    /// The first 100 of those.
+    failed_items: Vec<FailedItem>,
+    /// Once the step has succeeded.
+    #[schema(schema_with = items_outcomes)]
+    outcome: Option<String>,
+}
+
+fn items_outcomes() -> RefOr<Schema> {
+    words(["succeeded", "partial_failure"], false)
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct FailedItem {
+    index: u32,
+    #[schema(required)]
+    error: Option<StepErrorView>,
+}
+
 /// What a step waits for.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what the model serializes")]
@@ -354,7 +386,7 @@ pub(crate) struct WaitingOn {
 }
 
 fn wait_reasons() -> RefOr<Schema> {
-    words(["timer", "signal", "approval", "retry", "fallback"], false)
+    words(["timer", "signal", "approval", "retry", "fallback", "items"], false)
 }
 
 /// An open gate: what to show to whom.
@@ -412,6 +444,8 @@ pub(crate) struct EventView {
     #[schema(schema_with = event_types)]
     r#type: String,
     node: Option<String>,
+    /// Index of the item inside a fan-out.
+    item: Option<u32>,
     attempt: Option<u16>,
     /// Fencing token of the engine that wrote it.
     epoch: Option<u32>,

@@ -349,9 +349,10 @@ fn referenced(state: &RunState) -> BTreeSet<Digest> {
         Payload::Blob { blob, .. } => Some(blob.digest.clone()),
         Payload::Inline(_) => None,
     };
-    let of_steps = state.steps.iter().flat_map(|step| {
+    let of_steps = state.all_steps().flat_map(|(_, step)| {
         let artifacts = step.artifacts.iter().map(|artifact| artifact.blob.digest.clone());
         artifacts.chain(of_payload(&step.output))
     });
-    of_steps.chain(of_payload(&state.inputs)).chain(of_payload(&state.output)).collect()
+    let of_lists = state.fans.values().filter_map(|fan| of_payload(&fan.each));
+    of_steps.chain(of_lists).chain(of_payload(&state.inputs)).chain(of_payload(&state.output)).collect()
 }

@@ -117,9 +117,12 @@ impl Live {
         let kind = News::kind(envelope).to_owned();
         let event = &envelope["event"];
         let at = text(envelope, "/at").parse().ok();
-        let node = text(event, "/node");
+        let mut node = text(event, "/node");
         if node.is_empty() {
             return self.run_event(&kind, event);
+        }
+        if let Some(item) = event.get("item") {
+            node = format!("{node}[{item}]");
         }
         let attempt = event.get("attempt").and_then(Value::as_u64).unwrap_or(0);
         // What undoes a step goes the same way as any other.
@@ -140,6 +143,10 @@ impl Live {
             "step.skipped" => {
                 let why = format!("reason: {}", text(event, "/reason"));
                 self.ends(&node, "↷", "skipped", at, Some(why));
+            }
+            "items.planned" => {
+                let count = event.get("count").and_then(Value::as_u64).unwrap_or(0);
+                self.waits(&node, attempt, at, &format!("its items, {count} of them"));
             }
             "step.paused" => self.remark(&node, "waits for a person to decide"),
             "error.routed" => {

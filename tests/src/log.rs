@@ -10,6 +10,7 @@ pub struct Event {
     pub at: Timestamp,
     /// `step.started`
     pub kind: String,
+    /// Of an item with its index: `grade.do[3]`.
     pub node: Option<String>,
     pub attempt: Option<u64>,
     pub epoch: Option<u64>,
@@ -30,7 +31,10 @@ impl Event {
             seq: envelope["seq"].as_u64().expect("an event has a seq"),
             at: text(&envelope["at"]).and_then(|at| at.parse().ok()).expect("an event has a time"),
             kind: text(&body["type"]).expect("an event has a type"),
-            node: text(&body["node"]),
+            node: text(&body["node"]).map(|node| match body["item"].as_u64() {
+                Some(item) => format!("{node}[{item}]"),
+                None => node,
+            }),
             attempt: body["attempt"].as_u64(),
             epoch: body["epoch"].as_u64(),
             body,

@@ -20,6 +20,7 @@ const EXAMPLES: &[&str] = &[
     "fan-out-fan-in.yaml",
     "flaky-http.yaml",
     "long-wait.yaml",
+    "map.yaml",
     "release-notes/workflow.yaml",
     "saga.yaml",
     "serial-approval.yaml",
@@ -211,6 +212,17 @@ fn fan_out_fan_in_adds_up_what_three_branches_found_side_by_side() {
     let last_start = ["first", "second", "third"].map(|node| ran.step(node)["started_at"].as_str().unwrap());
     let first_end = ["first", "second", "third"].map(|node| ran.step(node)["ended_at"].as_str().unwrap());
     assert!(last_start.iter().max() < first_end.iter().min(), "they ran one after another: {}", ran.run);
+}
+
+#[test]
+fn map_measures_each_word_and_leaves_a_hole_for_what_is_none() {
+    let ran = run("map.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(3), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "lengths": [8, null, 7, 5], "sum": 20 }));
+    assert_eq!(ran.run["outcome"], "partial_failure");
+    let items = &ran.step("measure")["items"];
+    assert_eq!((&items["failed"], &items["failed_items"][0]["index"]), (&json!(1), &json!(1)));
+    assert_eq!(items["failed_items"][0]["error"]["type"], "script.exit_65");
 }
 
 #[test]

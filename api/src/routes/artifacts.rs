@@ -6,8 +6,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
-use windlass_model::Digest;
 use windlass_model::event::Artifact;
+use windlass_model::{Digest, StepKey};
 
 use crate::actor::Caller;
 use crate::app::Shared;
@@ -27,6 +27,9 @@ pub(crate) struct Artifacts {
 #[derive(Serialize, ToSchema)]
 struct ArtifactEntry {
     node: String,
+    /// Index of the item inside a fan-out.
+    #[schema(required)]
+    item: Option<u32>,
     name: String,
     media_type: String,
     /// BLAKE3 of the content.
@@ -54,13 +57,16 @@ pub(crate) async fn list(
     let run_id = at.run_id()?;
     let run = app.fold_run(caller.tenant, run_id).await?;
     let mut items = Vec::new();
-    for (node, step) in run.plan.nodes.iter().zip(&run.state.steps) {
+    for (key, step) in run.state.all_steps() {
+        let node = run.plan.node(key);
+        let query = key.item.map(|item| format!("?item={item}")).unwrap_or_default();
         for (index, artifact) in step.artifacts.iter().enumerate() {
             let is_hidden = step.artifacts[index + 1..].iter().any(|later| later.name == artifact.name);
             let name = percent_encode(&artifact.name);
-            let path = format!("/v1/workflow-runs/{run_id}/artifacts/{}/{name}", node.id);
+            let path = format!("/v1/workflow-runs/{run_id}/artifacts/{}/{name}{query}", node.id);
             items.push(ArtifactEntry {
                 node: node.id.clone(),
+                item: key.item,
                 name: artifact.name.clone(),
                 media_type: artifact.media_type.clone(),
                 digest: artifact.blob.digest.clone(),
@@ -79,8 +85,9 @@ pub(crate) async fn list(
 #[utoipa::path(get, path = "/v1/workflow-runs/{id}/artifacts/{node}/{name}", operation_id = "get_artifact", tag = "artifacts",
     params(
         ("id" = Uuid, Path),
-        ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$"),
+        ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,95}$"),
         ("name" = String, Path, min_length = 1, max_length = 255),
+        ("item" = Option<u32>, Query, description = "Index of the item inside a fan-out."),
     ),
     responses((status = 200, description = "The content, with the media type that the step gave.", content_type = "*/*",
         headers(("Content-Disposition" = String), ("ETag" = String))), NotFound))]
@@ -88,13 +95,14 @@ pub(crate) async fn download(
     State(app): State<Shared>,
     caller: Caller,
     at: At,
-    query: Query,
+    mut query: Query,
 ) -> Result<Response> {
+    let item = query.read("item", |text| text.parse::<u32>().map_err(|_| "must be an index".to_owned()))?;
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
     let not_found = || Problem::not_found("artifact");
     let node = run.plan.find(at.get("node")).ok_or_else(not_found)?;
-    let artifacts = &run.state.step(node.index).artifacts;
+    let artifacts = &run.state.step(StepKey { node: node.index, item }).artifacts;
     let artifact = artifacts.iter().rev().find(|it| it.name == at.get("name")).ok_or_else(not_found)?;
     let content = app.get_blob(caller.tenant, &artifact.blob.digest).await?;
     Ok((headers_of(artifact), content).into_response())

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use windlass_model::command::Verdict;
-use windlass_model::{Attempt, Command, Digest, Input, NodeIndex, Payload, Plan, RunId, RunState, decide};
+use windlass_model::{
+    Attempt, Command, Digest, Input, NodeIndex, Payload, Plan, RunId, RunState, StepKey, decide,
+};
 use windlass_store::{Guard, RunWrite, WriteError};
 
 use crate::app::{App, Shared, to_the_end};
@@ -62,15 +64,19 @@ pub(crate) struct VerdictBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryBody {
     /// Id of one node; left out, every failed or interrupted step is tried again.
-    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,95}$")]
     node: Option<String>,
+    /// One item of that node, inside a fan-out.
+    item: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SkipBody {
-    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,95}$")]
     node: String,
+    /// One item of that node, inside a fan-out.
+    item: Option<u32>,
 }
 
 /// Pause a run
@@ -128,14 +134,19 @@ pub(crate) async fn reject(State(app): State<Shared>, at: At, query: Query, deed
 }
 
 /// Try failed or interrupted steps again
+///
+/// Of a step that has items, only those that have failed or were never begun.
 #[utoipa::path(post, path = "/v1/workflow-runs/{id}/retry", operation_id = "retry_run", tag = "commands",
     params(("id" = Uuid, Path)), request_body(content = Option<RetryBody>),
     responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
 pub(crate) async fn retry(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
-    let RetryBody { node } = deed.json_or_nothing()?;
+    let RetryBody { node, item } = deed.json_or_nothing()?;
     let retry = |plan: &Plan, _: &RunState| {
-        let node = node.as_deref().map(|node| find_node(plan, node)).transpose()?;
+        if node.is_none() && item.is_some() {
+            return Err(Problem::body("/item", "an item of which node?"));
+        }
+        let node = node.as_deref().map(|node| find_step(plan, node, item)).transpose()?;
         Ok(Command::Retry { node })
     };
     carry_out(&app, at.run_id()?, &deed, retry).await
@@ -147,8 +158,8 @@ pub(crate) async fn retry(State(app): State<Shared>, at: At, query: Query, deed:
     responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
 pub(crate) async fn skip(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
-    let SkipBody { node } = deed.json()?;
-    let skip = |plan: &Plan, _: &RunState| Ok(Command::Skip { node: find_node(plan, &node)? });
+    let SkipBody { node, item } = deed.json()?;
+    let skip = |plan: &Plan, _: &RunState| Ok(Command::Skip { node: find_step(plan, &node, item)? });
     carry_out(&app, at.run_id()?, &deed, skip).await
 }
 
@@ -200,6 +211,16 @@ async fn decide_gate(
         Ok(command(verdict))
     };
     carry_out(app, at.run_id()?, deed, verdict).await
+}
+
+/// An item is there where there are items, and nowhere else.
+fn find_step(plan: &Plan, id: &str, item: Option<u32>) -> Result<StepKey> {
+    let node = find_node(plan, id)?;
+    match (plan.fan_of(node), item) {
+        (Some(_), None) => Err(Problem::body("/item", format!("which item of {id:?}?"))),
+        (None, Some(_)) => Err(Problem::body("/item", format!("{id:?} has no items"))),
+        (Some(_), Some(_)) | (None, None) => Ok(StepKey { node, item }),
+    }
 }
 
 fn find_node(plan: &Plan, id: &str) -> Result<NodeIndex> {

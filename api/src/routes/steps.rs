@@ -10,8 +10,8 @@ use windlass_model::command::Verdict;
 use windlass_model::present::{self, StepView};
 use windlass_model::state::{AttemptOutcome, Step as FoldedStep, WaitReason};
 use windlass_model::{
-    Actor, Attempt, Command, Input, NodeIndex, Payload, RunId, RunStatus, SessionId, StepStatus, Timestamp,
-    decide,
+    Actor, Attempt, Command, Input, NodeIndex, Payload, RunId, RunStatus, SessionId, StepKey, StepStatus,
+    Timestamp, decide,
 };
 
 use crate::actor::Caller;
@@ -28,7 +28,7 @@ pub(crate) struct Steps<'a> {
     items: Vec<StepView<'a>>,
 }
 
-/// List the steps of a run, in the order of the definition
+/// List the steps of a run, in the order of the definition, with all their items
 #[utoipa::path(get, path = "/v1/workflow-runs/{id}/steps", operation_id = "list_steps", tag = "runs",
     params(("id" = Uuid, Path)),
     responses((status = 200, description = "All the steps.", body = Steps), NotFound))]
@@ -40,23 +40,28 @@ pub(crate) async fn list(
 ) -> Result<Response> {
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
-    Ok(Json(Steps { items: present::step_views(&run.plan, &run.state) }).into_response())
+    Ok(Json(Steps { items: present::step_views(&run.plan, &run.state, usize::MAX) }).into_response())
 }
 
 /// Read the whole output of a step, whatever its size
 #[utoipa::path(get, path = "/v1/workflow-runs/{id}/steps/{node}/output", operation_id = "get_step_output", tag = "runs",
-    params(("id" = Uuid, Path), ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,95}$")),
+    params(
+        ("id" = Uuid, Path),
+        ("node" = String, Path, pattern = "^[A-Za-z][A-Za-z0-9_.-]{0,95}$"),
+        ("item" = Option<u32>, Query, description = "Index of the item inside a fan-out."),
+    ),
     responses((status = 200, description = "The output; null when there is none.", body = Value), NotFound))]
 pub(crate) async fn output(
     State(app): State<Shared>,
     caller: Caller,
     at: At,
-    query: Query,
+    mut query: Query,
 ) -> Result<Response> {
+    let item = query.read("item", |text| text.parse::<u32>().map_err(|_| "must be an index".to_owned()))?;
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
     let node = run.plan.find(at.get("node")).ok_or_else(|| Problem::not_found("step"))?;
-    let output = &run.state.step(node.index).output;
+    let output = &run.state.step(StepKey { node: node.index, item }).output;
     let json = [(header::CONTENT_TYPE, "application/json")];
     match output.missing() {
         // What lies in the blob store is JSON already.
@@ -77,6 +82,9 @@ pub(crate) struct Timeline {
 struct TimelineEntry {
     node: String,
     kind: String,
+    /// Index of the item inside a fan-out.
+    #[schema(required)]
+    item: Option<u32>,
     #[schema(value_type = u16)]
     attempt: Attempt,
     #[schema(value_type = Option<String>, format = DateTime, required)]
@@ -101,10 +109,12 @@ pub(crate) async fn timeline(
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
     let mut items: Vec<TimelineEntry> = Vec::new();
-    for (node, step) in run.plan.nodes.iter().zip(&run.state.steps) {
+    for (key, step) in run.state.all_steps() {
+        let node = run.plan.node(key);
         let entry = |attempt, started_at, ended_at, outcome| TimelineEntry {
             node: node.id.clone(),
             kind: node.kind.clone(),
+            item: key.item,
             attempt,
             started_at,
             ended_at,
@@ -144,6 +154,9 @@ pub(crate) struct Explanation {
     would_move: Vec<String>,
 }
 
+/// Steps that one explanation is about: a fan-out may be at hundreds.
+const STEPS_EXPLAINED_MAX: usize = 100;
+
 /// A step that the run is at.
 #[derive(Serialize, ToSchema)]
 struct StepExplanation {
@@ -166,9 +179,9 @@ pub(crate) async fn explain(
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
     let now = app.now().await?;
-    let steps = run.plan.nodes.iter().zip(&run.state.steps).filter_map(|(node, step)| {
-        let sentence = sentence_of(step)?;
-        Some(StepExplanation { node: node.id.clone(), status: step.status, sentence })
+    let steps = run.state.all_steps().filter_map(|(key, step)| {
+        let sentence = sentence_of(&run, key, step)?;
+        Some(StepExplanation { node: run.plan.label(key).into_owned(), status: step.status, sentence })
     });
     let explanation = Explanation {
         run_id: run.row.id,
@@ -177,7 +190,7 @@ pub(crate) async fn explain(
         held_by: run.row.lease_owner,
         epoch: run.state.epoch.0,
         wakes_at: run.row.wake_at,
-        steps: steps.collect(),
+        steps: steps.take(STEPS_EXPLAINED_MAX).collect(),
         would_move: accepted_commands(&run, &caller.actor, now),
     };
     Ok(Json(explanation).into_response())
@@ -202,7 +215,7 @@ fn summary_of(run: &Folded) -> String {
 }
 
 /// Why the run is at this step; none when it is not.
-fn sentence_of(step: &FoldedStep) -> Option<String> {
+fn sentence_of(run: &Folded, key: StepKey, step: &FoldedStep) -> Option<String> {
     let error = step
         .error
         .as_ref()
@@ -220,6 +233,12 @@ fn sentence_of(step: &FoldedStep) -> Option<String> {
                 WaitReason::Timer => format!("It waits{until}."),
                 WaitReason::Signal { name } => format!("It waits for the signal `{name}`{until}."),
                 WaitReason::Approval => format!("It waits for an approval{until}."),
+                WaitReason::Items => {
+                    let fan = run.state.fans.get(&key.node);
+                    let (count, open, failed) =
+                        fan.map_or((0, 0, 0), |fan| (fan.count, fan.open, fan.failed.len()));
+                    format!("Of its {count} items, {open} are under way and {failed} have failed.")
+                }
                 WaitReason::Fallback => format!("It failed{error}. Its fallback does it in another way."),
                 WaitReason::Retry => {
                     format!("Attempt {} failed{error}. The next one waits{until}.", step.attempt)
@@ -244,7 +263,7 @@ fn accepted_commands(run: &Folded, actor: &Actor, now: Timestamp) -> Vec<String>
             commands.push((format!("approve {}", node.id), approve));
         }
         if step.status == StepStatus::Paused {
-            commands.push((format!("skip {}", node.id), Command::Skip { node: node.index }));
+            commands.push((format!("skip {}", node.id), Command::Skip { node: node.index.into() }));
         }
     }
     let signals = run.state.listening.keys();

@@ -50,20 +50,20 @@ impl Attempt {
         let runner = parts.runners.get(&node.kind).cloned().ok_or_else(|| {
             fail(StepError::new("internal", format!("this worker has no runner for `{}`", node.kind)))
         })?;
-        let context = Context::new(plan, state).with_node(work.node).with_secrets(parts.secrets.as_map());
+        let context = Context::new(plan, state).with_step(work.key()).with_secrets(parts.secrets.as_map());
         let params = node.params.render(&context).map_err(|mut error| {
             error.message = parts.secrets.mask_text(&error.message);
             fail(error)
         })?;
         let step = StepContext {
             run_id: state.run_id,
-            node: node.id.clone(),
+            node: plan.label(work.key()).into_owned(),
             attempt: work.attempt,
-            idempotency_key: state.idempotency_key(plan, work.node),
+            idempotency_key: state.idempotency_key(plan, work.key()),
             timeout: node.timeout,
             params,
             cancel,
-            progress: Progress::new(parts.bus.clone(), state.run_id, node.id.clone())
+            progress: Progress::new(parts.bus.clone(), state.run_id, plan.label(work.key()).into_owned())
                 .masking(parts.secrets.clone()),
         };
         Ok(Self { work, runner, step, timeout: node.timeout })

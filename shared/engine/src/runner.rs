@@ -30,7 +30,7 @@ pub trait Runner: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct StepContext {
     pub run_id: RunId,
-    /// The node's id in the definition.
+    /// The node's id in the definition; inside a fan-out with the item's index, as in `grade.do[3]`.
     pub node: String,
     pub attempt: Attempt,
     /// Send it along with an effect: it repeats when an earlier attempt's outcome is unknown.

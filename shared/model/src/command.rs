@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Artifact, EventEmitted};
-use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunStatus, StepError};
+use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunStatus, StepError, StepKey};
 
 /// What [`crate::decide`] decides about.
 #[derive(Clone, Debug)]
@@ -32,11 +32,11 @@ pub enum Command {
     Reject(Verdict),
     /// Try failed or interrupted steps again; one of them, or all when no node is named.
     Retry {
-        node: Option<NodeIndex>,
+        node: Option<StepKey>,
     },
     /// Go on as if this step need not run.
     Skip {
-        node: NodeIndex,
+        node: StepKey,
     },
     Signal {
         name: String,

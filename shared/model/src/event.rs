@@ -12,7 +12,7 @@ use crate::error::StepError;
 use crate::machine::TimerIndex;
 use crate::payload::{BlobRef, Payload};
 use crate::state::PauseReason;
-use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, Timestamp};
+use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, StepKey, Timestamp};
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +122,7 @@ event_bodies! {
     37 "error.routed" ErrorRouted,
     40 "machine.transitioned" MachineTransitioned,
     41 "machine.failed" MachineFailed,
+    50 "items.planned" ItemsPlanned,
 }
 
 impl EventBody {
@@ -147,6 +148,7 @@ impl EventBody {
             Self::ApprovalRejected(body) => Some(&body.form),
             Self::SignalReceived(body) => Some(&body.payload),
             Self::EventEmitted(body) => Some(&body.data),
+            Self::ItemsPlanned(body) => Some(&body.each),
             Self::MachineTransitioned(body) => Some(&body.output),
             _ => None,
         };
@@ -220,8 +222,8 @@ pub struct RunFailed {
 pub struct CompensationPlanned {
     pub after: Ending,
     pub order: CompensationOrder,
-    /// Compensating nodes, in the order in which they run.
-    pub steps: Vec<NodeIndex>,
+    /// Compensating steps, in the order in which they run.
+    pub steps: Vec<StepKey>,
     /// Why the run fails, when no step's failure has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<StepError>,
@@ -314,6 +316,8 @@ pub enum Then {
     Fallback,
     /// The step is skipped.
     Skip,
+    /// The item stays failed, and the step whose item it is counts it.
+    Count,
     /// `approval.requested` follows: people decide whether it is tried again.
     Escalate,
     /// The run fails once what is in flight has ended.
@@ -491,6 +495,19 @@ pub struct MachineTransitioned {
     pub is_done: bool,
     #[serde(default, skip_serializing_if = "Payload::is_null")]
     pub output: Payload,
+}
+
+/// A step has found its items. The first event of an attempt brings it about; a later one adds items to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ItemsPlanned {
+    /// How many there are in all.
+    pub count: u32,
+    /// The list that they are the elements of; null when it is known already, or when there is none.
+    #[serde(default, skip_serializing_if = "Payload::is_null")]
+    pub each: Payload,
+    /// Items that have failed before and are done again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<u32>,
 }
 
 /// Where what a machine reacts to came from, and so what is over with it.

@@ -114,5 +114,59 @@ impl StateIndex {
     }
 }
 
+/// Which step: its node, and inside a fan-out the item that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "StoredKey", into = "StoredKey")]
+pub struct StepKey {
+    pub node: NodeIndex,
+    pub item: Option<u32>,
+}
+
+impl StepKey {
+    /// The step of another node that is for the same item.
+    #[must_use]
+    pub fn beside(self, node: NodeIndex) -> Self {
+        Self { node, ..self }
+    }
+}
+
+impl From<NodeIndex> for StepKey {
+    fn from(node: NodeIndex) -> Self {
+        Self { node, item: None }
+    }
+}
+
+impl From<StepKey> for NodeIndex {
+    fn from(key: StepKey) -> Self {
+        key.node
+    }
+}
+
+/// A number alone where there is no item, as most keys are.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredKey {
+    Node(NodeIndex),
+    Item(NodeIndex, u32),
+}
+
+impl From<StoredKey> for StepKey {
+    fn from(stored: StoredKey) -> Self {
+        match stored {
+            StoredKey::Node(node) => node.into(),
+            StoredKey::Item(node, item) => Self { node, item: Some(item) },
+        }
+    }
+}
+
+impl From<StepKey> for StoredKey {
+    fn from(key: StepKey) -> Self {
+        match key.item {
+            None => Self::Node(key.node),
+            Some(item) => Self::Item(key.node, item),
+        }
+    }
+}
+
 /// A step attempt: 1, 2, 3, … per step.
 pub type Attempt = u16;

@@ -1,6 +1,6 @@
 //! What should be in flight right now.
 
-use crate::{Attempt, NodeIndex, RunState};
+use crate::{Attempt, NodeIndex, RunState, StepKey};
 
 /// An attempt that a runner should be working on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,7 +10,14 @@ pub struct Work {
     pub attempt: Attempt,
 }
 
+impl Work {
+    pub fn key(self) -> StepKey {
+        StepKey { node: self.node, item: self.item }
+    }
+}
+
 /// Computed from the state, never remembered: after a crash the next engine asks the same question.
 pub fn open_work(state: &RunState) -> impl Iterator<Item = Work> {
-    state.in_flight.iter().map(|node| Work { node: *node, item: None, attempt: state.step(*node).attempt })
+    let work = |key: StepKey| Work { node: key.node, item: key.item, attempt: state.step(key).attempt };
+    state.in_flight.iter().copied().map(work)
 }

@@ -1,5 +1,6 @@
 //! A compiled, validated definition: indices instead of names, expressions ready to run.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::payload::Digest;
 use crate::retry::RetryPolicy;
 use crate::workflow::expression::{Expression, Template};
 use crate::workflow::schema::Schema;
-use crate::{NodeIndex, StepError};
+use crate::{NodeIndex, StepError, StepKey};
 
 /// What the engine runs. Immutable, shared, cached by the hash of the definition it came from.
 #[derive(Debug)]
@@ -84,6 +85,8 @@ pub struct Node {
     pub compensation: Option<NodeIndex>,
     /// The node that takes over when an error rule of this one says so.
     pub fallback: Option<NodeIndex>,
+    /// The node that this one runs for each of its items.
+    pub body: Option<NodeIndex>,
 }
 
 /// What calls for a node. All are moved by the same rules once they were called.
@@ -95,6 +98,8 @@ pub enum Part {
     Compensation { of: NodeIndex },
     /// `of` failed, and a rule lets this one do it in another way.
     Fallback { of: NodeIndex },
+    /// `of` has items, and this one is run for each.
+    Item { of: NodeIndex },
 }
 
 /// Who moves a step to its end.
@@ -110,6 +115,33 @@ pub enum Role {
     },
     /// The node itself is a gate.
     Approval(GateSpec),
+    /// Another node runs for each item of a list: its [`Node::body`].
+    Map(MapSpec),
+}
+
+#[derive(Debug)]
+pub struct MapSpec {
+    /// Gives the list.
+    pub each: Template,
+    /// How many items run side by side.
+    pub parallel_max: u32,
+    pub tolerate: Tolerance,
+}
+
+/// How many items may fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tolerance {
+    Count(u32),
+    Percent(f64),
+}
+
+impl Tolerance {
+    pub fn is_exceeded(self, failed: usize, count: u32) -> bool {
+        match self {
+            Self::Count(max) => failed > max as usize,
+            Self::Percent(max) => failed as f64 * 100.0 > max * f64::from(count),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -202,8 +234,32 @@ impl Node {
 }
 
 impl Plan {
-    pub fn node(&self, index: NodeIndex) -> &Node {
-        &self.nodes[index.at()]
+    pub fn node(&self, index: impl Into<NodeIndex>) -> &Node {
+        &self.nodes[index.into().at()]
+    }
+
+    /// How people call a step: `load`, or `grade.do[3]`.
+    pub fn label(&self, key: impl Into<StepKey>) -> Cow<'_, str> {
+        let key = key.into();
+        let id = self.node(key).id.as_str();
+        key.item.map_or(id.into(), |item| format!("{id}[{item}]").into())
+    }
+
+    /// The node under `nodes` or `steps` that this one stands in, or is.
+    pub fn written_at(&self, node: NodeIndex) -> NodeIndex {
+        match self.node(node).part {
+            Part::Main => node,
+            Part::Compensation { of } | Part::Fallback { of } | Part::Item { of } => self.written_at(of),
+        }
+    }
+
+    /// The step among whose items a node stands, if it does.
+    pub fn fan_of(&self, node: NodeIndex) -> Option<NodeIndex> {
+        match self.node(node).part {
+            Part::Main => None,
+            Part::Item { of } => Some(of),
+            Part::Compensation { of } | Part::Fallback { of } => self.fan_of(of),
+        }
     }
 
     /// How many nodes stand under `nodes` or `steps`: they come first.

@@ -7,10 +7,14 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::decide::FAILED_LISTED_MAX;
+use crate::decide::fan::failed_items;
 use crate::event::{Artifact, CompensationOrder, CompensationOutcome, Ending, Event, EventBody};
-use crate::plan::{Part, Plan, WorkflowKind};
+use crate::plan::{Node, Part, Plan, WorkflowKind};
 use crate::state::{AttemptRecord, Step, WaitReason, idempotency_key};
-use crate::{Attempt, Digest, NodeIndex, Payload, RunId, RunState, StepError, StepStatus, Timestamp};
+use crate::{
+    Attempt, Digest, NodeIndex, Payload, RunId, RunState, StepError, StepKey, StepStatus, Timestamp,
+};
 
 /// `{"type": "step.started", "node": …, "attempt": …, "actor": …, …data}`.
 pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
@@ -42,7 +46,7 @@ pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
         map.insert("idempotency_key".into(), key.into());
     }
     if let EventBody::CompensationPlanned(body) = &event.body {
-        let names: Vec<&str> = body.steps.iter().map(|node| plan.node(*node).id.as_str()).collect();
+        let names: Vec<_> = body.steps.iter().map(|key| plan.label(*key)).collect();
         map.insert("steps".into(), names.into());
     }
     let data = match &event.body {
@@ -108,6 +112,9 @@ pub struct StepView<'a> {
     pub output: &'a Payload,
     pub error: Option<&'a StepError>,
     pub waiting_on: Option<WaitingOnView<'a>>,
+    /// Of a step that has items.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<ItemsView<'a>>,
     pub artifacts: &'a [Artifact],
 }
 
@@ -134,10 +141,54 @@ pub struct GateView<'a> {
     pub any_of: &'a [String],
 }
 
-/// Every step of a run, in the order of its definition; then those that an error or an undoing has called for.
-pub fn step_views<'a>(plan: &'a Plan, state: &'a RunState) -> Vec<StepView<'a>> {
-    let shown = plan.nodes.iter().zip(&state.steps).filter(|(node, _)| state.is_shown(plan, node.index));
-    shown.map(|(node, step)| step_view(plan, node, step)).collect()
+/// How the items of a step stand.
+#[derive(Clone, Debug, Serialize)]
+pub struct ItemsView<'a> {
+    pub count: u32,
+    /// How many were begun and have not ended.
+    pub open: u32,
+    /// How many have failed.
+    pub failed: usize,
+    /// The first of those, and why.
+    pub failed_items: Vec<FailedItem<'a>>,
+    /// Once the step has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedItem<'a> {
+    pub index: u32,
+    pub error: Option<&'a StepError>,
+}
+
+/// Items of one node that the view of a run shows; a list of steps has them all.
+pub const ITEMS_SHOWN_MAX: usize = 100;
+
+/// Every step of a run, in the order of its definition; then those that stand inside others, once something has
+/// called for them: of each node at most so many items.
+pub fn step_views<'a>(plan: &'a Plan, state: &'a RunState, items_max: usize) -> Vec<StepView<'a>> {
+    let of_node = |node: &'a Node| {
+        let itself = plan.fan_of(node.index).is_none().then(|| (node.index.into(), state.step(node.index)));
+        let items = state.items.get(&node.index).into_iter().flatten().take(items_max);
+        let items = items.map(|(item, step)| (StepKey { node: node.index, item: Some(*item) }, step));
+        itself.into_iter().chain(items)
+    };
+    let shown = plan.nodes.iter().flat_map(of_node).filter(|(key, _)| state.is_shown(plan, *key));
+    shown.map(|(key, step)| step_view(plan, state, key, step)).collect()
+}
+
+fn items_view<'a>(plan: &Plan, state: &'a RunState, of: NodeIndex) -> Option<ItemsView<'a>> {
+    let fan = state.fans.get(&of)?;
+    let failed_items = failed_items(plan, state, of).take(FAILED_LISTED_MAX);
+    let outcome = if fan.failed.is_empty() { "succeeded" } else { "partial_failure" };
+    Some(ItemsView {
+        count: fan.count,
+        open: fan.open,
+        failed: fan.failed.len(),
+        failed_items: failed_items.map(|(index, error)| FailedItem { index, error }).collect(),
+        outcome: (state.step(of).status == StepStatus::Succeeded).then_some(outcome),
+    })
 }
 
 /// The undoing of a run, once it was planned.
@@ -145,8 +196,8 @@ pub fn step_views<'a>(plan: &'a Plan, state: &'a RunState) -> Vec<StepView<'a>> 
 pub struct CompensationView<'a> {
     pub after: Ending,
     pub order: CompensationOrder,
-    /// Ids of the compensating steps, in the order in which they run.
-    pub steps: Vec<&'a str>,
+    /// The compensating steps, in the order in which they run.
+    pub steps: Vec<Cow<'a, str>>,
     /// Null until the run has ended.
     pub outcome: Option<CompensationOutcome>,
 }
@@ -156,15 +207,16 @@ pub fn compensation_view<'a>(plan: &'a Plan, state: &RunState) -> Option<Compens
     Some(CompensationView {
         after: compensation.after,
         order: compensation.order,
-        steps: compensation.steps.iter().map(|node| plan.node(*node).id.as_str()).collect(),
+        steps: compensation.steps.iter().map(|key| plan.label(*key)).collect(),
         outcome: state.compensation_outcome().filter(|_| state.is_terminal()),
     })
 }
 
-fn step_view<'a>(plan: &'a Plan, node: &'a crate::plan::Node, step: &'a Step) -> StepView<'a> {
+fn step_view<'a>(plan: &'a Plan, state: &'a RunState, key: StepKey, step: &'a Step) -> StepView<'a> {
+    let node = plan.node(key);
     let id = |of: NodeIndex| Some(plan.node(of).id.as_str());
     let (compensates, replaces) = match node.part {
-        Part::Main => (None, None),
+        Part::Main | Part::Item { .. } => (None, None),
         Part::Compensation { of } => (id(of), None),
         Part::Fallback { of } => (None, id(of)),
     };
@@ -186,7 +238,7 @@ fn step_view<'a>(plan: &'a Plan, node: &'a crate::plan::Node, step: &'a Step) ->
         kind: &node.kind,
         compensates,
         replaces,
-        item: None,
+        item: key.item,
         status: step.status,
         attempt: step.attempt,
         attempts: &step.attempts,
@@ -195,6 +247,7 @@ fn step_view<'a>(plan: &'a Plan, node: &'a crate::plan::Node, step: &'a Step) ->
         output: &step.output,
         error: step.error.as_ref(),
         waiting_on: step.wait.as_ref().map(|wait| WaitingOnView { on: &wait.on, until: wait.until, gate }),
+        items: items_view(plan, state, key.node),
         artifacts: &step.artifacts,
     }
 }

@@ -174,8 +174,8 @@ impl RunWrite {
         held: bool,
     ) -> Self {
         let before = state.last_seq.0 - events.len() as u32;
-        let snapshot = (before / SNAPSHOT_EVERY_EVENTS != state.last_seq.0 / SNAPSHOT_EVERY_EVENTS)
-            .then(|| Arc::new(state.clone()));
+        let every = events_between_snapshots(state);
+        let snapshot = (before / every != state.last_seq.0 / every).then(|| Arc::new(state.clone()));
         Self {
             run_id: state.run_id,
             tenant,
@@ -191,6 +191,13 @@ impl RunWrite {
             remember: None,
         }
     }
+}
+
+/// A fold of thousands of steps is stored when the log has grown by as many events, so that all its snapshots
+/// together cost no more than the log. Powers of two, because the number of steps may grow with the log.
+fn events_between_snapshots(state: &RunState) -> u32 {
+    let steps = u32::try_from(state.size()).unwrap_or(u32::MAX / 2);
+    SNAPSHOT_EVERY_EVENTS.max(steps.next_power_of_two())
 }
 
 /// A run's row.

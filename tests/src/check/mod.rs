@@ -98,8 +98,11 @@ impl Record {
         self.definition.as_ref().map(definition::needs)
     }
 
-    /// The definition's node of this id.
+    /// The definition's node of this id; of an item the one that is done for each.
     fn node(&self, id: &str) -> Option<&Value> {
+        if let Some(owner) = id.split_once('[').and_then(|(node, _)| node.strip_suffix(".do")) {
+            return self.node(owner)?.get("do");
+        }
         let spec = self.definition.as_ref()?;
         let nodes = spec.get("steps").or_else(|| spec.get("nodes"))?;
         match nodes {

@@ -72,7 +72,10 @@ pub(super) fn what_acted_is_planned(record: &Record, report: &mut Report) {
             |end: &Event| record.log.of("step.started", node).iter().any(|it| it.attempt == end.attempt);
         let mut ends = record.outcomes_of(node).filter(|end| end.seq < until && begun(end));
         let deed = ends.rfind(|end| end.verb() != "failed");
-        let step = format!("{node}.compensate");
+        let step = match node.split_once('[') {
+            Some((node, item)) => format!("{node}.compensate[{item}"),
+            None => format!("{node}.compensate"),
+        };
         match deed {
             Some(deed) => acted.push((deed.seq, step)),
             // Some failures come after the deed; which ones, the definition cannot tell.

@@ -14,6 +14,7 @@ mod health;
 mod interruptions;
 mod kills;
 mod machines;
+mod maps;
 mod parked;
 mod payloads;
 mod retries;

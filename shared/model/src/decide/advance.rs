@@ -12,7 +12,7 @@ use crate::plan::{GateSpec, Role, WaitSpec};
 use crate::state::{Gate, GateOutcome, Grant, Phase, WaitReason};
 use crate::time::parse_duration;
 use crate::workflow::expression::{Context, Template};
-use crate::{Attempt, NodeIndex, PauseReason, Payload, StepError, StepStatus, Timestamp};
+use crate::{Attempt, PauseReason, Payload, StepError, StepKey, StepStatus, Timestamp};
 
 /// Attempts of one run that are in flight side by side; further ready steps wait for a place.
 pub const IN_FLIGHT_MAX: usize = 256;
@@ -56,8 +56,9 @@ impl Tick<'_> {
         if !self.state.in_flight.is_empty() {
             return;
         }
-        let open: Vec<NodeIndex> = (self.plan.nodes.iter().map(|node| node.index))
-            .filter(|node| matches!(self.state.step(*node).status, StepStatus::Waiting | StepStatus::Paused))
+        let open: Vec<StepKey> = (self.state.all_steps())
+            .filter(|(_, step)| matches!(step.status, StepStatus::Waiting | StepStatus::Paused))
+            .map(|(key, _)| key)
             .collect();
         for node in open {
             let attempt = self.state.open_attempt(self.plan, node);
@@ -77,7 +78,7 @@ impl Tick<'_> {
         }
     }
 
-    fn fire(&mut self, node: NodeIndex) {
+    fn fire(&mut self, node: StepKey) {
         let step = self.state.step(node);
         let attempt = step.attempt;
         match step.wait.as_ref().map(|wait| wait.on.clone()) {
@@ -97,12 +98,14 @@ impl Tick<'_> {
                 let attempt = step.gate.as_ref().map(|gate| gate.attempt);
                 self.emit_step(node, attempt, ApprovalExpired { action });
                 if action == ExpiryAction::Escalate {
-                    let message = format!("nobody decided about step `{}` in time", self.plan.node(node).id);
+                    let message = format!("nobody decided about step `{}` in time", self.plan.label(node));
                     self.emit_run(RunPaused { reason: PauseReason::Escalated, message: Some(message) });
                 }
             }
-            // A timer without a wait cannot be: `apply` removes both together. A fallback has its own time.
-            None | Some(WaitReason::Fallback) => self.emit_step(node, Some(attempt), TimerFired {}),
+            // A timer without a wait cannot be: `apply` removes both together. Other nodes have their own time.
+            None | Some(WaitReason::Fallback | WaitReason::Items) => {
+                self.emit_step(node, Some(attempt), TimerFired {})
+            }
         }
     }
 
@@ -139,7 +142,7 @@ impl Tick<'_> {
     }
 
     /// People were asked about a failure: they want another attempt, or they let the run fail.
-    fn conclude_escalation(&mut self, node: NodeIndex, attempt: Attempt, outcome: GateOutcome) {
+    fn conclude_escalation(&mut self, node: StepKey, attempt: Attempt, outcome: GateOutcome) {
         match outcome {
             GateOutcome::Granted | GateOutcome::Expired(ExpiryAction::Approve) => {
                 self.emit_step(node, None, RetryScheduled { at: self.now });
@@ -185,7 +188,10 @@ impl Tick<'_> {
     }
 
     /// Skips a step, sets it waiting, or starts it.
-    fn begin(&mut self, node: NodeIndex) {
+    fn begin(&mut self, node: StepKey) {
+        if self.state.waits_for_items(node) {
+            return self.conclude_items(node);
+        }
         let step = self.state.step(node);
         if step.blocked {
             let reason = self.why_blocked(node);
@@ -204,7 +210,7 @@ impl Tick<'_> {
         }
         let plan = self.plan;
         match &plan.node(node).role {
-            Role::Run => match &plan.node(node).gate {
+            Role::Run | Role::Map(_) => match &plan.node(node).gate {
                 Some(spec) if !self.is_gate_open(node) => self.request_approval(node, next, spec),
                 _ => self.start(node),
             },
@@ -230,23 +236,23 @@ impl Tick<'_> {
         }
     }
 
-    fn why_blocked(&self, node: NodeIndex) -> SkipReason {
+    fn why_blocked(&self, node: StepKey) -> SkipReason {
         let branch = self.plan.node(node).needs.iter().any(|need| {
             let needed = self.state.step(need.node);
             let output = needed.output.value().map(|value| &**value);
             needed.status == StepStatus::Succeeded
-                && self.plan.is_branch_not_taken(self.plan.node(need.node), output, node)
+                && self.plan.is_branch_not_taken(self.plan.node(need.node), output, node.node)
         });
         if branch { SkipReason::Branch } else { SkipReason::Need }
     }
 
-    fn is_gate_open(&self, node: NodeIndex) -> bool {
+    fn is_gate_open(&self, node: StepKey) -> bool {
         self.state.step(node).gate.as_ref().filter(|gate| gate.rule.is_none()).is_some_and(|gate| {
             matches!(gate.outcome, Some(GateOutcome::Granted | GateOutcome::Expired(ExpiryAction::Approve)))
         })
     }
 
-    fn request_approval(&mut self, node: NodeIndex, attempt: Attempt, spec: &GateSpec) {
+    fn request_approval(&mut self, node: StepKey, attempt: Attempt, spec: &GateSpec) {
         let context = self.context(node);
         let auto = spec.auto_approve_if.as_ref().map(|condition| condition.is_true(&context)).transpose();
         let show = spec.show.as_ref().map(|show| show.render(&context)).transpose();
@@ -263,14 +269,17 @@ impl Tick<'_> {
         }
     }
 
-    fn start(&mut self, node: NodeIndex) {
+    fn start(&mut self, node: StepKey) {
+        if let Role::Map(spec) = &self.plan.node(node).role {
+            return self.find_items(node, spec);
+        }
         let step = self.state.step(node);
         let attempt = step.attempt + 1;
         let key_attempt = step.outcome_unknown.then_some(step.key_attempt);
         self.emit_step(node, Some(attempt), StepStarted { key_attempt });
     }
 
-    fn wake_time(&self, node: NodeIndex, spec: &WaitSpec) -> Result<Timestamp, StepError> {
+    fn wake_time(&self, node: StepKey, spec: &WaitSpec) -> Result<Timestamp, StepError> {
         let render = |template: &Template| match template.render(&self.context(node))? {
             Value::String(text) => Ok(text),
             other => Err(StepError::new("expression", format!("a wait needs text, not {other}"))),
@@ -312,13 +321,13 @@ impl Tick<'_> {
         }
     }
 
-    fn succeed(&mut self, node: NodeIndex, attempt: Attempt, output: Value) {
+    pub(super) fn succeed(&mut self, node: StepKey, attempt: Attempt, output: Value) {
         let output = Payload::new(output);
         self.emit_step(node, Some(attempt), StepSucceeded { output, artifacts: Vec::new() });
     }
 
-    fn context(&self, node: NodeIndex) -> Context<'_> {
-        Context::new(self.plan, self.state).with_node(node)
+    pub(super) fn context(&self, node: StepKey) -> Context<'_> {
+        Context::new(self.plan, self.state).with_step(node)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::event::{
 use crate::plan::{Node, Role};
 use crate::state::{Gate, Phase, WaitReason};
 use crate::workflow::schema::Violation;
-use crate::{Actor, NodeIndex, PauseReason, RunState, RunStatus, StepStatus};
+use crate::{Actor, Attempt, NodeIndex, PauseReason, Plan, RunState, RunStatus, StepKey, StepStatus};
 
 /// Signals of one run that no step has taken yet.
 pub const SIGNALS_BUFFERED_MAX: usize = 1_000;
@@ -225,7 +225,7 @@ impl Tick<'_> {
         Ok(())
     }
 
-    fn retry_one(&mut self, node: NodeIndex) -> Result<(), Rejection> {
+    fn retry_one(&mut self, node: StepKey) -> Result<(), Rejection> {
         let step = self.state.step(node);
         let between_attempts = step.wait.as_ref().is_some_and(|wait| matches!(wait.on, WaitReason::Retry));
         if step.status != StepStatus::Paused && !between_attempts {
@@ -236,14 +236,17 @@ impl Tick<'_> {
         Ok(())
     }
 
-    fn skip(&mut self, node: NodeIndex) -> Result<(), Rejection> {
+    fn skip(&mut self, node: StepKey) -> Result<(), Rejection> {
         let step = self.state.step(node);
         if self.state.has_fallen_back(node) {
             return Err(
                 self.wrong_step_state(node, "that has fallen back ends as its fallback does: skip that")
             );
         }
-        let is_idle = self.is_idle(node);
+        if self.state.waits_for_items(node) {
+            return Err(self.wrong_step_state(node, "whose items run ends as they do: skip those"));
+        }
+        let is_idle = self.is_idle(node.node);
         if is_idle || !matches!(step.status, StepStatus::Paused | StepStatus::Waiting | StepStatus::Pending) {
             return Err(
                 self.wrong_step_state(node, "can be skipped while it has not ended and is not running")
@@ -295,29 +298,28 @@ impl Tick<'_> {
         self.refuse(RejectionCode::WrongState, format!("{} is refused: the run {because}", command.name()))
     }
 
-    fn wrong_step_state(&self, node: NodeIndex, when: &str) -> Rejection {
+    fn wrong_step_state(&self, node: StepKey, when: &str) -> Rejection {
         let status = self.state.step(node).status.as_str();
-        let sentence = format!("step `{}` is {status}; a step {when}", self.plan.node(node).id);
+        let sentence = format!("step `{}` is {status}; a step {when}", self.plan.label(node));
         self.refuse(RejectionCode::WrongStepState, sentence)
     }
 }
 
 impl RunState {
     /// The attempt of this step that has begun and has no outcome yet.
-    pub(crate) fn open_attempt(&self, plan: &crate::Plan, node: NodeIndex) -> Option<crate::Attempt> {
-        let step = self.step(node);
-        let begun = match (&step.status, &plan.node(node).role) {
+    pub(crate) fn open_attempt(&self, plan: &Plan, key: StepKey) -> Option<Attempt> {
+        let step = self.step(key);
+        let is_gate_node = matches!(plan.node(key).role, Role::Approval(_));
+        let begun = match (step.status, step.wait.as_ref().map(|wait| &wait.on)) {
             (StepStatus::Running, _) => true,
-            // A gate or a pause before a runner's attempt is not part of it.
-            (StepStatus::Waiting, Role::Run) => false,
-            (StepStatus::Waiting, _) => {
-                let between = step
-                    .wait
-                    .as_ref()
-                    .is_some_and(|wait| matches!(wait.on, WaitReason::Retry | WaitReason::Fallback));
-                // What an error rule asks about is the attempt after this one.
-                !between && step.gate.as_ref().is_none_or(|gate| gate.rule.is_none())
+            // A gate before an attempt is not part of it, and what an error rule asks about is the next one.
+            (StepStatus::Waiting, Some(WaitReason::Approval)) => {
+                is_gate_node && step.gate.as_ref().is_none_or(|gate| gate.rule.is_none())
             }
+            (
+                StepStatus::Waiting,
+                Some(WaitReason::Timer | WaitReason::Signal { .. } | WaitReason::Items),
+            ) => true,
             _ => false,
         };
         begun.then_some(step.attempt)

@@ -2,9 +2,8 @@
 
 use super::Tick;
 use crate::event::{CompensationOrder, CompensationPlanned, Ending, RunCanceled, RunFailed};
-use crate::plan::Part;
 use crate::state::Phase;
-use crate::{NodeIndex, StepError};
+use crate::{StepError, StepKey};
 
 impl Tick<'_> {
     /// Ends a run that has come to a stop.
@@ -48,8 +47,8 @@ impl Tick<'_> {
         }
     }
 
-    /// The compensating nodes, in the order in which they are to run.
-    fn what_to_undo(&self, after: Ending) -> Vec<NodeIndex> {
+    /// The compensating steps, in the order in which they are to run.
+    fn what_to_undo(&self, after: Ending) -> Vec<StepKey> {
         let spec = self.plan.compensation;
         let is_wanted = match after {
             Ending::Failed => spec.after_failure,
@@ -61,12 +60,12 @@ impl Tick<'_> {
         let mut acted = self.state.acted.clone();
         match spec.order {
             CompensationOrder::Reverse => acted.reverse(),
-            CompensationOrder::Declared => acted.sort_by_key(|node| match self.plan.node(*node).part {
-                Part::Main => *node,
-                Part::Compensation { of } | Part::Fallback { of } => of,
-            }),
+            CompensationOrder::Declared => {
+                acted.sort_by_key(|key| (self.plan.written_at(key.node), key.item))
+            }
             CompensationOrder::Parallel => {}
         }
-        acted.iter().filter_map(|node| self.plan.node(*node).compensation).collect()
+        let undoing = |key: StepKey| self.plan.node(key).compensation.map(|node| key.beside(node));
+        acted.into_iter().filter_map(undoing).collect()
     }
 }

@@ -4,10 +4,13 @@ use super::Tick;
 use crate::command::Outcome;
 use crate::event::{Artifact, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost, StepSucceeded};
 use crate::state::Phase;
-use crate::{Attempt, NodeIndex, PauseReason, Payload, StepError};
+use crate::{Attempt, PauseReason, Payload, StepError, StepKey};
 
 /// A run that was there when so many engines in a row died is set aside for a person.
 pub const DEATHS_MAX: u32 = 3;
+
+/// Interrupted steps that one sentence names: a fan-out may have hundreds of them.
+const INTERRUPTED_NAMED_MAX: usize = 10;
 
 impl Tick<'_> {
     /// This engine has just claimed the run: what was in flight is lost.
@@ -48,8 +51,12 @@ impl Tick<'_> {
     }
 
     fn pause_interrupted(&mut self) {
-        let steps: Vec<&str> =
-            self.state.paused_steps.iter().map(|node| self.plan.node(*node).id.as_str()).collect();
+        let paused = &self.state.paused_steps;
+        let mut steps: Vec<_> =
+            paused.iter().take(INTERRUPTED_NAMED_MAX).map(|key| self.plan.label(*key)).collect();
+        if paused.len() > steps.len() {
+            steps.push("…".into());
+        }
         let message = format!(
             "the engine stopped while {} was in flight; whether it was done is unknown",
             steps.join(", ")
@@ -58,7 +65,7 @@ impl Tick<'_> {
     }
 
     /// A runner returned. What comes from an attempt that is no longer open is ignored.
-    pub(super) fn outcome(&mut self, node: NodeIndex, attempt: Attempt, outcome: Outcome) {
+    pub(super) fn outcome(&mut self, node: StepKey, attempt: Attempt, outcome: Outcome) {
         if !self.state.in_flight.contains(&node) || self.state.step(node).attempt != attempt {
             return;
         }
@@ -90,7 +97,7 @@ impl Tick<'_> {
         }
     }
 
-    fn breaks_schema(&self, node: NodeIndex, output: &Payload) -> bool {
+    fn breaks_schema(&self, node: StepKey, output: &Payload) -> bool {
         let schema = self.plan.node(node).output_schema.as_ref();
         schema.zip(output.value()).is_some_and(|(schema, output)| !schema.check(output).is_empty())
     }
@@ -98,7 +105,7 @@ impl Tick<'_> {
     /// The deed is done, but what came of it is not what the definition promises to those who read it.
     fn fail_by_schema(
         &mut self,
-        node: NodeIndex,
+        node: StepKey,
         attempt: Attempt,
         output: &Payload,
         artifacts: Vec<Artifact>,

@@ -11,7 +11,7 @@ use crate::machine::{self, MachinePlan, Occurrence, Performed, Reaction, TimerIn
 use crate::plan::Part;
 use crate::state::{InboundKind, Phase, RunMachine};
 use crate::workflow::expression::{Context, Scene};
-use crate::{NodeIndex, Payload, StepError, StepStatus};
+use crate::{NodeIndex, Payload, StepError, StepKey, StepStatus};
 
 impl Tick<'_> {
     /// Lets the machine take what has happened to it, one after the other, each to its end.
@@ -95,7 +95,7 @@ impl Tick<'_> {
             if !self.is_idle(node) {
                 // Who has fallen back ends as its fallback does.
                 let fallback = self.plan.node(node).fallback.filter(|_| self.state.has_fallen_back(node));
-                let ends = fallback.unwrap_or(node);
+                let ends = StepKey::from(fallback.unwrap_or(node));
                 let attempt = self.state.open_attempt(self.plan, ends);
                 self.emit_step(ends, attempt, StepCanceled {});
             }
@@ -139,8 +139,8 @@ impl Tick<'_> {
     /// Whether this is a node of a state that has not invoked it, or no longer.
     pub(super) fn is_idle(&self, node: NodeIndex) -> bool {
         let status = self.state.step(node).status;
-        let has_ended =
-            status.is_settled() || (status == StepStatus::Pending && !self.state.ready.contains(&node));
+        let has_ended = status.is_settled()
+            || (status == StepStatus::Pending && !self.state.ready.contains(&node.into()));
         self.plan.machine.is_some() && self.plan.node(node).part == Part::Main && has_ended
     }
 

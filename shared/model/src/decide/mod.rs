@@ -7,16 +7,18 @@ mod advance;
 mod commands;
 mod compensate;
 mod engine;
+pub(crate) mod fan;
 mod machine;
 mod route;
 
 pub use advance::IN_FLIGHT_MAX;
 pub use commands::SIGNALS_BUFFERED_MAX;
 pub use engine::DEATHS_MAX;
+pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
 
 use crate::event::{Event, EventBody, RunCreated};
 use crate::{
-    Actor, Attempt, Epoch, EventSeq, Input, NodeIndex, Payload, Plan, Rejection, RunId, RunState, Timestamp,
+    Actor, Attempt, Epoch, EventSeq, Input, Payload, Plan, Rejection, RunId, RunState, StepKey, Timestamp,
 };
 
 /// Decides what follows from `input`, and takes it into `state` event by event.
@@ -43,7 +45,9 @@ pub fn decide(
         Input::Command { command, actor } => tick.command(command, &actor)?,
         _ if tick.state.is_terminal() => {}
         Input::Taken => tick.taken(),
-        Input::Outcome { node, attempt, outcome, item: _ } => tick.outcome(node, attempt, outcome),
+        Input::Outcome { node, item, attempt, outcome } => {
+            tick.outcome(StepKey { node, item }, attempt, outcome);
+        }
         Input::Advance => tick.advance(),
         Input::Drain => tick.drain(),
     }
@@ -93,16 +97,16 @@ impl Tick<'_> {
         self.emit(None, None, body.into());
     }
 
-    fn emit_step(&mut self, node: NodeIndex, attempt: Option<Attempt>, body: impl Into<EventBody>) {
-        self.emit(Some(node), attempt, body.into());
+    fn emit_step(&mut self, key: impl Into<StepKey>, attempt: Option<Attempt>, body: impl Into<EventBody>) {
+        self.emit(Some(key.into()), attempt, body.into());
     }
 
-    fn emit(&mut self, node: Option<NodeIndex>, attempt: Option<Attempt>, body: EventBody) {
+    fn emit(&mut self, key: Option<StepKey>, attempt: Option<Attempt>, body: EventBody) {
         let event = Event {
             seq: self.state.last_seq.next(),
             at: self.now,
-            node,
-            item: None,
+            node: key.map(|key| key.node),
+            item: key.and_then(|key| key.item),
             attempt,
             epoch: self.epoch,
             actor: self.actor.clone(),

@@ -9,7 +9,7 @@ use crate::event::{
 };
 use crate::plan::{ErrorAction, ErrorRule, GateSpec, Part};
 use crate::workflow::expression::{Context, Template};
-use crate::{Attempt, Digest, EventBody, NodeIndex, PauseReason, Payload, StepError, Timestamp};
+use crate::{Attempt, Digest, EventBody, PauseReason, Payload, StepError, StepKey, Timestamp};
 
 /// A failure's way on.
 struct Route<'p> {
@@ -30,19 +30,19 @@ enum Next<'p> {
 }
 
 impl<'a> Tick<'a> {
-    pub(super) fn time_out(&mut self, node: NodeIndex, attempt: Attempt, error: StepError) {
+    pub(super) fn time_out(&mut self, node: StepKey, attempt: Attempt, error: StepError) {
         self.fail(node, attempt, error, |error, then| StepTimedOut { error, then });
     }
 
     /// Fails a step that no runner has worked on.
-    pub(super) fn fail_without_runner(&mut self, node: NodeIndex, attempt: Attempt, error: StepError) {
+    pub(super) fn fail_without_runner(&mut self, node: StepKey, attempt: Attempt, error: StepError) {
         self.fail(node, attempt, error, |error, then| StepFailed { error, then, artifacts: Vec::new() });
     }
 
     /// An attempt failed for sure: retry it, or do what the definition says.
     pub(super) fn fail<E: Into<EventBody>>(
         &mut self,
-        node: NodeIndex,
+        node: StepKey,
         attempt: Attempt,
         error: StepError,
         event: impl FnOnce(StepError, Then) -> E,
@@ -51,7 +51,7 @@ impl<'a> Tick<'a> {
             self.emit_step(node, Some(attempt), event(error, Then::Fail));
             return;
         }
-        let message = format!("step `{}` failed: {}", self.plan.node(node).id, error.message);
+        let message = format!("step `{}` failed: {}", self.plan.label(node), error.message);
         let Route { error, then, by, next } = self.route(node, attempt, error);
         self.emit_step(node, Some(attempt), event(error, then));
         if let Some((rule, action)) = by {
@@ -78,7 +78,7 @@ impl<'a> Tick<'a> {
     /// Opens a gate.
     pub(super) fn ask(
         &mut self,
-        node: NodeIndex,
+        node: StepKey,
         attempt: Attempt,
         spec: &GateSpec,
         show: Value,
@@ -98,23 +98,24 @@ impl<'a> Tick<'a> {
     }
 
     /// The node's own retries come first, then the state that invoked it; then the first rule that matches
-    /// decides; none means pause.
-    fn route(&self, node: NodeIndex, attempt: Attempt, error: StepError) -> Route<'a> {
+    /// decides; none means pause. An item is counted instead: what follows is said at the step whose item it is.
+    fn route(&self, node: StepKey, attempt: Attempt, error: StepError) -> Route<'a> {
         let plan = self.plan;
         let spec = plan.node(node);
         let failures = self.state.step(node).failures + 1;
-        let pause = spec.retry.pause_before_next(self.state.run_id, &spec.id, attempt, failures, &error);
+        let label = plan.label(node);
+        let pause = spec.retry.pause_before_next(self.state.run_id, &label, attempt, failures, &error);
         if let Some(pause) = pause {
             let next = Next::Retry(self.now.plus(pause));
             return Route { error, then: Then::Retry, by: None, next };
         }
-        if self.machine_takes(node, &error) {
+        if self.machine_takes(node.node, &error) {
             let then = Then::Continue { output: Payload::null() };
             return Route { error, then, by: None, next: Next::Nothing };
         }
         for rule in spec.on_error.iter().filter(|rule| rule.matches(&error)) {
             if let ErrorAction::Retry(policy) = &rule.action {
-                let pause = policy.pause_before_next(self.state.run_id, &spec.id, attempt, failures, &error);
+                let pause = policy.pause_before_next(self.state.run_id, &label, attempt, failures, &error);
                 // Used up: what comes after it decides.
                 let Some(pause) = pause else { continue };
                 let by = Some((rule, RuleAction::Retry));
@@ -129,17 +130,20 @@ impl<'a> Tick<'a> {
                 }
             };
         }
+        if matches!(spec.part, Part::Item { .. }) {
+            return Route { error, then: Then::Count, by: None, next: Next::Nothing };
+        }
         Route { error, then: Then::Pause, by: None, next: Next::Pause }
     }
 
     /// What a rule's action comes to, once its expressions are evaluated.
     fn obey(
         &self,
-        node: NodeIndex,
+        node: StepKey,
         action: &'a ErrorAction,
         error: &StepError,
     ) -> Result<(Then, RuleAction, Next<'a>), StepError> {
-        let context = Context::new(self.plan, self.state).with_node(node).with_error(error);
+        let context = Context::new(self.plan, self.state).with_step(node).with_error(error);
         let render = |template: &Template| template.render(&context);
         Ok(match action {
             // Whoever gets here has asked for the retry before.

@@ -47,7 +47,7 @@ pub fn machine_view<'a>(plan: &'a Plan, state: &'a RunState) -> Option<MachineVi
     let of_state = |timer: &TimerIndex| machine.state(machine.timer(*timer).state).path.as_str();
     let is_open = |status: StepStatus| !status.is_settled() && status != StepStatus::Pending;
     let is_invoked = |node: &&crate::plan::Node| {
-        state.ready.contains(&node.index) || is_open(state.step(node.index).status)
+        state.ready.contains(&node.index.into()) || is_open(state.step(node.index).status)
     };
     Some(MachineView {
         states: leaves(machine, active),

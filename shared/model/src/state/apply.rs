@@ -6,7 +6,7 @@ use crate::state::{
     AttemptOutcome, AttemptRecord, FoldError, Gate, GateOutcome, Grant, InboundKind, Phase, RunState, Wait,
     WaitReason,
 };
-use crate::{Actor, Epoch, NodeIndex, PauseReason, StepError, StepStatus, Timestamp};
+use crate::{Actor, Epoch, NodeIndex, PauseReason, StepError, StepKey, StepStatus, Timestamp};
 
 impl RunState {
     /// Takes one event into the state. The only place where state changes.
@@ -21,7 +21,9 @@ impl RunState {
             return Err(FoldError::AfterEnd { seq: event.seq, name: event.body.name() });
         }
         match event.node {
-            Some(node) if node.at() < self.steps.len() => self.apply_to_step(plan, event, node),
+            Some(node) if node.at() < self.steps.len() => {
+                self.apply_to_step(plan, event, StepKey { node, item: event.item });
+            }
             Some(_) => return Err(FoldError::NoStep { seq: event.seq, name: event.body.name() }),
             None => self.apply_to_run(plan, event)?,
         }
@@ -49,7 +51,7 @@ impl RunState {
                 self.phase = if self.compensation.is_some() { Phase::Compensating } else { Phase::Active };
                 self.deaths = 0;
                 for node in std::mem::take(&mut self.paused_steps) {
-                    self.steps[node.at()].failures = 0;
+                    self.step_mut(node).failures = 0;
                     self.make_ready_again(node);
                 }
             }
@@ -104,14 +106,14 @@ impl RunState {
         }
     }
 
-    fn apply_to_step(&mut self, plan: &Plan, event: &Event, node: NodeIndex) {
+    fn apply_to_step(&mut self, plan: &Plan, event: &Event, node: StepKey) {
         let at = event.at;
         match &event.body {
             EventBody::StepStarted(body) => {
                 self.leave_wait(node);
                 self.ready.remove(&node);
                 self.in_flight.insert(node);
-                let step = &mut self.steps[node.at()];
+                let step = self.step_mut(node);
                 step.status = StepStatus::Running;
                 step.attempt = event.attempt.unwrap_or(step.attempt + 1);
                 step.key_attempt = body.key_attempt.unwrap_or(step.attempt);
@@ -126,7 +128,7 @@ impl RunState {
                     self.take_signal(name);
                 }
                 self.end_attempt(plan, event, node, AttemptOutcome::Succeeded, None);
-                let step = &mut self.steps[node.at()];
+                let step = self.step_mut(node);
                 step.output = body.output.clone();
                 step.artifacts.extend(body.artifacts.iter().cloned());
                 step.error = None;
@@ -134,7 +136,7 @@ impl RunState {
             }
             EventBody::StepFailed(body) => {
                 self.end_attempt(plan, event, node, AttemptOutcome::Failed, Some(&body.error));
-                self.steps[node.at()].artifacts.extend(body.artifacts.iter().cloned());
+                self.step_mut(node).artifacts.extend(body.artifacts.iter().cloned());
                 self.after_failure(plan, node, &body.error, &body.then, at);
             }
             EventBody::StepTimedOut(body) => {
@@ -147,14 +149,14 @@ impl RunState {
             }
             EventBody::StepSkipped(body) => {
                 self.leave_wait(node);
-                let step = &mut self.steps[node.at()];
+                let step = self.step_mut(node);
                 step.skip_reason = Some(body.reason);
                 step.passed_over = body.reason == SkipReason::Command;
                 self.settle(plan, node, StepStatus::Skipped, at);
             }
             EventBody::StepLost(body) => {
                 self.end_attempt(plan, event, node, AttemptOutcome::Lost, None);
-                self.steps[node.at()].outcome_unknown = true;
+                self.step_mut(node).outcome_unknown = true;
                 if body.retry {
                     self.make_ready_again(node);
                 } else {
@@ -165,7 +167,7 @@ impl RunState {
                 // A person has decided, by a command or at a gate that an error rule opened.
                 let asked = self.step(node).gate.as_ref().is_some_and(|gate| gate.rule.is_some());
                 if self.paused_steps.remove(&node) || asked {
-                    self.steps[node.at()].failures = 0;
+                    self.step_mut(node).failures = 0;
                 }
                 if body.at <= at {
                     self.leave_wait(node);
@@ -185,12 +187,19 @@ impl RunState {
                 }
             }
             EventBody::StepPaused(_) => self.pause_step(node),
+            EventBody::ItemsPlanned(body) => {
+                if event.attempt != Some(self.step(node).attempt) {
+                    self.begin_attempt(node, at);
+                    self.wait(node, WaitReason::Items, None);
+                }
+                self.plan_items(plan, node.node, body);
+            }
             EventBody::ApprovalRequested(body) => {
                 let is_gate_node = matches!(plan.node(node).role, Role::Approval(_)) && body.rule.is_none();
                 if is_gate_node {
                     self.begin_attempt(node, at);
                 }
-                let step = &mut self.steps[node.at()];
+                let step = self.step_mut(node);
                 let attempt = if is_gate_node { step.attempt } else { step.attempt + 1 };
                 step.gate = Some(Gate {
                     attempt,
@@ -212,7 +221,7 @@ impl RunState {
                     comment: body.comment.clone(),
                     form: body.form.clone(),
                 };
-                if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                if let Some(gate) = self.step_mut(node).gate.as_mut() {
                     let min = plan.node(node).spec_of(gate.rule.as_deref()).map_or(1, |spec| spec.min);
                     gate.grants.push(grant);
                     if gate.grants.len() as u32 >= min {
@@ -228,14 +237,14 @@ impl RunState {
                     comment: body.comment.clone(),
                     form: body.form.clone(),
                 };
-                if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                if let Some(gate) = self.step_mut(node).gate.as_mut() {
                     gate.outcome = Some(GateOutcome::Rejected(grant));
                     self.decided.insert(node);
                 }
             }
             EventBody::ApprovalExpired(ApprovalExpired { action }) => {
                 self.leave_timer(node);
-                if let Some(gate) = self.steps[node.at()].gate.as_mut() {
+                if let Some(gate) = self.step_mut(node).gate.as_mut() {
                     gate.expires_at = None;
                     if *action != ExpiryAction::Escalate {
                         gate.outcome = Some(GateOutcome::Expired(*action));
@@ -252,8 +261,8 @@ impl RunState {
     }
 
     /// A step that no runner moves begins its attempt by waiting.
-    fn begin_attempt(&mut self, node: NodeIndex, at: Timestamp) {
-        let step = &mut self.steps[node.at()];
+    fn begin_attempt(&mut self, node: StepKey, at: Timestamp) {
+        let step = self.step_mut(node);
         step.attempt += 1;
         step.key_attempt = step.attempt;
         step.outcome_unknown = false;
@@ -267,14 +276,14 @@ impl RunState {
         &mut self,
         plan: &Plan,
         event: &Event,
-        node: NodeIndex,
+        node: StepKey,
         outcome: AttemptOutcome,
         error: Option<&StepError>,
     ) {
         self.note_deed(plan, node, outcome, error);
         self.in_flight.remove(&node);
         self.leave_wait(node);
-        let step = &mut self.steps[node.at()];
+        let step = self.step_mut(node);
         step.ended_at = Some(event.at);
         if let Some(attempt) = event.attempt {
             // An attempt may end without having started: its gate was refused, its condition is broken.
@@ -289,8 +298,8 @@ impl RunState {
         }
     }
 
-    fn after_failure(&mut self, plan: &Plan, node: NodeIndex, error: &StepError, then: &Then, at: Timestamp) {
-        let step = &mut self.steps[node.at()];
+    fn after_failure(&mut self, plan: &Plan, node: StepKey, error: &StepError, then: &Then, at: Timestamp) {
+        let step = self.step_mut(node);
         step.error = Some(error.clone());
         step.failures += 1;
         match then {
@@ -309,8 +318,9 @@ impl RunState {
             }
             Then::Fallback => {
                 self.wait(node, WaitReason::Fallback, None);
-                self.ready.extend(plan.node(node).fallback);
+                self.ready.extend(plan.node(node).fallback.map(|fallback| node.beside(fallback)));
             }
+            Then::Count => self.settle(plan, node, StepStatus::Failed, at),
             Then::Skip => {
                 step.skip_reason = Some(SkipReason::Error);
                 self.settle(plan, node, StepStatus::Skipped, at);
@@ -326,33 +336,38 @@ impl RunState {
         }
     }
 
-    fn settle(&mut self, plan: &Plan, node: NodeIndex, status: StepStatus, at: Timestamp) {
+    fn settle(&mut self, plan: &Plan, node: StepKey, status: StepStatus, at: Timestamp) {
         self.ready.remove(&node);
         self.in_flight.remove(&node);
         self.paused_steps.remove(&node);
         self.decided.remove(&node);
-        let step = &mut self.steps[node.at()];
+        let step = self.step_mut(node);
         step.status = status;
         step.ended_at = Some(at);
         match plan.node(node).part {
             Part::Main => {
-                self.release_dependents(plan, node);
+                self.release_dependents(plan, node.node);
                 if status != StepStatus::Canceled {
-                    self.bring(at, InboundKind::Invoked { node });
+                    self.bring(at, InboundKind::Invoked { node: node.node });
                 }
             }
+            Part::Item { of } => self.item_has_ended(plan, of, node),
             Part::Compensation { .. } => self.has_compensated(),
-            Part::Fallback { of } if self.has_fallen_back(of) => self.end_as(plan, of, node, at),
-            // Who it was to replace has ended in the meantime.
-            Part::Fallback { .. } => {}
+            Part::Fallback { of } => {
+                let of = node.beside(of);
+                // Otherwise who it was to replace has ended in the meantime.
+                if self.has_fallen_back(of) {
+                    self.end_as(plan, of, node, at);
+                }
+            }
         }
     }
 
     /// A step whose fallback has taken over ends as that one did.
-    fn end_as(&mut self, plan: &Plan, node: NodeIndex, fallback: NodeIndex, at: Timestamp) {
+    fn end_as(&mut self, plan: &Plan, node: StepKey, fallback: StepKey, at: Timestamp) {
         self.leave_wait(node);
-        let ended = self.steps[fallback.at()].clone();
-        let step = &mut self.steps[node.at()];
+        let ended = self.step(fallback).clone();
+        let step = self.step_mut(node);
         step.output = ended.output;
         step.error = ended.error;
         step.passed_over = ended.passed_over;
@@ -374,21 +389,21 @@ impl RunState {
             step.unmet = step.unmet.saturating_sub(1);
             step.blocked |= !satisfied;
             if step.unmet == 0 && step.status == StepStatus::Pending {
-                self.ready.insert(*dependent);
+                self.ready.insert((*dependent).into());
             }
         }
     }
 
-    fn pause_step(&mut self, node: NodeIndex) {
+    fn pause_step(&mut self, node: StepKey) {
         self.leave_wait(node);
         self.ready.remove(&node);
-        self.steps[node.at()].status = StepStatus::Paused;
+        self.step_mut(node).status = StepStatus::Paused;
         self.paused_steps.insert(node);
     }
 
     /// A person, or a lost attempt that may be repeated, asks for another try.
-    fn make_ready_again(&mut self, node: NodeIndex) {
-        let step = &mut self.steps[node.at()];
+    fn make_ready_again(&mut self, node: StepKey) {
+        let step = self.step_mut(node);
         step.status = StepStatus::Pending;
         // A gate lets through the attempts that follow it by themselves; a person's retry asks anew.
         if !step.outcome_unknown {
@@ -397,9 +412,9 @@ impl RunState {
         self.ready.insert(node);
     }
 
-    fn wait(&mut self, node: NodeIndex, on: WaitReason, until: Option<Timestamp>) {
+    fn wait(&mut self, node: StepKey, on: WaitReason, until: Option<Timestamp>) {
         self.leave_timer(node);
-        let step = &mut self.steps[node.at()];
+        let step = self.step_mut(node);
         step.status = StepStatus::Waiting;
         step.wait = Some(Wait { on, until });
         if let Some(at) = until {
@@ -407,16 +422,16 @@ impl RunState {
         }
     }
 
-    fn leave_timer(&mut self, node: NodeIndex) {
-        if let Some(at) = self.steps[node.at()].wait.as_mut().and_then(|wait| wait.until.take()) {
+    fn leave_timer(&mut self, node: StepKey) {
+        if let Some(at) = self.step_mut(node).wait.as_mut().and_then(|wait| wait.until.take()) {
             self.timers.remove(&(at, node));
         }
     }
 
-    fn leave_wait(&mut self, node: NodeIndex) {
+    fn leave_wait(&mut self, node: StepKey) {
         self.leave_timer(node);
         self.decided.remove(&node);
-        if let Some(Wait { on: WaitReason::Signal { name }, .. }) = self.steps[node.at()].wait.take()
+        if let Some(Wait { on: WaitReason::Signal { name }, .. }) = self.step_mut(node).wait.take()
             && let Some(nodes) = self.listening.get_mut(&name)
         {
             nodes.remove(&node);

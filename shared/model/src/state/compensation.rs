@@ -5,16 +5,24 @@ use serde::{Deserialize, Serialize};
 use super::{AttemptOutcome, Phase, RunState, StepStatus};
 use crate::event::{CompensationOrder, CompensationOutcome, CompensationPlanned, Ending};
 use crate::plan::Plan;
-use crate::{NodeIndex, StepError};
+use crate::{StepError, StepKey};
 
 /// What is undone, in which order, and how the run ends afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compensation {
     pub after: Ending,
     pub order: CompensationOrder,
-    /// Compensating nodes, in the order in which they run.
-    pub steps: Vec<NodeIndex>,
+    /// Compensating steps, in the order in which they run.
+    pub steps: Vec<StepKey>,
+    /// All before this one have settled.
+    pub next: usize,
     pub unsettled: u32,
+}
+
+impl Compensation {
+    fn in_turn(&self) -> Option<StepKey> {
+        self.steps.get(self.next).copied()
+    }
 }
 
 impl RunState {
@@ -34,6 +42,7 @@ impl RunState {
             after: planned.after,
             order: planned.order,
             steps: planned.steps.clone(),
+            next: 0,
             unsettled: planned.steps.len() as u32,
         });
     }
@@ -44,8 +53,13 @@ impl RunState {
         compensation.unsettled = compensation.unsettled.saturating_sub(1);
         if compensation.order != CompensationOrder::Parallel {
             // A person may have skipped one out of its turn.
-            let next = compensation.steps.iter().find(|it| !self.steps[it.at()].status.is_settled());
-            self.ready.extend(next.filter(|it| self.steps[it.at()].status == StepStatus::Pending));
+            while let Some(key) = self.compensation.as_ref().and_then(Compensation::in_turn) {
+                if !self.step(key).status.is_settled() {
+                    self.ready.extend((self.step(key).status == StepStatus::Pending).then_some(key));
+                    return;
+                }
+                self.compensation.iter_mut().for_each(|it| it.next += 1);
+            }
         }
     }
 
@@ -53,7 +67,7 @@ impl RunState {
     pub(super) fn note_deed(
         &mut self,
         plan: &Plan,
-        node: NodeIndex,
+        node: StepKey,
         ended: AttemptOutcome,
         error: Option<&StepError>,
     ) {
@@ -69,7 +83,7 @@ impl RunState {
     /// What became of the undoing.
     pub(crate) fn compensation_outcome(&self) -> Option<CompensationOutcome> {
         let steps = &self.compensation.as_ref()?.steps;
-        let all = steps.iter().all(|node| self.step(*node).status == StepStatus::Succeeded);
+        let all = steps.iter().all(|key| self.step(*key).status == StepStatus::Succeeded);
         Some(if all { CompensationOutcome::Succeeded } else { CompensationOutcome::Incomplete })
     }
 }

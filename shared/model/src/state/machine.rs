@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::RunState;
 use crate::event::{MachineCause, MachineTransitioned};
 use crate::machine::{MachineState, TimerIndex};
-use crate::{EventSeq, NodeIndex, Payload, Plan, StepStatus, Timestamp};
+use crate::{EventSeq, NodeIndex, Payload, Plan, Timestamp};
 
 /// A machine, folded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,17 +105,9 @@ impl RunState {
     /// counted on, so that each has an idempotency key of its own.
     fn invoke(&mut self, plan: &Plan, node: NodeIndex) {
         for begun in plan.node(node).fallback.into_iter().chain([node]) {
-            let step = &mut self.steps[begun.at()];
-            step.status = StepStatus::Pending;
-            step.failures = 0;
-            step.outcome_unknown = false;
-            step.passed_over = false;
-            step.gate = None;
-            step.error = None;
-            step.skip_reason = None;
-            step.output = Payload::null();
+            self.steps[begun.at()].call_again();
         }
-        self.ready.insert(node);
+        self.ready.insert(node.into());
         self.unsettled += 1;
     }
 }

@@ -2,23 +2,28 @@
 
 mod apply;
 mod compensation;
+mod fan;
 mod machine;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Artifact, Event, EventBody, ExpiryAction, SkipReason};
 use crate::plan::{Accept, Part, Plan};
-use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, Timestamp};
+use crate::{
+    Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp,
+};
 
 pub use compensation::Compensation;
+pub use fan::Fan;
 pub use machine::{Inbound, InboundKind, RunMachine};
 pub use status::{PauseReason, RunStatus, StepStatus};
 
 /// Raised when the meaning or the shape of a stored fold changes: older snapshots are then ignored.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+pub const SNAPSHOT_FORMAT: u32 = 3;
 
 /// A run, folded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,24 +43,28 @@ pub struct RunState {
     pub phase: Phase,
     /// One per node of the plan, in its order.
     pub steps: Vec<Step>,
+    /// Those that stand inside a fan-out, once they were called: one per item.
+    pub items: BTreeMap<NodeIndex, BTreeMap<u32, Step>>,
+    /// By the step whose items they are, from the moment they were found.
+    pub fans: BTreeMap<NodeIndex, Fan>,
     /// Pending steps whose needs have all settled.
-    pub ready: BTreeSet<NodeIndex>,
+    pub ready: BTreeSet<StepKey>,
     /// Steps with an attempt in flight.
-    pub in_flight: BTreeSet<NodeIndex>,
+    pub in_flight: BTreeSet<StepKey>,
     /// What ends by itself, by time.
-    pub timers: BTreeSet<(Timestamp, NodeIndex)>,
+    pub timers: BTreeSet<(Timestamp, StepKey)>,
     /// Gates that were decided and wait for the engine to act on it.
-    pub decided: BTreeSet<NodeIndex>,
+    pub decided: BTreeSet<StepKey>,
     /// Steps that wait for a signal, by its name.
-    pub listening: BTreeMap<String, BTreeSet<NodeIndex>>,
+    pub listening: BTreeMap<String, BTreeSet<StepKey>>,
     /// Signals that no step has taken yet, oldest first.
     pub signals: BTreeMap<String, VecDeque<Payload>>,
     /// Steps that a person must decide about.
-    pub paused_steps: BTreeSet<NodeIndex>,
+    pub paused_steps: BTreeSet<StepKey>,
     /// How many steps have not settled; those that only an error or an undoing calls for don't count.
     pub unsettled: u32,
     /// Steps that can be undone, and did, or may have done, what there is to undo; oldest first.
-    pub acted: Vec<NodeIndex>,
+    pub acted: Vec<StepKey>,
     /// An error rule wants what was done undone.
     pub must_compensate: bool,
     /// The undoing, from the moment it was planned.
@@ -88,8 +97,9 @@ pub enum Phase {
     Canceled,
 }
 
-/// A node's life inside one run.
+/// A node's life inside one run. What most steps don't have is left out of snapshots, which may hold thousands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Step {
     pub status: StepStatus,
     /// The current or last attempt; 0 before the first.
@@ -101,21 +111,33 @@ pub struct Step {
     /// Needs that have not settled.
     pub unmet: u32,
     /// A settled need did not end as this step requires.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub blocked: bool,
     /// The next attempt repeats one whose outcome is unknown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub outcome_unknown: bool,
     /// It failed and the definition, or a person, let the run go on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub passed_over: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
     /// The gate of the current attempt, open or decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    #[serde(skip_serializing_if = "Payload::is_null")]
     pub output: Payload,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<StepError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_reason: Option<SkipReason>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// Attempts that ended, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,
 }
 
@@ -137,6 +159,8 @@ pub enum WaitReason {
     Retry,
     /// Another node has taken over.
     Fallback,
+    /// Its items run.
+    Items,
 }
 
 /// A request for approval and what people answered.
@@ -215,7 +239,7 @@ impl RunState {
         let machine = plan.machine.as_ref().map(|_| RunMachine::default());
         // What a state invokes begins and ends with the state.
         let main = if machine.is_some() { &[] } else { &plan.nodes[..plan.main_count()] };
-        let ready = main.iter().filter(|node| node.needs.is_empty()).map(|node| node.index).collect();
+        let ready = main.iter().filter(|node| node.needs.is_empty()).map(|node| node.index.into()).collect();
         Ok(Self {
             run_id,
             last_seq: event.seq,
@@ -230,6 +254,8 @@ impl RunState {
             phase: Phase::Active,
             unsettled: main.len() as u32,
             steps,
+            items: BTreeMap::new(),
+            fans: BTreeMap::new(),
             ready,
             in_flight: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -269,8 +295,38 @@ impl RunState {
         Ok(state)
     }
 
-    pub fn step(&self, node: NodeIndex) -> &Step {
-        &self.steps[node.at()]
+    pub fn step(&self, key: impl Into<StepKey>) -> &Step {
+        static NOT_BEGUN: LazyLock<Step> = LazyLock::new(Step::default);
+        match key.into() {
+            StepKey { node, item: None } => &self.steps[node.at()],
+            StepKey { node, item: Some(item) } => {
+                self.items.get(&node).and_then(|steps| steps.get(&item)).unwrap_or(&NOT_BEGUN)
+            }
+        }
+    }
+
+    fn step_mut(&mut self, key: StepKey) -> &mut Step {
+        match key.item {
+            None => &mut self.steps[key.node.at()],
+            Some(item) => self.items.entry(key.node).or_default().entry(item).or_default(),
+        }
+    }
+
+    /// Every step that there is something to know about: one per node, and those of items.
+    pub fn all_steps(&self) -> impl Iterator<Item = (StepKey, &Step)> {
+        let of_nodes = self.steps.iter().enumerate().map(|(at, step)| {
+            let node = NodeIndex(u16::try_from(at).unwrap_or(u16::MAX));
+            (StepKey::from(node), step)
+        });
+        let of_items = self.items.iter().flat_map(|(node, steps)| {
+            steps.iter().map(|(item, step)| (StepKey { node: *node, item: Some(*item) }, step))
+        });
+        of_nodes.chain(of_items)
+    }
+
+    /// How many steps it holds: what storing it costs grows with that.
+    pub fn size(&self) -> usize {
+        self.steps.len() + self.items.values().map(BTreeMap::len).sum::<usize>()
     }
 
     /// The run's status. `held` says whether an engine has the run: the log alone cannot know.
@@ -359,25 +415,27 @@ impl RunState {
     }
 
     /// Whether the run has come, or may still come, to this step by itself.
-    pub fn is_in_play(&self, plan: &Plan, node: NodeIndex) -> bool {
-        match (plan.node(node).part, &self.compensation) {
+    pub fn is_in_play(&self, plan: &Plan, key: impl Into<StepKey>) -> bool {
+        let key = key.into();
+        match (plan.node(key).part, &self.compensation) {
             (Part::Main, compensation) => compensation.is_none(),
-            (Part::Fallback { of }, None) => self.has_fallen_back(of),
-            (Part::Compensation { .. }, Some(compensation)) => compensation.steps.contains(&node),
-            (Part::Fallback { .. }, Some(_)) | (Part::Compensation { .. }, None) => false,
+            (Part::Item { of }, None) => self.is_item_in_play(of, key),
+            (Part::Fallback { of }, None) => self.has_fallen_back(key.beside(of)),
+            (Part::Compensation { .. }, Some(compensation)) => compensation.steps.contains(&key),
+            (Part::Fallback { .. } | Part::Item { .. }, Some(_)) | (Part::Compensation { .. }, None) => false,
         }
     }
 
     /// Whether there is anything to tell about this step.
-    pub fn is_shown(&self, plan: &Plan, node: NodeIndex) -> bool {
-        plan.node(node).part == Part::Main
-            || self.step(node).status != StepStatus::Pending
-            || self.is_in_play(plan, node)
+    pub fn is_shown(&self, plan: &Plan, key: StepKey) -> bool {
+        plan.node(key).part == Part::Main
+            || self.step(key).status != StepStatus::Pending
+            || self.is_in_play(plan, key)
     }
 
     /// Whether another node has taken over.
-    pub(crate) fn has_fallen_back(&self, node: NodeIndex) -> bool {
-        self.step(node).wait.as_ref().is_some_and(|wait| wait.on == WaitReason::Fallback)
+    pub(crate) fn has_fallen_back(&self, key: impl Into<StepKey>) -> bool {
+        self.step(key).wait.as_ref().is_some_and(|wait| wait.on == WaitReason::Fallback)
     }
 
     /// For serial runs: index of the first step that has not settled, or the number of steps.
@@ -387,8 +445,9 @@ impl RunState {
     }
 
     /// The key that the current attempt of a step sends along with its effect.
-    pub fn idempotency_key(&self, plan: &Plan, node: NodeIndex) -> String {
-        idempotency_key(self.run_id, &plan.node(node).id, None, self.step(node).key_attempt)
+    pub fn idempotency_key(&self, plan: &Plan, key: impl Into<StepKey>) -> String {
+        let key = key.into();
+        idempotency_key(self.run_id, &plan.node(key).id, key.item, self.step(key).key_attempt)
     }
 
     /// Payloads that lie in the blob store and that the rules or expressions of the plan may read: inputs,
@@ -401,7 +460,8 @@ impl RunState {
         });
         let signals = self.signals.values_mut().flatten();
         let inbox = self.machine.iter_mut().flat_map(RunMachine::payloads);
-        let all = std::iter::once(&mut self.inputs).chain(steps).chain(signals).chain(inbox);
+        let of_items = fan::payloads(plan, &mut self.fans, &mut self.items);
+        let all = std::iter::once(&mut self.inputs).chain(steps).chain(of_items).chain(signals).chain(inbox);
         all.filter(|payload| payload.missing().is_some())
     }
 

@@ -24,9 +24,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The kinds that wait instead of doing, and the runners' kinds on top.
+    /// The kinds that rules alone move, and the runners' kinds on top.
     pub fn new(runners: impl IntoIterator<Item = KindSpec>) -> Self {
-        let kinds = WAITING_KINDS.iter().copied().chain(runners).map(|kind| (kind.name, kind)).collect();
+        let kinds = KINDS_OF_RULES.iter().copied().chain(runners).map(|kind| (kind.name, kind)).collect();
         Self { kinds }
     }
 
@@ -40,7 +40,7 @@ impl Catalog {
 }
 
 /// Kinds without a runner: rules in `decide` begin and end them.
-const WAITING_KINDS: &[KindSpec] = &[
+const KINDS_OF_RULES: &[KindSpec] = &[
     KindSpec {
         name: "wait",
         summary: "Waits for a span or until a time, at no cost",
@@ -65,6 +65,41 @@ const WAITING_KINDS: &[KindSpec] = &[
                     "schema": { "type": ["object", "boolean"] }
                 },
                 "required": ["name"],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
+        name: "map",
+        summary: "Does something for each item of a list",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "each": {
+                        "description": "An expression that gives the list",
+                        "type": ["array", "string"]
+                    },
+                    "as": { "description": "What expressions inside `do` call the item", "type": "string" },
+                    "max_parallel": {
+                        "description": "How many items run side by side",
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": crate::decide::IN_FLIGHT_MAX
+                    },
+                    "tolerate": {
+                        "description": "How many items may fail",
+                        "type": "object",
+                        "properties": {
+                            "failed_count": { "type": "integer", "minimum": 0 },
+                            "failed_percent": { "type": "number", "minimum": 0, "maximum": 100 }
+                        },
+                        "additionalProperties": false
+                    },
+                    "do": { "description": "The node that is run for each item", "type": "object" }
+                },
+                "required": ["each", "do"],
                 "additionalProperties": false
             })
         },

@@ -153,6 +153,7 @@ fn common_definitions(catalog: &Catalog) -> Value {
             "on_error",
             &["id", "needs", "if", "on_error", "compensate", "output_schema"],
         ),
+        "item_node": node(catalog, "on_error_of_node", &["id", "needs", "approval"]),
         "invocation": invocation(catalog),
         "kind_keys": { "allOf": catalog.iter().map(keys_of_kind).collect::<Vec<Value>>() },
     })
@@ -397,6 +398,11 @@ fn keys_of_kind(kind: &KindSpec) -> Value {
         map.remove("additionalProperties");
         map.insert("description".into(), kind.summary.into());
         each_subschema(map, or_expression);
+        // What stands inside is a node, which the kind itself cannot say.
+        if let Some(body) = map.get_mut("properties").and_then(|keys| keys.get_mut("do")) {
+            *body =
+                json!({ "description": "The node that is run for each item", "$ref": "#/$defs/item_node" });
+        }
     }
     json!({
         "if": { "properties": { "type": { "const": kind.name } }, "required": ["type"] },

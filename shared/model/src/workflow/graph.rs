@@ -89,7 +89,7 @@ fn shape(node: &Node) -> Shape {
         Role::Approval(_) => Shape::Gate,
         Role::Wait(_) | Role::Signal { .. } => Shape::Wait,
         Role::Run if node.kind == "switch" => Shape::Choice,
-        Role::Run => Shape::Work,
+        Role::Run | Role::Map(_) => Shape::Work,
     }
 }
 
@@ -99,6 +99,7 @@ fn called_by(node: &Node) -> Option<(NodeIndex, &'static str)> {
         Part::Main => None,
         Part::Compensation { of } => Some((of, "undone by")),
         Part::Fallback { of } => Some((of, "or else")),
+        Part::Item { of } => Some((of, "for each")),
     }
 }
 

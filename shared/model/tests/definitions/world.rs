@@ -38,7 +38,7 @@ impl World {
     }
 
     pub(crate) fn context(&self) -> Context<'_> {
-        Context::new(&self.plan, &self.state).with_node(self.plan.by_id["load"]).with_secrets(&self.secrets)
+        Context::new(&self.plan, &self.state).with_step(self.plan.by_id["load"]).with_secrets(&self.secrets)
     }
 
     pub(crate) fn eval(&self, text: &str) -> Result<Value, StepError> {

@@ -10,8 +10,8 @@ use windlass_model::decide::create;
 use windlass_model::event::EngineTaken;
 use windlass_model::machine::{MachinePlan, Occurrence, Reaction, StateKind};
 use windlass_model::{
-    Actor, Command, Epoch, Event, Input, NodeIndex, Outcome, Payload, Plan, RunId, RunState, RunStatus,
-    SessionId, StateIndex, StepError, Timestamp, decide, open_work,
+    Actor, Command, Epoch, Event, Input, Outcome, Payload, Plan, RunId, RunState, RunStatus, SessionId,
+    StateIndex, StepError, StepKey, Timestamp, decide, open_work,
 };
 
 use crate::drive::World;
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
             }
             3 if !self.plan.nodes.is_empty() => {
                 let node = self.plan.nodes[which % self.plan.nodes.len()].index;
-                self.command(Command::Skip { node });
+                self.command(Command::Skip { node: node.into() });
             }
             4 => self.command(if n < 2 { Command::Pause } else { Command::Resume }),
             5 if which == 0 => self.command(Command::Cancel { reason: None }),
@@ -146,8 +146,8 @@ impl<'a> Run<'a> {
         prop_assert_eq!(&snapshot, &self.state);
         let (plan, machine) = (self.plan.machine.as_ref().unwrap(), self.state.machine.as_ref().unwrap());
         prop_assert!(!machine.has_started || is_legal(plan, &machine.state.configuration));
-        let is_active = |node: &NodeIndex| {
-            machine.state.configuration.contains(&plan.invocation(*node).state) && !machine.state.is_done
+        let is_active = |key: &StepKey| {
+            machine.state.configuration.contains(&plan.invocation(key.node).state) && !machine.state.is_done
         };
         prop_assert!(
             self.state.in_flight.iter().chain(&self.state.ready).all(is_active),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use windlass_model::workflow::{Catalog, Document, Format, KindSpec, compile};
 use windlass_model::{
     Actor, Command, Event, Input, NodeIndex, Outcome, Payload, Plan, Rejection, RunId, RunState, StepError,
-    Timestamp, decide, open_work,
+    StepKey, Timestamp, decide, open_work,
 };
 
 /// Kinds whose deeds the test itself does. `work` is not safe to repeat, `noop` is.
@@ -91,10 +91,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(crate) fn outcome(&mut self, id: &str, outcome: Outcome) {
-        let node = self.node(id);
-        let attempt = self.state.step(node).attempt;
-        self.tick(Input::Outcome { node, item: None, attempt, outcome });
+    /// `load`, or `grade.do[3]`.
+    pub(crate) fn key(&self, label: &str) -> StepKey {
+        let (id, item) = label.split_once('[').unwrap_or((label, ""));
+        let item = (!item.is_empty()).then(|| item.trim_end_matches(']').parse().unwrap());
+        StepKey { node: self.node(id), item }
+    }
+
+    pub(crate) fn outcome(&mut self, label: &str, outcome: Outcome) {
+        let StepKey { node, item } = self.key(label);
+        let attempt = self.state.step(self.key(label)).attempt;
+        self.tick(Input::Outcome { node, item, attempt, outcome });
         self.tick(Input::Advance);
     }
 
@@ -114,14 +121,17 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn in_flight(&self) -> Vec<String> {
-        open_work(&self.state).map(|work| self.plan.node(work.node).id.clone()).collect()
+        open_work(&self.state).map(|work| self.plan.label(work.key()).into_owned()).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.log
             .iter()
             .map(|event| match event.node {
-                Some(node) => format!("{} {}", event.body.name(), self.plan.node(node).id),
+                Some(node) => {
+                    let key = StepKey { node, item: event.item };
+                    format!("{} {}", event.body.name(), self.plan.label(key))
+                }
                 None => event.body.name().to_owned(),
             })
             .collect()

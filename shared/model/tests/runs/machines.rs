@@ -114,7 +114,7 @@ fn what_an_invoked_node_did_is_unknown_after_a_crash_so_the_run_asks() {
     send(&mut run, "SUBMIT", json!({ "total": 1 }));
     run.take();
     assert_eq!(run.state.status(false), RunStatus::Paused, "`work` is not safe to repeat");
-    run.command(Command::Skip { node: run.node("charging") }).unwrap();
+    run.command(Command::Skip { node: run.node("charging").into() }).unwrap();
     run.tick(windlass_model::Input::Advance);
     assert_eq!(run.state.error.as_ref().map(|error| error.kind.as_str()), Some("expression"), "no output");
     run.check_fold();

@@ -1,6 +1,7 @@
 //! The rules of a run: one fact a test, the whole table, and random lives.
 
 mod common;
+mod fans;
 mod machines;
 mod properties;
 mod routing;

@@ -9,8 +9,8 @@ use windlass_model::command::Verdict;
 use windlass_model::event::{CompensationOrder, CompensationPlanned, StepFailed, StepTimedOut, Then};
 use windlass_model::plan::{Accept, Part};
 use windlass_model::{
-    Actor, Command, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan, RunStatus, StepStatus,
-    open_work,
+    Actor, Command, Event, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan, RunStatus,
+    StepKey, StepStatus, open_work,
 };
 
 /// What a random node does about an error, once its retries are used up.
@@ -25,6 +25,20 @@ const RULES: &[&str] = &[
     "[{ match: [http.5xx], action: fallback, output: 1 }]",
     "[{ match: ['*'], action: fallback, do: { type: work, on_error: fail, compensate: { type: noop } } }]",
     "[{ match: ['*'], action: escalate, timeout: 60s, on_timeout: approve }]",
+];
+
+/// What a random node does for each of its items.
+const MAPS: &[&str] = &[
+    "type: map, each: [1, 2, 3], max_parallel: 2, do: { type: noop MANNERS }",
+    "type: map, each: [1, 2, 3, 4], tolerate: { failed_count: 1 }, do: { type: work MANNERS }",
+    "type: map, each: [], do: { type: noop MANNERS }",
+];
+const ITEMS: &[&str] = &[
+    ", compensate: { type: noop }",
+    ", retry: { max_attempts: 2, backoff: { type: fixed, initial: 5s } }, compensate: { type: work }",
+    ", on_error: [{ match: ['*'], action: fallback, do: { type: work, compensate: { type: noop } } }]",
+    ", on_error: pause",
+    ", if: 'item.value > 1', on_error: [{ match: [http.5xx], action: continue, output: 0 }]",
 ];
 
 /// When and in which order a random workflow undoes what it did.
@@ -52,7 +66,7 @@ struct NodeSpec {
 fn node_spec() -> impl Strategy<Value = NodeSpec> {
     let manners =
         (0..RULES.len() as u8, 0..3u8, prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..5u8);
-    (0..6u8, any::<u8>(), manners).prop_map(
+    (0..8u8, any::<u8>(), manners).prop_map(
         |(kind, needs, (on_error, retries, gated, accepts_all, undone_by))| NodeSpec {
             kind,
             needs,
@@ -75,6 +89,7 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
             2 => "type: work",
             3 => "type: approval, timeout: 60s",
             4 => "type: signal, name: go, timeout: 90s",
+            6 => MAPS[usize::from(node.retries)],
             _ => "type: wait, for: 30s",
         };
         let needs: Vec<String> = (0..index.min(8))
@@ -85,6 +100,7 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
             })
             .collect();
         let on_error = RULES[usize::from(node.on_error)];
+        let kind = kind.replace("MANNERS", ITEMS[usize::from(node.undone_by)]);
         text += &format!("  n{index}: {{ {kind}, needs: [{}], on_error: {on_error}", needs.join(", "));
         if node.kind <= 2 {
             text += &format!(
@@ -146,13 +162,18 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+fn key(event: &Event) -> Option<StepKey> {
+    event.node.map(|node| StepKey { node, item: event.item })
+}
+
 fn verdict(run: &Run<'_>, node: NodeIndex) -> Verdict {
     let attempt = run.state.step(node).gate.as_ref().map_or(1, |gate| gate.attempt);
     Verdict { node, attempt, digest: None, comment: None, form: Payload::null() }
 }
 
-fn pick(run: &Run<'_>, number: usize) -> NodeIndex {
-    NodeIndex((number % run.plan.nodes.len()) as u16)
+fn pick(run: &Run<'_>, number: usize) -> StepKey {
+    let count = run.state.all_steps().count();
+    run.state.all_steps().nth(number % count).unwrap().0
 }
 
 fn happen(run: &mut Run<'_>, happening: &Happening) {
@@ -163,10 +184,10 @@ fn happen(run: &mut Run<'_>, happening: &Happening) {
         Happening::Succeed(number) => drop(chosen(number).map(|id| run.succeed(&id))),
         Happening::Fail(number) => drop(chosen(number).map(|id| run.fail(&id, "http.500"))),
         Happening::Late(number) => {
-            let node = pick(run, number);
-            let attempt = run.state.step(node).attempt.saturating_sub(1);
+            let StepKey { node, item } = pick(run, number);
+            let attempt = run.state.step(StepKey { node, item }).attempt.saturating_sub(1);
             let before = run.log.len();
-            run.tick(Input::Outcome { node, item: None, attempt, outcome: Outcome::Canceled });
+            run.tick(Input::Outcome { node, item, attempt, outcome: Outcome::Canceled });
             assert_eq!(run.log.len(), before, "what comes too late is ignored");
         }
         Happening::EngineDies => {
@@ -179,11 +200,11 @@ fn happen(run: &mut Run<'_>, happening: &Happening) {
         Happening::Resume => drop(run.command(Command::Resume)),
         Happening::Cancel => drop(run.command(Command::Cancel { reason: None })),
         Happening::Approve(number) => {
-            let verdict = verdict(run, pick(run, number));
+            let verdict = verdict(run, pick(run, number).node);
             drop(run.command(Command::Approve(verdict)));
         }
         Happening::Reject(number) => {
-            let verdict = verdict(run, pick(run, number));
+            let verdict = verdict(run, pick(run, number).node);
             drop(run.command(Command::Reject(verdict)));
         }
         Happening::Retry(number) => drop(run.command(Command::Retry { node: Some(pick(run, number)) })),
@@ -224,14 +245,14 @@ fn heal(run: &mut Run<'_>) {
 }
 
 fn check_log(plan: &Plan, run: &Run<'_>) {
-    let mut settled: BTreeMap<NodeIndex, &EventBody> = BTreeMap::new();
+    let mut settled: BTreeMap<StepKey, &EventBody> = BTreeMap::new();
     let mut outcomes = BTreeSet::new();
     let mut canceling = false;
     for (index, event) in run.log.iter().enumerate() {
         assert_eq!(event.seq.0 as usize, index + 1, "the log has no gaps");
         assert_eq!(event.body.is_terminal(), index + 1 == run.log.len(), "terminal is final, and last");
         canceling |= matches!(event.body, EventBody::CancelRequested(_));
-        let Some(node) = event.node else { continue };
+        let Some(node) = key(event) else { continue };
         if event.body.is_outcome()
             && let Some(attempt) = event.attempt
         {
@@ -242,7 +263,7 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
                 let undoes = matches!(plan.node(node).part, Part::Compensation { .. });
                 assert!(undoes || !canceling, "nothing but undoing starts after a cancel");
                 for need in &plan.node(node).needs {
-                    let end = settled.get(&need.node).expect("no step before its needs");
+                    let end = settled.get(&need.node.into()).expect("no step before its needs");
                     if need.accept == Accept::Default {
                         assert!(
                             !matches!(end, EventBody::StepSkipped(body) if body.reason != windlass_model::event::SkipReason::Command),
@@ -252,7 +273,7 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
                 }
                 let attempt = event.attempt.unwrap();
                 let before =
-                    run.log[..index].iter().filter(|it| it.node == Some(node) && it.body.is_outcome());
+                    run.log[..index].iter().filter(|it| key(it) == Some(node) && it.body.is_outcome());
                 assert_eq!(
                     before.filter(|it| it.attempt == Some(attempt - 1)).count(),
                     usize::from(attempt > 1),
@@ -270,8 +291,8 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
 
 /// What took effect, or may have, is undone exactly once, if the definition says so; and nothing else is.
 fn check_undoing(plan: &Plan, run: &Run<'_>) {
-    let mut acted: Vec<NodeIndex> = Vec::new();
-    let mut in_flight: BTreeSet<NodeIndex> = BTreeSet::new();
+    let mut acted: Vec<StepKey> = Vec::new();
+    let mut in_flight: BTreeSet<StepKey> = BTreeSet::new();
     let mut planned: Option<(usize, &CompensationPlanned)> = None;
     let mut must = false;
     for (at, event) in run.log.iter().enumerate() {
@@ -279,7 +300,7 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
             assert!(planned.is_none(), "planned once");
             planned = Some((at, body));
         }
-        let Some(node) = event.node else { continue };
+        let Some(node) = key(event) else { continue };
         let ended = match &event.body {
             EventBody::StepStarted(_) => {
                 let undoes = matches!(plan.node(node).part, Part::Compensation { .. });
@@ -313,7 +334,8 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
         return assert!(acted.is_empty() || !(after || must), "not undone: {acted:?} {:#?}", run.names());
     };
     assert!(after || must, "nobody wanted it undone");
-    let mut wanted: Vec<NodeIndex> = acted.iter().filter_map(|node| plan.node(*node).compensation).collect();
+    let undoing = |key: &StepKey| Some(StepKey { node: plan.node(*key).compensation?, ..*key });
+    let mut wanted: Vec<StepKey> = acted.iter().filter_map(undoing).collect();
     let mut steps = planned.steps.clone();
     match planned.order {
         CompensationOrder::Reverse => wanted.reverse(),
@@ -323,9 +345,9 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
         }
     }
     assert_eq!(steps, wanted);
-    let (mut starts, mut ends): (Vec<NodeIndex>, Vec<NodeIndex>) = (Vec::new(), Vec::new());
+    let (mut starts, mut ends): (Vec<StepKey>, Vec<StepKey>) = (Vec::new(), Vec::new());
     for event in &run.log[at..] {
-        let Some(node) = event.node else { continue };
+        let Some(node) = key(event) else { continue };
         match event.body {
             EventBody::StepStarted(_) if !starts.contains(&node) => starts.push(node),
             EventBody::StepSucceeded(_) | EventBody::StepSkipped(_) => ends.push(node),
@@ -333,7 +355,7 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
         }
     }
     if planned.order != CompensationOrder::Parallel {
-        let in_turn: Vec<NodeIndex> =
+        let in_turn: Vec<StepKey> =
             planned.steps.iter().filter(|node| starts.contains(node)).copied().collect();
         assert_eq!(starts, in_turn, "each in its turn");
     }
@@ -368,7 +390,7 @@ proptest! {
         if status == RunStatus::Completed {
             assert!(run.state.steps[..plan.main_count()].iter().all(|step| step.status.is_settled()));
         }
-        assert!(run.state.steps.iter().all(|step| !matches!(step.status, StepStatus::Running | StepStatus::Paused)));
+        assert!(run.state.all_steps().all(|(_, step)| !matches!(step.status, StepStatus::Running | StepStatus::Paused)));
         assert_ne!(run.state.pause_reason(), Some(PauseReason::Requested));
     }
 }

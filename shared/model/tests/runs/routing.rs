@@ -126,7 +126,7 @@ fn a_fallback_node_takes_over_and_the_step_ends_as_it_does() {
     run.fail("a", "http.500");
     assert_eq!(run.in_flight(), ["a.fallback"]);
     let a = run.node("a");
-    assert_eq!(run.command(Command::Skip { node: a }).unwrap_err().code.as_str(), "wrong_step_state");
+    assert_eq!(run.command(Command::Skip { node: a.into() }).unwrap_err().code.as_str(), "wrong_step_state");
     run.fail("a.fallback", "http.500");
     run.pass(Duration::from_secs(1));
     run.succeed("a.fallback");
@@ -142,7 +142,7 @@ fn a_fallback_node_takes_over_and_the_step_ends_as_it_does() {
     run.fail("a.fallback", "schema.output");
     assert_eq!(run.state.pause_reason(), Some(PauseReason::StepFailed));
     let fallback = run.node("a.fallback");
-    run.command(Command::Skip { node: fallback }).unwrap();
+    run.command(Command::Skip { node: fallback.into() }).unwrap();
     run.tick(windlass_model::Input::Advance);
     assert_eq!(run.state.step(a).status, StepStatus::Skipped);
     assert_eq!(run.in_flight(), ["b"], "a person's skip lets the run go on");
@@ -155,7 +155,10 @@ fn a_fallback_that_nobody_called_is_neither_run_nor_waited_for() {
     let mut run = Run::new(&plan);
     run.take();
     let fallback = run.node("a.fallback");
-    assert_eq!(run.command(Command::Skip { node: fallback }).unwrap_err().code.as_str(), "wrong_step_state");
+    assert_eq!(
+        run.command(Command::Skip { node: fallback.into() }).unwrap_err().code.as_str(),
+        "wrong_step_state"
+    );
     run.succeed("a");
     run.succeed("b");
     assert_eq!(run.state.status(true), RunStatus::Completed);

@@ -307,7 +307,7 @@ fn a_skip_by_a_person_lets_dependents_go_on_and_resumes_the_run() {
     run.take();
     run.fail("a", "http.500");
     let a = run.node("a");
-    run.command(Command::Skip { node: a }).unwrap();
+    run.command(Command::Skip { node: a.into() }).unwrap();
     assert_eq!(run.state.status(false), RunStatus::Queued);
     run.tick(Input::Advance);
     assert_eq!(run.in_flight(), ["b"]);

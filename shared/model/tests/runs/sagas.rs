@@ -194,7 +194,7 @@ fn what_cannot_be_undone_waits_for_a_person_who_tries_again_or_passes_it() {
 
     let mut run = exhausted();
     let undo = run.node("a.compensate");
-    run.command(Command::Skip { node: undo }).unwrap();
+    run.command(Command::Skip { node: undo.into() }).unwrap();
     run.tick(Input::Advance);
     assert_eq!(ended(&run), (RunStatus::Failed, Some(CompensationOutcome::Incomplete)));
 }
@@ -204,7 +204,7 @@ fn what_is_passed_before_its_turn_moves_nobody_elses() {
     let plan = saga("");
     let mut run = failed(&plan);
     let last = run.node("a.compensate");
-    run.command(Command::Skip { node: last }).unwrap();
+    run.command(Command::Skip { node: last.into() }).unwrap();
     run.tick(Input::Advance);
     assert_eq!(run.in_flight(), ["b.compensate"]);
     run.succeed("b.compensate");
@@ -245,7 +245,10 @@ fn a_pause_holds_the_undoing_up_and_a_cancel_cannot_stop_it() {
     assert!(run.in_flight().is_empty());
     assert_eq!(run.command(Command::Cancel { reason: None }).unwrap_err().code.as_str(), "wrong_state");
     let done = run.node("a");
-    assert_eq!(run.command(Command::Skip { node: done }).unwrap_err().code.as_str(), "wrong_step_state");
+    assert_eq!(
+        run.command(Command::Skip { node: done.into() }).unwrap_err().code.as_str(),
+        "wrong_step_state"
+    );
     run.command(Command::Resume).unwrap();
     run.tick(Input::Advance);
     run.succeed("a.compensate");
@@ -293,5 +296,5 @@ fn a_run_that_completes_undoes_nothing() {
     }
     assert_eq!(run.state.status(true), RunStatus::Completed);
     assert_eq!(run.state.step(run.node("a.compensate")).status, StepStatus::Pending);
-    assert!(!run.state.is_shown(&plan, run.node("a.compensate")));
+    assert!(!run.state.is_shown(&plan, run.node("a.compensate").into()));
 }

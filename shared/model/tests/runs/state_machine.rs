@@ -116,10 +116,10 @@ fn commands(plan: &Plan) -> Vec<(&'static str, Command)> {
         ("approve a gate", Command::Approve(verdict(ask))),
         ("reject a gate", Command::Reject(verdict(ask))),
         ("retry", Command::Retry { node: None }),
-        ("retry a step", Command::Retry { node: Some(step) }),
-        ("skip a step", Command::Skip { node: step }),
-        ("retry an undoing", Command::Retry { node: Some(undoing) }),
-        ("skip an undoing", Command::Skip { node: undoing }),
+        ("retry a step", Command::Retry { node: Some(step.into()) }),
+        ("skip a step", Command::Skip { node: step.into() }),
+        ("retry an undoing", Command::Retry { node: Some(undoing.into()) }),
+        ("skip an undoing", Command::Skip { node: undoing.into() }),
         ("signal", Command::Signal { name: "go".into(), payload: Payload::null() }),
     ]
 }

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::reference::{Reference, Source, Step, follow};
 use super::view;
-use crate::{NodeIndex, Payload, Plan, RunState, StepError};
+use crate::{NodeIndex, Payload, Plan, RunState, StepError, StepKey};
 
-/// What expressions can see: `inputs`, `nodes`, `run`, `node`; in a machine `context` and `event`; and for
-/// runners `secrets`.
+/// What expressions can see: `inputs`, `nodes`, `run`, `node`; in a machine `context` and `event`; inside
+/// a fan-out `item` or `loop`; and for runners `secrets`.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     plan: &'a Plan,
     state: &'a RunState,
-    node: Option<NodeIndex>,
+    step: Option<StepKey>,
     secrets: Option<&'a BTreeMap<String, String>>,
     error: Option<&'a StepError>,
     scene: Option<Scene<'a>>,
@@ -41,13 +41,13 @@ impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
         let machine = state.machine.as_ref();
         let scene = machine.map(|machine| Scene { context: &machine.state.context, event: None });
-        Self { plan, state, node: None, secrets: None, error: None, scene }
+        Self { plan, state, step: None, secrets: None, error: None, scene }
     }
 
-    /// For expressions of one node: `node.id` and `node.attempt` can be read.
+    /// For expressions of one step: `node.id` and `node.attempt` can be read, and its item if it has one.
     #[must_use]
-    pub fn with_node(mut self, node: NodeIndex) -> Self {
-        self.node = Some(node);
+    pub fn with_step(mut self, step: impl Into<StepKey>) -> Self {
+        self.step = Some(step.into());
         self
     }
 
@@ -58,7 +58,7 @@ impl<'a> Context<'a> {
         self
     }
 
-    /// While a failure is being routed: the error that the node of [`Self::with_node`] has just met.
+    /// While a failure is being routed: the error that the node of [`Self::with_step`] has just met.
     #[must_use]
     pub fn with_error(mut self, error: &'a StepError) -> Self {
         self.error = Some(error);
@@ -85,13 +85,9 @@ impl<'a> Context<'a> {
                 _ => Found::Missing,
             }),
             Source::Error { node } => {
-                let own = self.error.filter(|_| self.plan.by_id.get(node).copied() == self.node);
+                let own = self.error.filter(|_| self.plan.by_id.get(node).copied() == self.node());
                 let error = own.or_else(|| self.step(node).and_then(|step| step.error.as_ref()));
-                let error = error.map_or(
-                    Value::Null,
-                    |error| json!({ "type": error.kind, "message": error.message, "details": error.details }),
-                );
-                Ok(owned(follow(&error, &reference.path).cloned()))
+                Ok(owned(follow(&error_json(error), &reference.path).cloned()))
             }
             Source::Run => Ok(owned(match key {
                 "id" => Some(self.state.run_id.to_string().into()),
@@ -99,11 +95,12 @@ impl<'a> Context<'a> {
                 "created_at" => Some(self.state.created_at.to_string().into()),
                 _ => None,
             })),
-            Source::Node => Ok(owned(self.node.and_then(|node| match key {
-                "id" => Some(self.plan.node(node).id.as_str().into()),
-                "attempt" => Some(self.state.step(node).attempt.into()),
+            Source::Node => Ok(owned(self.step.and_then(|step| match key {
+                "id" => Some(self.plan.node(step).id.as_str().into()),
+                "attempt" => Some(self.state.step(step).attempt.into()),
                 _ => None,
             }))),
+            Source::Item | Source::Loop => self.of_item(key, reference),
             Source::Context => Ok(match &self.scene {
                 Some(scene) => Found::Shared(scene.context, &reference.path),
                 None => Found::Missing,
@@ -130,6 +127,41 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// What an item, or a round of a loop, is told about itself. Where the loop itself asks, that is the next one.
+    fn of_item(&self, name: &str, reference: &Reference) -> Result<Found<'_>, StepError> {
+        let Some(key) = self.step else { return Ok(Found::Missing) };
+        let of = self.plan.fan_of(key.node).unwrap_or(key.node);
+        let fan = self.state.fans.get(&of);
+        let count = fan.map_or(0, |fan| fan.count);
+        let index = key.item.unwrap_or(count);
+        let rest = reference.path.get(1..).unwrap_or_default();
+        let part = |payload: &Payload, place: Option<usize>| {
+            let value = payload.value().ok_or_else(|| not_fetched(reference))?;
+            let value = place.map_or(Some(&**value), |place| value.get(place));
+            Ok(owned(value.and_then(|value| follow(value, rest)).cloned()))
+        };
+        let output_of = |item: u32| {
+            let body = self.plan.node(of).body.map(|node| StepKey { node, item: Some(item) });
+            body.map_or(Ok(Found::Missing), |key| part(&self.state.step(key).output, None))
+        };
+        match name {
+            "index" => Ok(Found::Owned(index.into())),
+            "count" => Ok(Found::Owned(count.into())),
+            "value" => fan.map_or(Ok(Found::Missing), |fan| part(&fan.each, Some(index as usize))),
+            "output" => output_of(index),
+            "last" => index.checked_sub(1).map_or(Ok(Found::Owned(Value::Null)), output_of),
+            "error" => {
+                let error = error_json(self.error.or(self.state.step(key).error.as_ref()));
+                Ok(owned(follow(&error, rest).cloned()))
+            }
+            _ => Ok(Found::Missing),
+        }
+    }
+
+    fn node(&self) -> Option<NodeIndex> {
+        self.step.map(|step| step.node)
+    }
+
     fn step(&self, node: &str) -> Option<&crate::state::Step> {
         self.plan.by_id.get(node).map(|index| self.state.step(*index))
     }
@@ -139,8 +171,19 @@ fn shared<'c>(payload: &'c Payload, reference: &'c Reference) -> Result<Found<'c
     match payload.value() {
         Some(value) => Ok(Found::Shared(value, &reference.path)),
         // The engine fetches what a plan reads before it asks for decisions.
-        None => Err(StepError::new("internal", format!("`{reference}` was not fetched from the blob store"))),
+        None => Err(not_fetched(reference)),
     }
+}
+
+fn not_fetched(reference: &Reference) -> StepError {
+    StepError::new("internal", format!("`{reference}` was not fetched from the blob store"))
+}
+
+fn error_json(error: Option<&StepError>) -> Value {
+    error.map_or(
+        Value::Null,
+        |error| json!({ "type": error.kind, "message": error.message, "details": error.details }),
+    )
 }
 
 fn owned<'c>(value: Option<Value>) -> Found<'c> {

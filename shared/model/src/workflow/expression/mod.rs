@@ -21,6 +21,7 @@ use serde_json::Value;
 
 pub use context::{Context, Scene};
 pub use engine::{filter_names, test_names};
+pub(crate) use reference::ROOTS;
 pub use reference::{EventPart, Reference, Source};
 pub use template::Template;
 
@@ -55,22 +56,34 @@ impl Expression {
     /// # Errors
     /// A sentence with what is wrong in the expression.
     pub fn compile(text: &str) -> Result<Self, String> {
+        Self::compile_for_item(text, None)
+    }
+
+    /// The same, where the item of a map has a name of its own.
+    ///
+    /// # Errors
+    /// A sentence with what is wrong in the expression.
+    pub fn compile_for_item(text: &str, item_name: Option<&str>) -> Result<Self, String> {
         let trimmed = text.trim();
         if !trimmed.contains("${{") {
             let tokens = lexer::whole(trimmed)?;
-            return Self::from_tokens(trimmed, &tokens);
+            return Self::from_tokens(trimmed, &tokens, item_name);
         }
         match lexer::split(trimmed)?.as_slice() {
-            [lexer::Part::Expression { text, tokens }] => Self::from_tokens(text, tokens),
+            [lexer::Part::Expression { text, tokens }] => Self::from_tokens(text, tokens, item_name),
             _ => Err("text around `${{ … }}` makes this text, not one expression".into()),
         }
     }
 
-    pub(crate) fn from_tokens(text: &str, tokens: &[lexer::Token<'_>]) -> Result<Self, String> {
+    pub(crate) fn from_tokens(
+        text: &str,
+        tokens: &[lexer::Token<'_>],
+        item_name: Option<&str>,
+    ) -> Result<Self, String> {
         if text.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("an expression has at most {EXPRESSION_BYTES_MAX} bytes"));
         }
-        let Translation { references, program, is_reference } = translate::translate(tokens)?;
+        let Translation { references, program, is_reference } = translate::translate(tokens, item_name)?;
         let program = if is_reference {
             Program::Read
         } else {

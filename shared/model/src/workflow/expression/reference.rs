@@ -30,6 +30,10 @@ pub enum Source {
     Run,
     Node,
     Secrets,
+    /// One of a map's items.
+    Item,
+    /// One of a loop's rounds.
+    Loop,
     /// What a machine remembers.
     Context,
     /// What a machine reacts to; a part of it when the reference began with that part's own name.
@@ -61,10 +65,10 @@ pub(super) enum Step {
 }
 
 /// The names that an expression may start at.
-pub(super) const ROOTS: &[&str] =
-    &["inputs", "nodes", "run", "node", "secrets", "context", "event", "output", "error"];
+pub(crate) const ROOTS: &[&str] =
+    &["inputs", "nodes", "run", "node", "secrets", "item", "loop", "context", "event", "output", "error"];
 /// Names that the language keeps for what arrives later.
-pub(super) const LATER_ROOTS: &[&str] = &["vars", "item"];
+pub(super) const LATER_ROOTS: &[&str] = &["vars"];
 
 impl Reference {
     /// The node whose output, status or error is read.
@@ -84,9 +88,15 @@ impl Reference {
     }
 
     /// Reads a reference from the tokens that begin with a root, and says how many tokens it takes.
-    pub(super) fn read(tokens: &[Token<'_>]) -> Result<(Self, usize), String> {
+    pub(super) fn read(tokens: &[Token<'_>], item_name: Option<&str>) -> Result<(Self, usize), String> {
         let (mut path, length) = read_path(tokens);
         let source = match tokens[0].text {
+            name if Some(name) == item_name => {
+                path.insert(0, Step::Key("value".into()));
+                Source::Item
+            }
+            "item" => Source::Item,
+            "loop" => Source::Loop,
             "inputs" => Source::Inputs,
             "run" => Source::Run,
             "node" => Source::Node,
@@ -188,6 +198,8 @@ impl fmt::Display for Reference {
             Source::Run => f.write_str("run")?,
             Source::Node => f.write_str("node")?,
             Source::Secrets => f.write_str("secrets")?,
+            Source::Item => f.write_str("item")?,
+            Source::Loop => f.write_str("loop")?,
             Source::Context => f.write_str("context")?,
             Source::Event { part } => f.write_str(part.map_or("event", EventPart::name))?,
             Source::Output { node } => write_node(f, node, "output")?,

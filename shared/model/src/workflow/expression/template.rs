@@ -54,7 +54,15 @@ impl Template {
     /// # Errors
     /// Each string that holds an expression which does not compile.
     pub fn compile(source: Value) -> Result<Self, Vec<TemplateProblem>> {
-        let mut compiler = Compiler::default();
+        Self::compile_for_item(source, None)
+    }
+
+    /// The same, where the item of a map has a name of its own.
+    ///
+    /// # Errors
+    /// Each string that holds an expression which does not compile.
+    pub fn compile_for_item(source: Value, item_name: Option<&str>) -> Result<Self, Vec<TemplateProblem>> {
+        let mut compiler = Compiler { item_name, ..Compiler::default() };
         compiler.value(&source);
         if compiler.problems.is_empty() {
             Ok(Self { source, holes: compiler.holes })
@@ -125,13 +133,14 @@ fn pointer(path: &[Step]) -> String {
 }
 
 #[derive(Default)]
-struct Compiler {
+struct Compiler<'a> {
+    item_name: Option<&'a str>,
     path: Vec<Step>,
     holes: Vec<Hole>,
     problems: Vec<TemplateProblem>,
 }
 
-impl Compiler {
+impl Compiler<'_> {
     /// Recursion is bounded by the depth of documents.
     fn value(&mut self, value: &Value) {
         match value {
@@ -155,7 +164,7 @@ impl Compiler {
     }
 
     fn text(&mut self, text: &str) {
-        match Filling::compile(text) {
+        match Filling::compile(text, self.item_name) {
             Ok(filling) => self.holes.push(Hole { path: self.path.clone(), filling }),
             Err(detail) => self.problems.push(TemplateProblem { pointer: pointer(&self.path), detail }),
         }
@@ -163,14 +172,16 @@ impl Compiler {
 }
 
 impl Filling {
-    fn compile(text: &str) -> Result<Self, String> {
+    fn compile(text: &str, item_name: Option<&str>) -> Result<Self, String> {
         let parts = split(text)?;
         if let [Part::Expression { text, tokens }] = parts.as_slice() {
-            return Expression::from_tokens(text, tokens).map(Self::Typed);
+            return Expression::from_tokens(text, tokens, item_name).map(Self::Typed);
         }
         let pieces = parts.iter().map(|part| match part {
             Part::Literal(text) => Ok(Piece::Literal((*text).to_owned())),
-            Part::Expression { text, tokens } => Expression::from_tokens(text, tokens).map(Piece::Expression),
+            Part::Expression { text, tokens } => {
+                Expression::from_tokens(text, tokens, item_name).map(Piece::Expression)
+            }
         });
         pieces.collect::<Result<_, String>>().map(Self::Text)
     }

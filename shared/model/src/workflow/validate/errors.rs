@@ -81,7 +81,8 @@ impl Checker<'_> {
                 rules.extend(self.handler(handler, &format!("/error_handlers/{at}"), draft.scope));
             }
         }
-        for (value, pointer) in &inherited.on_error {
+        // What holds for all nodes holds for the one that has items; its items are counted first.
+        for (value, pointer) in inherited.on_error.iter().filter(|_| draft.scope.fan.is_none()) {
             rules.extend(self.error_rules(value, pointer, &mut For::Many(draft.scope)));
         }
         // `check_inherited_rules` has reported them where they stand.
@@ -212,6 +213,11 @@ impl Checker<'_> {
                 self.asked_to_compensate.get_or_insert_with(|| name_pointer.to_owned());
                 ErrorAction::Compensate
             }
+            RuleAction::Escalate if scope.fan.is_some() => {
+                let detail = "people are not asked about each item: escalate at the node that has them";
+                self.problem("invalid_field", name_pointer, detail);
+                return None;
+            }
             RuleAction::Escalate => {
                 let timeout = arguments.get("timeout");
                 let timeout = timeout.and_then(|it| self.duration(it, &member(pointer, "timeout")));
@@ -272,11 +278,11 @@ impl Checker<'_> {
                     return None;
                 };
                 match (draft.node.part, draft.node.fallback) {
-                    (Part::Main, None) => {
+                    (Part::Main | Part::Item { .. }, None) => {
                         draft.node.fallback = self.inside(draft, node, pointer, Inside::Fallback);
                         draft.node.fallback.map(|_| ErrorAction::Fallback(None))
                     }
-                    (Part::Main, Some(_)) => {
+                    (Part::Main | Part::Item { .. }, Some(_)) => {
                         self.key_problem(
                             "invalid_field",
                             &pointer,

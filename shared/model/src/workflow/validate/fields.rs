@@ -24,11 +24,20 @@ pub(super) struct Scope {
     pub has_own_result: bool,
     /// Which names of a machine are there; none outside of one.
     pub machine: Option<&'static [&'static str]>,
+    /// The root that an item, or a round of a loop, is read at, and what can be read there.
+    pub fan: Option<(&'static str, &'static [&'static str])>,
 }
 
 impl Scope {
     pub(super) fn outputs() -> Self {
-        Self { node: None, has_secrets: false, has_own_error: false, has_own_result: false, machine: None }
+        Self {
+            node: None,
+            has_secrets: false,
+            has_own_error: false,
+            has_own_result: false,
+            machine: None,
+            fan: None,
+        }
     }
 
     pub(super) fn node(index: usize) -> Self {
@@ -156,7 +165,7 @@ impl Checker<'_> {
                 return None;
             }
         };
-        match Expression::compile(&text) {
+        match Expression::compile_for_item(&text, self.item_name.as_deref()) {
             Ok(expression) => {
                 self.note_reads(pointer, scope, expression.references().iter());
                 Some(expression)
@@ -169,7 +178,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn template(&mut self, value: Value, pointer: &str, scope: Scope) -> Option<Template> {
-        match Template::compile(value) {
+        match Template::compile_for_item(value, self.item_name.as_deref()) {
             Ok(template) => {
                 for (inside, reference) in template.references() {
                     self.note_reads(&format!("{pointer}{inside}"), scope, [reference]);

@@ -1,4 +1,4 @@
-//! Nodes that stand inside others: what undoes a node, and what does it in another way.
+//! Nodes that stand inside others: what undoes a node, what does it in another way, and what it does for each item.
 
 use serde_json::Value;
 
@@ -14,6 +14,11 @@ use crate::workflow::schema::member;
 pub(super) enum Inside {
     Compensation,
     Fallback,
+    /// Run for each item, which expressions read at this root.
+    Item {
+        root: &'static str,
+        fields: &'static [&'static str],
+    },
 }
 
 /// What such a node may say, beside the keys of its kind.
@@ -26,6 +31,19 @@ const FALLBACK_KEYS: &[&str] = &[
     "timeout",
     "retry",
     "approval",
+    "retry_safe",
+    "on_error",
+    "compensate",
+    "output_schema",
+];
+
+const ITEM_KEYS: &[&str] = &[
+    "type",
+    "name",
+    "description",
+    "if",
+    "timeout",
+    "retry",
     "retry_safe",
     "on_error",
     "compensate",
@@ -47,12 +65,25 @@ impl Checker<'_> {
         let (suffix, keys, part) = match inside {
             Inside::Compensation => ("compensate", COMPENSATION_KEYS, Part::Compensation { of }),
             Inside::Fallback => ("fallback", FALLBACK_KEYS, Part::Fallback { of }),
+            Inside::Item { .. } => ("do", ITEM_KEYS, Part::Item { of }),
+        };
+        let scope = match inside {
+            Inside::Compensation => Scope { has_own_result: true, ..owner.scope },
+            Inside::Fallback => Scope { has_own_error: true, ..owner.scope },
+            Inside::Item { root, fields } => Scope { fan: Some((root, fields)), ..owner.scope },
         };
         for key in map.keys().filter(|key| super::COMMON_KEYS.contains(&key.as_str())) {
-            if !keys.contains(&key.as_str()) {
-                let detail = format!("`{key}` has no place in a node that stands inside another");
-                self.key_problem("invalid_field", &member(&pointer, key), detail);
-            }
+            let detail = match key.as_str() {
+                "approval" if scope.fan.is_some() => {
+                    "people are not asked for each item: put the `approval` before the node that has them"
+                        .into()
+                }
+                key if !keys.contains(&key) => {
+                    format!("`{key}` has no place in a node that stands inside another")
+                }
+                _ => continue,
+            };
+            self.key_problem("invalid_field", &member(&pointer, key), detail);
         }
         // Taken before it is read: it may bring a node of its own.
         let place = self.inside.len();
@@ -60,10 +91,7 @@ impl Checker<'_> {
         // No id has a dot: none that somebody wrote can be the same.
         let mut draft = Draft::new(index, format!("{}.{suffix}", owner.node.id), pointer);
         draft.node.part = part;
-        draft.scope = match inside {
-            Inside::Compensation => Scope { has_own_result: true, ..owner.scope },
-            Inside::Fallback => Scope { has_own_error: true, ..owner.scope },
-        };
+        draft.scope = scope;
         self.inside.push(None);
         self.read_node(map, &mut draft, None);
         let kind = draft.node.kind.as_str();
@@ -89,7 +117,10 @@ impl Checker<'_> {
     pub(super) fn compensate(&mut self, value: &Value, draft: &Draft) -> Option<NodeIndex> {
         let pointer = member(&draft.pointer, "compensate");
         if !draft.is_partial && (!matches!(draft.node.role, Role::Run) || draft.node.kind == "switch") {
-            let detail = format!("a node of `type: {}` does nothing that could be undone", draft.node.kind);
+            let detail = match draft.node.body {
+                Some(_) => "what is done for each item is undone for each: say it inside `do`".into(),
+                None => format!("a node of `type: {}` does nothing that could be undone", draft.node.kind),
+            };
             self.key_problem("invalid_field", &pointer, detail);
             return None;
         }

@@ -4,6 +4,7 @@
 //! is checked on, and everything that was found is reported in the order of the document.
 
 mod errors;
+mod fan;
 mod fields;
 mod graph;
 mod inside;
@@ -90,6 +91,7 @@ pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Probl
         kind_schemas: BTreeMap::new(),
         defaults: settings::Defaults::default(),
         main_count: 0,
+        item_name: None,
         inside: Vec::new(),
         asked_to_compensate: None,
     };
@@ -114,6 +116,8 @@ struct Checker<'a> {
     defaults: settings::Defaults,
     /// How many nodes stand under `nodes` or `steps`.
     main_count: usize,
+    /// What the item is called, while what is done for it is being read.
+    item_name: Option<String>,
     /// Those that stand inside them; none while one is being read.
     inside: Vec<Option<crate::plan::Node>>,
     /// The first place where an error rule asks for it.

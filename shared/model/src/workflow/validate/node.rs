@@ -32,7 +32,7 @@ pub(in crate::workflow) const COMMON_KEYS: &[&str] = &[
     "compensate",
 ];
 /// Keys and kinds of the format that arrive with a later version.
-const LATER_NODE_KEYS: &[&str] = &["each", "as", "max_parallel", "tolerate", "do", "concurrency", "on_done"];
+const LATER_NODE_KEYS: &[&str] = &["concurrency", "on_done"];
 const LATER_KINDS: &[&str] = &[
     "agent",
     "tool",
@@ -41,7 +41,6 @@ const LATER_KINDS: &[&str] = &[
     "mcp",
     "parallel",
     "loop",
-    "map",
     "workflow",
     "join",
     "merge",
@@ -169,7 +168,7 @@ impl Checker<'_> {
             Some(value) => self.boolean(value, &member(&pointer, "retry_safe")).unwrap_or(false),
             None => (spec.retry_safe)(&params),
         };
-        self.role(map, params, draft);
+        self.role(map, params, draft, kind);
         self.inherit(map, draft);
     }
 
@@ -256,8 +255,8 @@ impl Checker<'_> {
             }
         }
         let params = Value::Object(params);
-        // Gates are read key by key, which says more than their schema does.
-        if let Some(kind) = entry.as_ref().filter(|_| spec.name != "approval") {
+        // These are read key by key, which says more than their schema does.
+        if let Some(kind) = entry.as_ref().filter(|_| !matches!(spec.name, "approval" | "map")) {
             for (code, inside, detail, is_key) in kind.schema.errors(&params, violations) {
                 let pointer = format!("{pointer}{inside}");
                 match is_key {
@@ -276,7 +275,13 @@ impl Checker<'_> {
         }
     }
 
-    fn role(&mut self, map: &Map<String, Value>, params: Value, draft: &mut Draft) {
+    fn role(
+        &mut self,
+        map: &Map<String, Value>,
+        params: Value,
+        draft: &mut Draft,
+        kind: Option<WorkflowKind>,
+    ) {
         let pointer = draft.pointer.clone();
         let scope = draft.scope;
         draft.node.role = match draft.node.kind.as_str() {
@@ -288,6 +293,7 @@ impl Checker<'_> {
                 self.wait(&params, &pointer, scope)
             }
             "signal" => self.signal(&params, &pointer),
+            "map" => self.map(&params, draft, kind),
             "approval" => {
                 let gate = params.as_object().cloned().unwrap_or_default();
                 // A gate's time is the node's time.
@@ -403,6 +409,7 @@ impl Draft {
             output_schema: None,
             compensation: None,
             fallback: None,
+            body: None,
         };
         Self {
             node,

@@ -48,6 +48,8 @@ impl Checker<'_> {
                     self.problem("bad_expression", &read.pointer, detail);
                 }
                 Source::Run | Source::Node | Source::Secrets => {}
+                Source::Item => self.check_item(read, "item"),
+                Source::Loop => self.check_item(read, "loop"),
                 Source::Context => self.check_machine_name(read, "context"),
                 Source::Event { part } => {
                     self.check_machine_name(read, part.map_or("event", EventPart::name));
@@ -82,6 +84,21 @@ impl Checker<'_> {
         self.problem("bad_expression", &read.pointer, detail);
     }
 
+    fn check_item(&mut self, read: &Read, root: &str) {
+        let Some((_, fields)) = read.scope.fan.filter(|(name, _)| *name == root) else {
+            let owner = if root == "loop" { "loop" } else { "map" };
+            let detail = format!("`{root}` is only there inside a {owner}");
+            return self.problem("bad_expression", &read.pointer, detail);
+        };
+        let mut fields = fields.to_vec();
+        fields.extend(read.scope.has_own_result.then_some("output"));
+        fields.extend(read.scope.has_own_error.then_some("error"));
+        if !read.reference.first_key().is_some_and(|key| fields.contains(&key)) {
+            let detail = format!("of `{root}` one reads {} here", list_of(&fields, "or"));
+            self.problem("bad_expression", &read.pointer, detail);
+        }
+    }
+
     /// Every name that a machine's expressions read of its context, and where.
     pub(super) fn context_reads(&self) -> Vec<(String, String)> {
         let of_context = self.reads.iter().filter(|read| read.reference.source == Source::Context);
@@ -109,7 +126,9 @@ impl Checker<'_> {
         let (reader_id, target_id) = (&drafts[reader].node.id, &drafts[target].node.id);
         if reader == target {
             let is_own_error = matches!(read.reference.source, Source::Error { .. });
-            if !(is_own_error && read.scope.has_own_error || read.scope.has_own_result) {
+            let may_read = is_own_error && read.scope.has_own_error || read.scope.has_own_result;
+            // There are many of it where items are: each reads its own at another root.
+            if !may_read || read.scope.fan.is_some() {
                 let detail = format!("`{reader_id}` cannot read itself here");
                 self.problem("not_upstream", &read.pointer, detail);
             }

@@ -1,0 +1,128 @@
+//! Reads nodes that do something for each item of a list.
+
+use serde_json::{Map, Value};
+
+use super::Checker;
+use super::inside::Inside;
+use super::node::Draft;
+use crate::decide::IN_FLIGHT_MAX;
+use crate::plan::{MapSpec, Role, Tolerance, WorkflowKind};
+use crate::workflow::expression::{ROOTS, Template};
+use crate::workflow::schema::member;
+
+/// Items side by side when a map does not say how many: enough to be quick, few enough for what they call.
+const PARALLEL_DEFAULT: u32 = 16;
+const ITEM_NAME_CHARS_MAX: usize = 64;
+/// Words of the language of expressions.
+const KEYWORDS: &[&str] =
+    &["and", "or", "not", "if", "else", "in", "is", "true", "false", "none", "True", "False", "None", "null"];
+
+impl Checker<'_> {
+    pub(super) fn map(&mut self, params: &Value, draft: &mut Draft, kind: Option<WorkflowKind>) -> Role {
+        self.check_place(draft, kind);
+        let pointer = draft.pointer.clone();
+        let each = self.each(params, draft);
+        let name = params.get("as").and_then(|name| self.item_name(name, &member(&pointer, "as")));
+        let parallel_max = params
+            .get("max_parallel")
+            .and_then(|value| self.number(value, &member(&pointer, "max_parallel"), 1, IN_FLIGHT_MAX as u64));
+        let tolerate =
+            params.get("tolerate").map(|value| self.tolerance(value, &member(&pointer, "tolerate")));
+        self.item_name = name;
+        self.body(params, draft, Inside::Item { root: "item", fields: &["index", "count", "value"] });
+        self.item_name = None;
+        Role::Map(MapSpec {
+            each: each.unwrap_or_else(|| Template::literal(Value::Null)),
+            parallel_max: parallel_max.and_then(|it| u32::try_from(it).ok()).unwrap_or(PARALLEL_DEFAULT),
+            tolerate: tolerate.flatten().unwrap_or(Tolerance::Count(0)),
+        })
+    }
+
+    fn each(&mut self, params: &Value, draft: &Draft) -> Option<Template> {
+        let Some(each) = params.get("each") else {
+            self.problem(
+                "missing_field",
+                &draft.pointer,
+                "`each` is missing: an expression that gives a list",
+            );
+            return None;
+        };
+        let pointer = member(&draft.pointer, "each");
+        if !each.is_array() && !each.as_str().is_some_and(|text| text.contains("${{")) {
+            let detail = "this is an expression that gives a list, or a list";
+            self.problem("invalid_field", &pointer, detail);
+            return None;
+        }
+        self.template(each.clone(), &pointer, draft.scope)
+    }
+
+    /// The node that is run for each item.
+    fn body(&mut self, params: &Value, draft: &mut Draft, inside: Inside) {
+        let pointer = member(&draft.pointer, "do");
+        match params.get("do") {
+            Some(body) => draft.node.body = self.inside(draft, body, pointer, inside),
+            None => {
+                let detail = "`do` is missing: the node that is run for each";
+                self.problem("missing_field", &draft.pointer, detail);
+            }
+        }
+    }
+
+    fn check_place(&mut self, draft: &mut Draft, kind: Option<WorkflowKind>) {
+        if draft.node.timeout.take().is_some() {
+            let detail = "the time of an attempt is said inside `do`, for each item";
+            self.key_problem("invalid_field", &member(&draft.pointer, "timeout"), detail);
+        }
+        if kind == Some(WorkflowKind::Machine) {
+            let detail = "a state cannot invoke a node that has items";
+            self.problem("invalid_field", &member(&draft.pointer, "type"), detail);
+        }
+    }
+
+    fn item_name(&mut self, value: &Value, pointer: &str) -> Option<String> {
+        let name = value.as_str().unwrap_or_default();
+        let is_name = name.len() <= ITEM_NAME_CHARS_MAX
+            && name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name {
+            let detail = format!(
+                "a name for the item starts with a letter and goes on with letters, digits and `_`, \
+                 {ITEM_NAME_CHARS_MAX} characters at most"
+            );
+            self.problem("bad_name", pointer, detail);
+            return None;
+        }
+        // `item` is what it is called anyway: its value stands at `item.value`.
+        if ROOTS.contains(&name) || KEYWORDS.contains(&name) {
+            let detail = format!("`{name}` means something else in expressions; choose another name");
+            self.problem("bad_name", pointer, detail);
+            return None;
+        }
+        Some(name.to_owned())
+    }
+
+    fn tolerance(&mut self, value: &Value, pointer: &str) -> Option<Tolerance> {
+        let map: &Map<String, Value> = self.object(value, pointer, "`tolerate`")?;
+        self.check_unknown_keys(map, pointer, &["failed_count", "failed_percent"], &[]);
+        match (map.get("failed_count"), map.get("failed_percent")) {
+            (Some(count), None) => {
+                let pointer = member(pointer, "failed_count");
+                let count = self.number(count, &pointer, 0, crate::decide::ITEMS_MAX as u64)?;
+                Some(Tolerance::Count(u32::try_from(count).unwrap_or(u32::MAX)))
+            }
+            (None, Some(percent)) => {
+                let found = percent.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
+                if found.is_none() {
+                    let detail = "this is a number from 0 to 100";
+                    self.problem("invalid_field", &member(pointer, "failed_percent"), detail);
+                }
+                found.map(Tolerance::Percent)
+            }
+            _ => {
+                let detail = "how many items may fail: `failed_count` or `failed_percent`, one of the two";
+                self.problem("missing_field", pointer, detail);
+                None
+            }
+        }
+    }
+}
