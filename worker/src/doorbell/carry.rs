@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_bus::Rings;
 use windlass_model::Ring;
@@ -51,14 +52,15 @@ impl Room {
         self.was_idle.swap(false, Ordering::Relaxed) || self.is_idle()
     }
 
-    /// At least one place, and as many more as are free and wanted.
-    async fn take(&self, wanted: usize) -> OwnedSemaphorePermit {
-        let mut places = self.places.clone().acquire_owned().await.expect("nobody closes this semaphore");
-        let more = self.free_places().min(wanted - 1);
-        if let Ok(more) = self.places.clone().try_acquire_many_owned(more as u32) {
-            places.merge(more);
-        }
-        places
+    /// Waits until there is room, and says for how many. Only who carries rings takes places, so they are still free
+    /// when the rings have come; until then they are free for the sweep to count on.
+    async fn wait(&self) -> usize {
+        drop(self.places.acquire().await.expect("nobody closes this semaphore"));
+        self.free_places()
+    }
+
+    fn take(&self) -> OwnedSemaphorePermit {
+        self.places.clone().try_acquire_owned().expect("no more is taken than there are places")
     }
 }
 
@@ -71,17 +73,16 @@ pub(crate) async fn carry(
 ) {
     let carrying = async {
         loop {
-            let mut places = room.take(RINGS_PER_TURN_MAX).await;
+            let free = room.wait().await;
             let began = Instant::now();
             room.is_idle.store(true, Ordering::Relaxed);
-            let taken = rings.take(places.num_permits()).await;
+            let taken = rings.take(free.min(RINGS_PER_TURN_MAX)).await;
             room.is_idle.store(false, Ordering::Relaxed);
             if began.elapsed() > SILENCE_MIN {
                 room.was_idle.store(true, Ordering::Relaxed);
             }
             for ring in taken {
-                let place = places.split(1).expect("no more is taken than there are places");
-                if to.send(Taken { ring, place }).await.is_err() {
+                if to.send(Taken { ring, place: room.take() }).await.is_err() {
                     return;
                 }
             }
@@ -100,6 +101,20 @@ mod tests {
 
     fn ring(n: u128) -> Ring {
         Ring { run_id: RunId(Uuid::from_u128(n)), tenant: TenantId(1), priority: Priority::Normal }
+    }
+
+    #[tokio::test]
+    async fn a_small_worker_that_waits_has_room_for_what_a_sweep_finds() {
+        let bus = InProcessBus::new();
+        let (room, stop) = (Room::for_runs(1), CancellationToken::new());
+        let (to, _from) = mpsc::channel(1);
+        let carrying = tokio::spawn(carry(bus.rings(), room.clone(), to, stop.clone()));
+        while !room.is_idle() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(room.free_places(), 1);
+        stop.cancel();
+        carrying.await.unwrap();
     }
 
     #[tokio::test]
