@@ -449,7 +449,7 @@ pub(crate) struct EventView {
     attempt: Option<u16>,
     /// Fencing token of the engine that wrote it.
     epoch: Option<u32>,
-    /// `{kind: user | system, id, roles}`
+    /// `{kind: user | system, id}`
     #[schema(value_type = Object)]
     actor: Value,
 }

@@ -37,6 +37,15 @@ impl Actor {
         }
     }
 
+    /// As the log keeps it: roles decide whether somebody may, and are no part of what was done.
+    #[must_use]
+    pub fn kept(&self) -> Self {
+        match self {
+            Self::User { id, .. } => Self::user(id),
+            Self::System { id } => Self::system(id),
+        }
+    }
+
     /// Whether an approver entry (`user:ada`, `role:editor`) names this actor.
     pub fn matches(&self, entry: &str) -> bool {
         match (self, entry.split_once(':')) {

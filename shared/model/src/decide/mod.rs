@@ -35,7 +35,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let (epoch, actor) = match &input {
-        Input::Command { actor, .. } => (None, Some(actor.clone())),
+        Input::Command { actor, .. } => (None, Some(actor.kept())),
         _ => (Some(state.epoch), None),
     };
     // The log's times never run backwards, whatever a clock does.
@@ -75,7 +75,7 @@ pub fn create(
         item: None,
         attempt: None,
         epoch: None,
-        actor: Some(actor),
+        actor: Some(actor.kept()),
         body: RunCreated { inputs, deadline_at }.into(),
     };
     let state = RunState::created(plan, run_id, &event).expect("the event above is run.created");
