@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use windlass_model::event::{Event, EventBody};
+use windlass_model::event::{Event, EventBody, ExpiryAction};
 use windlass_model::payload::Blob;
 use windlass_model::state::GateOutcome;
 use windlass_model::{
@@ -324,10 +324,12 @@ impl ApprovalChange {
                 continue;
             }
             let Some(index) = event.node else { continue };
-            let Some(gate) = &state.step(index).gate else { continue };
+            // What an expired gate let through may have left it behind already.
+            let gate = state.step(index).gate.as_ref();
+            let Some(attempt) = event.attempt.or(gate.map(|gate| gate.attempt)) else { continue };
+            let outcome = gate.map(|gate| gate.outcome.as_ref());
             let node = || plan.node(index).id.clone();
             let by = || event.actor.as_ref().map(ToString::to_string);
-            let attempt = event.attempt.unwrap_or(gate.attempt);
             let closed = |decision, by| Self::Closed { node: node(), attempt, decision, by };
             match &event.body {
                 EventBody::ApprovalRequested(body) => changes.push(Self::Opened {
@@ -336,14 +338,14 @@ impl ApprovalChange {
                     seq: event.seq,
                     expires_at: body.expires_at,
                 }),
-                EventBody::ApprovalGranted(_) if gate.outcome == Some(GateOutcome::Granted) => {
+                EventBody::ApprovalGranted(_) if outcome == Some(Some(&GateOutcome::Granted)) => {
                     changes.push(closed(ApprovalDecision::Granted, by()));
                 }
                 EventBody::ApprovalRejected(_) => changes.push(closed(ApprovalDecision::Rejected, by())),
-                EventBody::ApprovalExpired(_) if gate.outcome.is_some() => {
+                EventBody::ApprovalExpired(body) if body.action != ExpiryAction::Escalate => {
                     changes.push(closed(ApprovalDecision::Expired, None));
                 }
-                EventBody::StepSkipped(_) | EventBody::StepCanceled(_) if gate.outcome.is_none() => {
+                EventBody::StepSkipped(_) | EventBody::StepCanceled(_) if outcome == Some(None) => {
                     changes.push(closed(ApprovalDecision::Withdrawn, by()));
                 }
                 _ => {}
