@@ -2,9 +2,10 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_model::{Plan, RunId, RunState, TenantId, Timestamp};
 use windlass_store::{RunRow, StoreError, WriteError};

@@ -22,7 +22,7 @@ mod view;
 mod wait;
 mod ws;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -96,9 +96,11 @@ pub fn router(door: Arc<Door>) -> axum::Router {
 
 /// As [`router`]; waits and streams end when `closing` is canceled.
 fn router_until(door: Arc<Door>, closing: CancellationToken) -> axum::Router {
+    // Describing the routes takes longer than making them.
+    static ROUTES: LazyLock<axum::Router<Shared>> =
+        LazyLock::new(|| docs::add_pages(documented().split_for_parts().0));
     let app = Arc::new(App::new(door, closing));
-    let (routes, _) = documented().split_for_parts();
-    intake::around(docs::add_pages(routes), app.clone()).with_state(app)
+    intake::around(ROUTES.clone(), app.clone()).with_state(app)
 }
 
 /// The few routes of a process that has no door.

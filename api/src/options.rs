@@ -1,6 +1,8 @@
 //! What may be chosen about the door.
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use uuid::Uuid;
+use windlass_model::RunId;
 
 /// JSON that a request may carry: inputs of a run, a definition, a signal.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -23,6 +25,8 @@ pub struct DoorOptions {
     /// Where `/metrics` reads; without it there is no such route.
     pub metrics: Option<PrometheusHandle>,
     pub cursor_key: CursorKey,
+    /// Makes the id of a new run.
+    pub new_run_id: fn() -> RunId,
 }
 
 impl Default for DoorOptions {
@@ -35,6 +39,7 @@ impl Default for DoorOptions {
             cors_origins: Vec::new(),
             metrics: None,
             cursor_key: CursorKey::default(),
+            new_run_id: || RunId(Uuid::now_v7()),
         }
     }
 }

@@ -55,6 +55,7 @@ pub(crate) async fn wait_for_rest(
     while Instant::now() < until && !has_ended().await {
         let look_at = until.min(Instant::now() + LOOK_EVERY);
         tokio::select! {
+            biased;
             () = app.closing.cancelled() => return,
             rested = rests_before(&mut news, look_at) => if rested { return },
         }

@@ -7,14 +7,16 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use windlass_api::{CursorKey, Door, DoorOptions};
 use windlass_boot::{DatabaseUrl, Health, Settings};
 use windlass_bus::InProcessBus;
 use windlass_engine::{Runners, Secrets};
+use windlass_model::SessionId;
 use windlass_model::workflow::Catalog;
 use windlass_store::{Plans, Store};
 use windlass_worker::nodes::{self, EgressPolicy, NodeOptions};
-use windlass_worker::{WorkerOptions, WorkerParts};
+use windlass_worker::{HttpSink, Sink, WorkerOptions, WorkerParts};
 
 use crate::failure::Failure;
 
@@ -64,11 +66,13 @@ impl House {
         let bus = InProcessBus::new();
         let health = Health::default();
         let parts = WorkerParts {
+            session: new_session(),
             store: store.clone(),
             plans: plans.clone(),
             bus: bus.clone(),
             runners,
             secrets: Secrets::from_env(),
+            sink: sink(settings)?,
             health: health.clone(),
         };
         let server = format!("http://{}", listener.local_addr()?);
@@ -120,6 +124,20 @@ pub fn runners(settings: &Settings) -> Result<Runners> {
     Ok(nodes::all(&NodeOptions { egress }))
 }
 
+/// One for each start of a worker.
+pub fn new_session() -> SessionId {
+    SessionId(Uuid::new_v4())
+}
+
+/// Where emitted events are posted, if anywhere.
+///
+/// # Errors
+/// When there is no TLS to be had.
+pub fn sink(settings: &Settings) -> Result<Option<Arc<dyn Sink>>> {
+    let Some(url) = &settings.emit_url else { return Ok(None) };
+    Ok(Some(Arc::new(HttpSink::new(url.0.clone())?)))
+}
+
 /// How the API behaves by these settings.
 pub fn door_options(settings: &Settings) -> DoorOptions {
     let cursor_key = settings.cursor_key.as_ref().map(|key| CursorKey::from_secret(&key.0));
@@ -139,7 +157,6 @@ pub fn worker_options(settings: &Settings) -> WorkerOptions {
         stale_after: settings.stale_after,
         max_runs: settings.worker_max_runs,
         drain_timeout: settings.drain_timeout,
-        emit_url: settings.emit_url.as_ref().map(|url| url.0.clone()),
     }
 }
 

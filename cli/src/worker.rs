@@ -63,7 +63,16 @@ pub async fn worker(args: WorkerArgs) -> Result<Exit> {
     let drained = CancellationToken::new();
     let telling =
         tokio::spawn(windlass_api::serve_health(listener, Arc::new(door), shutdown.clone(), drained.clone()));
-    let parts = WorkerParts { store, plans, bus, runners, secrets: Secrets::from_env(), health };
+    let parts = WorkerParts {
+        session: embedded::new_session(),
+        store,
+        plans,
+        bus,
+        runners,
+        secrets: Secrets::from_env(),
+        sink: embedded::sink(&settings)?,
+        health,
+    };
     let worked = windlass_worker::run(parts, embedded::worker_options(&settings), shutdown).await;
     drained.cancel();
     telling.await.context("the health server panicked")?.context("the health server stopped")?;

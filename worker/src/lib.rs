@@ -7,14 +7,14 @@ mod session;
 mod sweep;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-use uuid::Uuid;
 use windlass_boot::Health;
 use windlass_bus::{Bus, Pokes};
 use windlass_engine::{Clock, Engine, EngineOptions, EngineParts, Lease, Runners, Secrets};
@@ -22,6 +22,8 @@ use windlass_model::SessionId;
 use windlass_store::{Plans, Store, StoreError};
 
 use crate::doorbell::Room;
+
+pub use relay::{HttpSink, Sink};
 
 /// How often the relay looks into the outbox.
 const RELAY_EVERY: Duration = Duration::from_millis(500);
@@ -41,8 +43,6 @@ pub struct WorkerOptions {
     pub max_runs: usize,
     /// How long a stop waits for attempts in flight.
     pub drain_timeout: Duration,
-    /// Where emitted events are posted.
-    pub emit_url: Option<String>,
 }
 
 impl Default for WorkerOptions {
@@ -54,18 +54,21 @@ impl Default for WorkerOptions {
             stale_after: Duration::from_secs(60),
             max_runs: 512,
             drain_timeout: Duration::from_secs(30),
-            emit_url: None,
         }
     }
 }
 
 /// What a worker works with.
 pub struct WorkerParts {
+    /// This start of this process, and no other.
+    pub session: SessionId,
     pub store: Arc<dyn Store>,
     pub plans: Arc<Plans>,
     pub bus: Arc<dyn Bus>,
     pub runners: Runners,
     pub secrets: Secrets,
+    /// Where emitted events go. None: they are seen on the run's own stream only.
+    pub sink: Option<Arc<dyn Sink>>,
     pub health: Health,
 }
 
@@ -78,9 +81,8 @@ pub async fn run(
     options: WorkerOptions,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let WorkerParts { store, plans, bus, runners, secrets, health } = parts;
-    let sink = options.emit_url.clone().map(relay::HttpSink::new).transpose()?;
-    let Some(begun) = shutdown.run_until_cancelled(begin_session(&*store, &options)).await else {
+    let WorkerParts { session, store, plans, bus, runners, secrets, sink, health } = parts;
+    let Some(begun) = shutdown.run_until_cancelled(begin_session(&*store, session, &options)).await else {
         return Ok(());
     };
     let (lease, clock) = begun?;
@@ -113,7 +115,6 @@ pub async fn run(
     let session_beat = health.register("session", options.session_renew);
     tasks.spawn(session.run(engine.clone(), session_beat, drained.clone()));
     tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
-    let sink = sink.map(|sink| Arc::new(sink) as Arc<dyn relay::Sink>);
     let relay = relay::Relay { store: store.clone(), sink, every: RELAY_EVERY };
     tasks.spawn(relay.run(health.register("relay", relay::DELIVERY_TIMEOUT), drained.clone()));
 
@@ -163,9 +164,10 @@ pub async fn run(
 /// everything does that comes after.
 async fn begin_session(
     store: &dyn Store,
+    session: SessionId,
     options: &WorkerOptions,
 ) -> anyhow::Result<(Arc<Lease>, Arc<Clock>)> {
-    let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
+    let lease = Arc::new(Lease::new(session));
     loop {
         let asked_at = Instant::now();
         match store.renew_session(lease.session(), options.session_ttl).await {

@@ -1,10 +1,11 @@
 //! The relay: brings what `emit` wrote out of the database, at least once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use windlass_boot::Beat;
@@ -23,20 +24,22 @@ const LEASE: Duration = DELIVERY_TIMEOUT.saturating_mul(2);
 
 /// Where emitted events go.
 #[async_trait]
-pub(crate) trait Sink: Send + Sync {
+pub trait Sink: Send + Sync {
     /// # Errors
     /// A sentence; the message is tried again later.
     async fn deliver(&self, message: &OutboxRow) -> Result<(), String>;
 }
 
 /// Posts each event as JSON to one address that the operator chose.
-pub(crate) struct HttpSink {
+pub struct HttpSink {
     client: reqwest::Client,
     url: String,
 }
 
 impl HttpSink {
-    pub(crate) fn new(url: String) -> reqwest::Result<Self> {
+    /// # Errors
+    /// When there is no TLS to be had.
+    pub fn new(url: String) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().timeout(DELIVERY_TIMEOUT).no_proxy().build()?;
         Ok(Self { client, url })
     }
@@ -65,7 +68,7 @@ impl Sink for HttpSink {
 
 pub(crate) struct Relay {
     pub(crate) store: Arc<dyn Store>,
-    /// None: emitted events are seen on the run's own stream only.
+    /// None: nobody outside is told.
     pub(crate) sink: Option<Arc<dyn Sink>>,
     pub(crate) every: Duration,
 }
@@ -76,8 +79,9 @@ impl Relay {
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = turns.tick() => {}
+                biased;
                 () = stop.cancelled() => return,
+                _ = turns.tick() => {}
             }
             match self.carry(&beat).await {
                 Ok(()) => beat.beat(),

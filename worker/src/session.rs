@@ -1,8 +1,9 @@
 //! The heartbeat: renews this worker's session, reads the database's clock, notices what the door wrote.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use windlass_boot::Beat;
@@ -24,8 +25,9 @@ impl Session {
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = turns.tick() => {}
+                biased;
                 () = stop.cancelled() => return,
+                _ = turns.tick() => {}
             }
             match self.renew(&engine).await {
                 Ok(()) => beat.beat(),

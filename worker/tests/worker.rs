@@ -10,7 +10,7 @@ use windlass_boot::Health;
 use windlass_bus::{Bus, InProcessBus};
 use windlass_engine::Secrets;
 use windlass_model::workflow::{Document, Format, compile};
-use windlass_model::{Actor, Payload, Priority, Ring, RunId, RunStatus, TenantId};
+use windlass_model::{Actor, Payload, Priority, Ring, RunId, RunStatus, SessionId, TenantId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, NewRun, Outbox, Plans, Runs, Sessions, Store, Workflows};
 use windlass_worker::nodes::{self, NodeOptions};
@@ -38,11 +38,13 @@ impl House {
         let health = Health::default();
         let stop = CancellationToken::new();
         let parts = WorkerParts {
+            session: SessionId(Uuid::new_v4()),
             store: store.clone(),
             plans: plans.clone(),
             bus: bus.clone(),
             runners,
             secrets: Secrets::default(),
+            sink: None,
             health: health.clone(),
         };
         let options = WorkerOptions {

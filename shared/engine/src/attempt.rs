@@ -1,9 +1,10 @@
 //! One attempt of one step: from the plan's words to a runner, and from its answer to an outcome.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_model::event::{Artifact, EventEmitted};
 use windlass_model::open_work::Work;
@@ -86,6 +87,7 @@ impl Attempt {
             }
         };
         let returned = tokio::select! {
+            biased;
             returned = runner.run(step) => Some(returned),
             () = given_up => None,
             () = too_long => {

@@ -1,8 +1,9 @@
 //! The database's time, as this process knows it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use windlass_model::Timestamp;
 
 /// Tells the database's time between two readings of it, by this machine's monotonic clock.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use windlass_model::open_work::Work;
@@ -339,11 +340,12 @@ impl HeldRun {
             let engine = self.engine.clone();
             let wake_at = self.next_wake(draining);
             tokio::select! {
-                Some(joined) = self.tasks.join_next_with_id() => self.ended_with(joined),
+                biased;
                 Some(Message::Moved) = self.inbox.recv() => {
                     news.moved = true;
                     return Some(news);
                 }
+                Some(joined) = self.tasks.join_next_with_id() => self.ended_with(joined),
                 () = sleep_until(wake_at) => return Some(news),
                 () = tokio::time::sleep(engine.parts.options.stale_after / PULSES_PER_STALE_TIME) => {
                     if !self.is_still_ours().await {
@@ -418,7 +420,7 @@ impl HeldRun {
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

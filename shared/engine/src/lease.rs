@@ -1,9 +1,10 @@
 //! How long this process may believe that it owns its runs.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use windlass_model::SessionId;
 
 /// The worker session of this process, and until when it is safe to start effects under it.

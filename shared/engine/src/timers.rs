@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_bus::Bus;
 use windlass_model::Ring;
@@ -39,14 +40,15 @@ impl NearTimers {
             let next = self.ring_due(bus);
             let sleep = async {
                 match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = sleep => {}
-                () = self.changed.notified() => {}
+                biased;
                 () = stop.cancelled() => return,
+                () = self.changed.notified() => {}
+                () = sleep => {}
             }
         }
     }

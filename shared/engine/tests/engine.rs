@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -85,7 +85,7 @@ impl House {
     async fn engine(&self) -> Arc<Engine> {
         let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
         let now = self.store.renew_session(lease.session(), TTL).await.unwrap();
-        lease.renewed(Instant::now(), Duration::from_secs(3600));
+        lease.renewed(tokio::time::Instant::now(), Duration::from_secs(3600));
         Engine::new(EngineParts {
             store: self.store.clone(),
             plans: self.plans.clone(),

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use uuid::Uuid;
 use windlass_bus::Subscription;
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
@@ -125,7 +124,7 @@ pub(crate) async fn create(
     if let Some(answer) = deed.answered_before(&app).await? {
         return show_after(&app, &deed, answer, wait).await;
     }
-    let run_id = RunId(Uuid::now_v7());
+    let run_id = (app.options.new_run_id)();
     let news = match wait {
         Some(_) => Some(app.bus.subscribe(run_id).await),
         None => None,
