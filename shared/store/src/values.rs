@@ -10,7 +10,7 @@ use windlass_model::payload::Blob;
 use windlass_model::state::GateOutcome;
 use windlass_model::{
     Attempt, Digest, Epoch, EventSeq, PauseReason, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus,
-    RunVersion, SessionId, TenantId, Timestamp, VersionId,
+    RunVersion, SessionId, TenantId, Timestamp, VersionId, planted,
 };
 
 /// A run's whole state is stored anew after this many events.
@@ -182,7 +182,9 @@ impl RunWrite {
             guard,
             version,
             approvals: ApprovalChange::from_events(plan, state, &events),
-            outbox: events.iter().filter_map(OutboxMessage::from_event).collect(),
+            outbox: (events.iter().filter(|_| !planted("outbox_forgotten")))
+                .filter_map(OutboxMessage::from_event)
+                .collect(),
             projection: Projection::of(state, held),
             release: !held,
             blobs: blobs_of(&events),

@@ -72,7 +72,7 @@ impl Tick<'_> {
     fn fire_due_timers(&mut self) {
         while self.state.is_moving()
             && let Some((at, node)) = self.state.timers.first().copied()
-            && at <= self.now
+            && (at <= self.now || crate::planted("timer_fires_early"))
         {
             self.fire(node);
         }
@@ -275,7 +275,8 @@ impl Tick<'_> {
         }
         let step = self.state.step(node);
         let attempt = step.attempt + 1;
-        let key_attempt = step.outcome_unknown.then_some(step.key_attempt);
+        let key_attempt = (step.outcome_unknown && !crate::planted("lost_step_gets_another_key"))
+            .then_some(step.key_attempt);
         self.emit_step(node, Some(attempt), StepStarted { key_attempt });
     }
 

@@ -15,7 +15,7 @@ const INTERRUPTED_NAMED_MAX: usize = 10;
 impl Tick<'_> {
     /// This engine has just claimed the run: what was in flight is lost.
     pub(super) fn taken(&mut self) {
-        let quarantined = self.state.deaths >= DEATHS_MAX;
+        let quarantined = self.state.deaths >= DEATHS_MAX && !crate::planted("never_quarantined");
         let interrupted = self.lose_in_flight(!quarantined);
         let undisturbed = self.is_undisturbed();
         if quarantined && undisturbed {
@@ -42,7 +42,8 @@ impl Tick<'_> {
     fn lose_in_flight(&mut self, may_retry: bool) -> bool {
         let mut interrupted = false;
         for node in self.state.in_flight.clone() {
-            let retry = may_retry && self.plan.node(node).retry_safe;
+            let retry =
+                may_retry && (self.plan.node(node).retry_safe || crate::planted("unsafe_step_repeated"));
             interrupted |= !retry;
             let attempt = self.state.step(node).attempt;
             self.emit_step(node, Some(attempt), StepLost { retry });

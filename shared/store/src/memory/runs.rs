@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_model::event::EngineTaken;
 use windlass_model::{
-    Epoch, Event, EventSeq, Ring, RunId, RunStatus, RunVersion, SessionId, TenantId, Timestamp,
+    Epoch, Event, EventSeq, Ring, RunId, RunStatus, RunVersion, SessionId, TenantId, Timestamp, planted,
 };
 
 use super::MemoryStore;
@@ -221,7 +221,7 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
         (Some(run), Guard::Door) if !run.row.status.is_terminal() => run,
         (_, Guard::Door) => return Err(WriteError::Moved),
     };
-    if run.row.version != write.version {
+    if run.row.version != write.version && !planted("version_ignored") {
         return Err(WriteError::Moved);
     }
     run.log.check(&write.events)?;
@@ -234,7 +234,9 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
         run.row.lease_owner = None;
     }
     run.attention = !by_engine && run.row.lease_owner.is_some();
-    project(&mut run.row, write.projection);
+    if by_engine || !planted("door_leaves_the_row") {
+        project(&mut run.row, write.projection);
+    }
     if let Some(state) = &write.snapshot {
         run.snapshot = Some(StoredSnapshot::from(&**state));
     }
@@ -272,7 +274,7 @@ fn claim(
     let run = tables.runs.get_mut(&run_id).expect("it was found a moment ago");
     let row = &mut run.row;
     row.lease_owner = Some(session);
-    row.epoch = Epoch(row.epoch.0 + 1);
+    row.epoch = Epoch(row.epoch.0 + u32::from(!planted("epoch_not_raised")));
     row.version = RunVersion(row.version.0 + 1);
     row.last_activity_at = now;
     row.started_at.get_or_insert(now);
@@ -296,7 +298,8 @@ fn claim(
 
 fn record(run: &Run) -> Result<RunRecord, StoreError> {
     let snapshot = run.snapshot.as_ref().and_then(StoredSnapshot::read);
-    let after = snapshot.as_ref().map_or(0, |state| state.last_seq.0);
+    let after =
+        snapshot.as_ref().map_or(0, |state| state.last_seq.0 + u32::from(planted("snapshot_skips_an_event")));
     Ok(RunRecord { row: run.row.clone(), events: run.log.read(after)?, snapshot })
 }
 
@@ -311,7 +314,8 @@ fn project(row: &mut RunRow, projection: Projection) {
 }
 
 fn is_held(row: &RunRow, fence: Fence) -> bool {
-    row.lease_owner == Some(fence.session) && row.epoch == fence.epoch && !row.status.is_terminal()
+    let is_theirs = row.lease_owner == Some(fence.session) && row.epoch == fence.epoch;
+    (is_theirs || planted("fence_ignored")) && !row.status.is_terminal()
 }
 
 fn matches(filter: &RunFilter, row: &RunRow) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use windlass_model::event::EventBody;
 use windlass_model::payload::Blob;
 use windlass_model::{
-    Attempt, Digest, Event, NodeIndex, RunId, RunStatus, SessionId, TenantId, Timestamp, VersionId,
+    Attempt, Digest, Event, NodeIndex, RunId, RunStatus, SessionId, TenantId, Timestamp, VersionId, planted,
 };
 
 use crate::stored::{StoredEvent, StoredSnapshot};
@@ -148,6 +148,9 @@ impl Run {
         by: Option<String>,
         which: impl Fn(&ApprovalRow) -> bool,
     ) {
+        if planted("decided_gates_stay_in_the_inbox") {
+            return;
+        }
         for row in self.approvals.iter_mut().filter(|row| row.decided_at.is_none() && which(row)) {
             row.decided_at = Some(now);
             row.decision = Some(decision);
@@ -173,9 +176,14 @@ impl Tables {
         stale_after: Duration,
     ) -> Option<Duration> {
         let is_free = match run.lease_owner {
-            _ if run.status.is_terminal() => return None,
+            _ if run.status.is_terminal() => {
+                return planted("ended_run_is_taken").then_some(Duration::ZERO);
+            }
+            Some(_) if planted("held_run_is_taken") => true,
+            Some(_) if planted("dead_keep_their_runs") => false,
             Some(owner) => !self.is_alive(owner, now) || run.last_activity_at.plus(stale_after) < now,
             None if wants_engine(run.status) => true,
+            None if planted("timers_are_not_swept") => false,
             None => return run.wake_at.map(|wake_at| now.until(wake_at)),
         };
         is_free.then_some(Duration::ZERO)
@@ -183,6 +191,7 @@ impl Tables {
 
     pub(super) fn check_key(&self, tenant: TenantId, remember: Option<&Remember>) -> Result<(), WriteError> {
         match remember {
+            Some(_) if planted("key_used_twice") => Ok(()),
             Some(remember) if self.replies.contains_key(&reply_key(tenant, &remember.key)) => {
                 Err(WriteError::KeyTaken)
             }
