@@ -57,6 +57,7 @@ pub fn violations(record: &Record) -> Vec<String> {
     order::nothing_starts_after_cancel(record, &mut report);
     order::nothing_is_early(record, &mut report);
     order::lost_steps_wait_for_a_person(record, &mut report);
+    order::lost_steps_are_repeated_within_reason(record, &mut report);
     order::keys_tell_what_is_known(record, &mut report);
     order::effects_were_announced(record, &mut report);
     gates::gates_open_by_consent(record, &mut report);

@@ -1,6 +1,6 @@
 //! Rules about what may follow what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::{Record, Report};
 use crate::Event;
 use crate::definition::Need;
+
+/// A run whose engines have died so often in a row, with work in their hands, is set aside.
+const DEATHS_MAX: u32 = 3;
 
 pub(super) fn one_outcome_per_attempt(record: &Record, report: &mut Report) {
     let mut outcomes: BTreeMap<(&str, u64), &Event> = BTreeMap::new();
@@ -132,6 +135,38 @@ pub(super) fn lost_steps_wait_for_a_person(record: &Record, report: &mut Report)
             ("started", Some(node)) => report.unless(!lost.contains_key(node), || {
                 format!("{event} at {} repeats what must not be repeated unasked", event.seq)
             }),
+            _ => {}
+        }
+    }
+}
+
+/// What the definition calls unsafe is not repeated by itself, and neither is what was there when engines kept dying.
+pub(super) fn lost_steps_are_repeated_within_reason(record: &Record, report: &mut Report) {
+    let mut in_flight: BTreeSet<&str> = BTreeSet::new();
+    let mut deaths = 0;
+    for event in record.events() {
+        match event.node.as_deref() {
+            None if event.is("run.engine_taken") => {
+                deaths = if in_flight.is_empty() { 0 } else { deaths + 1 }
+            }
+            None if event.is("run.resumed") => deaths = 0,
+            Some(node) if event.is_start() => {
+                in_flight.insert(node);
+            }
+            Some(node) if event.is_outcome() => {
+                in_flight.remove(node);
+                let repeats = event.verb() == "lost" && event.body["retry"] == true;
+                let is_unsafe = record.node(node).is_some_and(|node| node["retry_safe"] == false);
+                report.unless(!(repeats && is_unsafe), || {
+                    format!("{event} at {} is repeated, and the definition calls that unsafe", event.seq)
+                });
+                report.unless(!(repeats && deaths >= DEATHS_MAX), || {
+                    format!("{event} at {} is repeated after {deaths} deaths in a row", event.seq)
+                });
+                if event.verb() == "succeeded" {
+                    deaths = 0;
+                }
+            }
             _ => {}
         }
     }

@@ -216,6 +216,28 @@ fn an_unasked_repetition_of_a_lost_step_is_found() {
 }
 
 #[test]
+fn a_repetition_of_an_unsafe_step_is_found() {
+    let Record { run, log, definition, effects, .. } = record(HEALTHY);
+    let mut definition = definition.expect("it is there");
+    definition["nodes"]["a"]["retry_safe"] = false.into();
+    finds(&Record::new(run, log, Some(definition), effects), "the definition calls that unsafe");
+}
+
+#[test]
+fn a_repetition_after_too_many_deaths_is_found() {
+    let lost = r#"2 step.lost a/2 {"retry": true}"#;
+    let death = |n: u32| {
+        format!(
+            "{before} step.started a/{n} {{\"idempotency_key\": \"r/a/2\"}}\n\
+             {n} run.engine_taken\n{n} step.lost a/{n} {{\"retry\": true}}",
+            before = n - 1
+        )
+    };
+    let deaths: Vec<String> = (3..=5).map(death).collect();
+    finds(&spoilt(lost, &format!("{lost}\n{}", deaths.join("\n"))), "after 3 deaths in a row");
+}
+
+#[test]
 fn a_wrong_idempotency_key_is_found() {
     let third = r#"2 step.started a/3 {"idempotency_key": "r/a/2"}"#;
     finds(&spoilt(third, r#"2 step.started a/3 {"idempotency_key": "r/a/3"}"#), "has the key r/a/3");
