@@ -8,6 +8,7 @@ mod report;
 mod schemathesis;
 mod setup;
 mod shell;
+mod simulator;
 mod test;
 mod valkey;
 
@@ -29,16 +30,24 @@ Words
   examples       The README's first command, then the tests that run every example
   schemathesis   Send generated requests to a fresh `windlass dev`; a 5xx, or an answer that the
                  OpenAPI document does not promise, fails
+  sim            Build the simulator fast, then play schedules: a fleet in one thread, with crashes and lost
+                 messages by a seed; one JSON line on stdout
+  planted        Switch on one planted bug after another: the simulator must find each of them
   valkey         The tests of the bus between processes, on a Valkey instead of a Redis
   fleet          Build, then start two APIs, three workers, a PostgreSQL and a Redis to play with, and show
                  their logs; Ctrl-C ends everything
   bench          Build for release, then measure one workload; one JSON line on stdout
 
 Options
-  test           --quick              without schemathesis and Valkey
+  test           --quick              without the simulator, schemathesis and Valkey
                  -- ARGUMENT…         handed to the test runner, such as a part of a test's name
   schemathesis   --cases NUMBER       at least so many requests (default 2000)
                  --seed NUMBER        repeat an earlier run
+  sim            --schedules NUMBER   so many (default 31000); below 5000 nothing must be reached
+                 --seed NUMBER        the first of them (default 1)
+                 --jobs NUMBER        threads (default: one for each core)
+                 tell SEED | FILE     instead: all that happens in one of them
+  planted        --bug NAME           one instead of all
   fleet          --folder DIR         keep the database there; a temporary one otherwise
                  --ports FIRST        seven ports from here on; free ones otherwise
                  --program FILE       this windlass instead of building one
@@ -48,6 +57,8 @@ Examples
   cargo xtask test                    what CI runs; ends with a table of what ran
   cargo xtask test --quick -- tidy    only tests with `tidy` in their name, after lint
   cargo xtask fleet --folder target/fleet --ports 7070
+  cargo xtask sim --schedules 1000000 --seed 7
+  cargo xtask sim tell 4711
   cargo xtask bench w1 --mode embedded
   cargo xtask bench w1 --mode fleet --rounds 3
   cargo xtask schemathesis --cases 200 --seed 7
@@ -103,6 +114,11 @@ fn run(word: &str, rest: &[&str]) -> Result<bool> {
             .and_then(|options| Report::of(|report| schemathesis::step(report, &options))),
         "valkey" => no_more(rest).and_then(|()| Report::of(valkey::step)),
         "fleet" => fleet::Options::parse(rest).and_then(|options| fleet::run(&options)),
+        "sim" => match rest {
+            ["tell", which] => simulator::run("tell", &[which]),
+            rest => simulator::run("sim", rest),
+        },
+        "planted" => simulator::run("planted", rest),
         "bench" => bench::run(rest),
         _ => bail!(Usage(format!("There is no word `{word}`"))),
     }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::report::{Ending, Report, say};
-use crate::{Usage, schemathesis, setup, shell, valkey};
+use crate::{Usage, schemathesis, setup, shell, simulator, valkey};
 
 /// The README's first command, word for word.
 const FIRST_COMMAND: &[&str] = &["run", "--", "run", "examples/release-notes/workflow.yaml", "--yes"];
@@ -30,7 +30,7 @@ impl Options {
     }
 }
 
-/// Lint, every test, the README's first command, schemathesis, Valkey.
+/// Lint, every test, the README's first command, the simulator, schemathesis, Valkey.
 pub(crate) fn all(report: &mut Report, options: &Options) {
     if !report.step("what tests need", setup::required) {
         return;
@@ -44,9 +44,11 @@ pub(crate) fn all(report: &mut Report, options: &Options) {
     report.step("tests", || tests(&["--workspace"], &options.runner, &[]));
     report.step("the README's first command", first_command);
     if options.quick {
+        report.step("simulator", || Ok(Ending::Skipped("--quick".into())));
         report.step("schemathesis", || Ok(Ending::Skipped("--quick".into())));
         report.step("Valkey", || Ok(Ending::Skipped("--quick".into())));
     } else {
+        simulator::steps(report);
         schemathesis::step(report, &schemathesis::Options::default());
         valkey::step(report);
     }

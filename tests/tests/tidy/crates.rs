@@ -47,6 +47,20 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
     // These speak to the built program and know it from outside.
     ("scenarios", &["servers"]),
     ("servers", &[]),
+    // Plays the parts themselves, in one thread.
+    (
+        "simulator",
+        &[
+            "windlass-api",
+            "windlass-worker",
+            "windlass-boot",
+            "windlass-engine",
+            "windlass-store",
+            "windlass-bus",
+            "windlass-model",
+            "scenarios",
+        ],
+    ),
     ("bench", &["servers"]),
     ("xtask", &["servers"]),
 ];

@@ -1,0 +1,120 @@
+//! Whether what people were told is true: each answer, each stream.
+
+use scenarios::{Event, Log};
+use windlass_model::present;
+use windlass_store::RunRow;
+
+use crate::fleet::Fleet;
+use crate::people::{Asking, People};
+use crate::schedule::Asked;
+
+/// I5: what was accepted is in the log, once; what was refused is not; an accepted cancel cancels.
+pub(super) fn told_what_is_true(fleet: &Fleet, people: &People, row: &RunRow, log: &Log) {
+    let asks: Vec<Asking> =
+        people.remember(|memory| memory.asks.iter().filter(|asking| asking.run == row.id).cloned().collect());
+    for asking in asks {
+        if let Err(complaint) = check(&asking, log) {
+            fleet.world.complain(format!("I5: {} ({}): {complaint}", row.id, row.workflow));
+        }
+    }
+}
+
+fn check(asking: &Asking, log: &Log) -> Result<(), String> {
+    let user = &asking.user;
+    let by_them: Vec<&Event> =
+        log.0.iter().filter(|event| event.body["actor"]["id"] == user.as_str()).collect();
+    let together = by_them.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq);
+    if !together {
+        return Err(format!("what {user} asked once was done more than once: {}", list(&by_them)));
+    }
+    let Some(answer) = &asking.answer else { return Ok(()) };
+    match answer.status {
+        200 if asking.ask == Asked::ApproveStale => {
+            return Err(format!("{user} approved another attempt than the one at the gate"));
+        }
+        200 => {
+            let seq = answer.body["seq"].as_u64();
+            if by_them.last().map(|event| event.seq) != seq {
+                return Err(format!("{user} was promised event {seq:?}, and caused {}", list(&by_them)));
+            }
+        }
+        400..500 if by_them.is_empty() => return Ok(()),
+        400..500 => return Err(format!("{user} was refused, and caused {}", list(&by_them))),
+        status => return Err(format!("{user} was answered {status}: {}", answer.body)),
+    }
+    let canceled = log.0.last().is_some_and(|event| event.is("run.canceled"));
+    if asking.ask == Asked::Cancel && !canceled {
+        return Err(format!(
+            "{user} canceled the run, and it ended by {:?}",
+            log.0.last().map(|it| &it.kind)
+        ));
+    }
+    Ok(())
+}
+
+fn list(events: &[&Event]) -> String {
+    events.iter().map(|event| format!("{event} at {}", event.seq)).collect::<Vec<_>>().join(", ")
+}
+
+/// I7: one key, one run, one answer.
+pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
+    let starts = people.remember(|memory| memory.starts.clone());
+    let runs = fleet.runs();
+    for start in starts {
+        let label = start.run.to_string();
+        let made: Vec<String> = runs
+            .iter()
+            .filter(|row| row.labels.get("start") == Some(&label))
+            .map(|row| row.id.to_string())
+            .collect();
+        if made.len() > 1 {
+            fleet.world.complain(format!("I7: start {} made {made:?}", start.run));
+        }
+        for answer in start.answers.iter().flatten() {
+            let id = answer.body["id"].as_str().unwrap_or_default();
+            if answer.status != 201 || made.iter().all(|run| run != id) {
+                fleet
+                    .world
+                    .complain(format!("I7: start {} made {made:?}, the answer was {answer:?}", start.run));
+            }
+        }
+    }
+    if let Some(row) = runs.iter().find(|row| row.labels.contains_key("other")) {
+        let first_was_done = people
+            .remember(|memory| memory.starts.iter().any(|start| start.answers.iter().all(Option::is_none)));
+        if !first_was_done {
+            fleet.world.complain(format!("I7: {} was made under a used key", row.id));
+        }
+    }
+}
+
+/// I8: each event once, in order, as it is in the log, to the last one.
+pub(super) fn watchers_saw_it_all(fleet: &Fleet, people: &People, row: &RunRow, log: &Log) {
+    let watches = people.remember(|memory| {
+        memory.watches.iter().filter(|watching| watching.run == row.id).cloned().collect::<Vec<_>>()
+    });
+    if watches.is_empty() {
+        return;
+    }
+    let plan = &fleet.library.of(row.version_id).plan;
+    let events = fleet.events(row.id);
+    let truth: Vec<String> =
+        events.iter().map(|event| present::envelope(plan, row.id, event).to_string()).collect();
+    for watching in watches {
+        let seqs: Vec<u64> = watching.seen.iter().map(|(seq, _)| *seq).collect();
+        let complaint = if seqs != (1..=seqs.len() as u64).collect::<Vec<_>>() {
+            format!("a watcher saw {seqs:?}")
+        } else if let Some(((seq, seen), truth)) =
+            watching.seen.iter().zip(&truth).find(|((_, seen), truth)| seen != *truth)
+        {
+            format!("a watcher saw event {seq} as {seen}, the log has {truth}")
+        } else if log.0.last().is_some_and(Event::is_terminal)
+            && (seqs.len() != truth.len() || !watching.has_ended)
+        {
+            format!("a watcher saw {} of {} events, and waits for more", seqs.len(), truth.len())
+        } else {
+            continue;
+        };
+        fleet.world.complain(format!("I8: {} ({}): {complaint}", row.id, row.workflow));
+    }
+}

@@ -1,0 +1,332 @@
+//! Those who ask something of Windlass: they insist, hang up, come too late, and remember what they were told.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use futures::{FutureExt, StreamExt};
+use serde_json::{Value, json};
+use windlass_model::{RunId, RunState, TenantId};
+use windlass_store::{ApprovalFilter, ApprovalRow, Runs};
+
+use crate::fleet::Fleet;
+use crate::schedule::Asked;
+use crate::world::api::Answer;
+
+/// How often somebody asks the same again when no answer comes.
+const TRIES_MAX: u32 = 6;
+const PAUSE_PER_TRY: Duration = Duration::from_millis(250);
+/// So often the connection of one watcher breaks.
+const BREAKS_MAX: u32 = 10;
+
+/// What one person asked, and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    /// The name that stands in the log.
+    pub(crate) user: String,
+    pub(crate) run: RunId,
+    pub(crate) ask: Asked,
+    /// None: whether it was done was never told.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What one client was told about starting one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Starting {
+    pub(crate) run: u32,
+    pub(crate) answers: Vec<Option<Answer>>,
+}
+
+/// What one watcher has seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Watching {
+    pub(crate) run: RunId,
+    /// Seq and envelope of each frame, over all connections.
+    pub(crate) seen: Vec<(u64, String)>,
+    pub(crate) has_ended: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) starts: Vec<Starting>,
+    pub(crate) asks: Vec<Asking>,
+    pub(crate) watches: Vec<Watching>,
+}
+
+#[derive(Clone)]
+pub(crate) struct People {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) memory: Arc<Mutex<Memory>>,
+}
+
+impl People {
+    pub(crate) fn remember<T>(&self, deed: impl FnOnce(&mut Memory) -> T) -> T {
+        deed(&mut self.memory.lock().expect("one thread"))
+    }
+
+    /// Asks until there is an answer that says something.
+    async fn insist(&self, request: impl Fn() -> Request<Body>) -> Option<Answer> {
+        for tried in 1..=TRIES_MAX {
+            match self.fleet.api().ask(request()).await {
+                Some(answer) if answer.status == 503 => {}
+                Some(answer) => {
+                    self.fleet.world.note(format_args!("answer {} {}", answer.status, answer.code()));
+                    return Some(answer);
+                }
+                None => self.fleet.world.reach.hit("answer_never_came"),
+            }
+            tokio::time::sleep(PAUSE_PER_TRY * tried).await;
+        }
+        None
+    }
+
+    // ---- starting ------------------------------------------------------------------------------
+
+    pub(crate) async fn start(self, run: u32, workflow: String, twice: bool) {
+        let body = json!({"workflow": workflow, "labels": {"start": run.to_string()}});
+        let request =
+            |body: Value| move || post("/v1/workflow-runs", "starter", &format!("start-{run}"), &body);
+        let first = self.insist(request(body.clone()));
+        let answers = if twice {
+            let again = self.insist(request(body.clone()));
+            let (first, again) = futures::join!(first, again);
+            let other = self.insist(request(json!({"workflow": workflow, "labels": {"other": "yes"}}))).await;
+            if let Some(other) = other
+                && first.is_some()
+            {
+                self.fleet.world.reach.hit("other_body_refused");
+                if other.code() != "idempotency_key_reused" {
+                    self.fleet.world.complain(format!("I7: another body under a used key got {other:?}"));
+                }
+            }
+            vec![first, again]
+        } else {
+            vec![first.await]
+        };
+        if answers.iter().flatten().any(|answer| answer.replayed) {
+            self.fleet.world.reach.hit("reply_replayed");
+        }
+        self.remember(|memory| memory.starts.push(Starting { run, answers }));
+    }
+
+    /// The run that was started under this number, once it is there.
+    pub(crate) fn find(&self, run: u32) -> Option<RunId> {
+        let label = run.to_string();
+        self.fleet.runs().into_iter().find(|row| row.labels.get("start") == Some(&label)).map(|row| row.id)
+    }
+
+    // ---- asking --------------------------------------------------------------------------------
+
+    pub(crate) async fn ask(self, run: u32, by: u32, ask: Asked, thinks: Duration) {
+        let Some(run) = self.find(run) else { return };
+        let user = format!("user-{by}");
+        let looked_at = self.fleet.open_gates(run).into_iter().next();
+        let Some((path, body)) = self.words(run, ask, looked_at.as_ref()) else { return };
+        tokio::time::sleep(thinks).await;
+        self.say(run, user, ask, &path, &body, looked_at.as_ref()).await;
+    }
+
+    pub(crate) async fn say(
+        &self,
+        run: RunId,
+        user: String,
+        ask: Asked,
+        path: &str,
+        body: &Value,
+        gate: Option<&ApprovalRow>,
+    ) {
+        let path = format!("/v1/workflow-runs/{run}/{path}");
+        self.fleet.world.note(format_args!("{user} asks {path} {body}"));
+        let answer = self.insist(|| post(&path, &user, &user, body)).await;
+        if let Some(answer) = &answer {
+            self.notice(ask, answer, gate);
+        }
+        self.remember(|memory| memory.asks.push(Asking { user, run, ask, answer }));
+    }
+
+    fn words(&self, run: RunId, ask: Asked, gate: Option<&ApprovalRow>) -> Option<(String, Value)> {
+        let state = self.fleet.fold(run)?;
+        let plan = &self.fleet.entry_of(run)?.plan;
+        let open = |wanted: &dyn Fn(&windlass_model::state::Step) -> bool| {
+            plan.nodes.iter().find(|node| wanted(state.step(node.index))).map(|node| node.id.clone())
+        };
+        let verdict = |attempt_ahead: u16| {
+            let gate = gate?;
+            Some(json!({"node": gate.node, "attempt": gate.attempt + attempt_ahead, "comment": "seen"}))
+        };
+        let nothing = || json!({});
+        Some(match ask {
+            Asked::Pause => ("pause".to_owned(), nothing()),
+            Asked::Resume => ("resume".to_owned(), nothing()),
+            Asked::Cancel => ("cancel".to_owned(), json!({"reason": "no longer wanted"})),
+            Asked::Retry => ("retry".to_owned(), nothing()),
+            Asked::Approve => ("approve".to_owned(), verdict(0)?),
+            Asked::ApproveStale => ("approve".to_owned(), verdict(1)?),
+            Asked::Reject => ("reject".to_owned(), verdict(0)?),
+            Asked::Skip => {
+                let node = open(&|step| !step.status.is_settled())?;
+                ("skip".to_owned(), json!({"node": node}))
+            }
+            Asked::Signal => {
+                let name = self.fleet.world.draw(|chance| self.fleet.signals(&state, plan, chance))?;
+                (format!("signals/{name}"), nothing())
+            }
+        })
+    }
+
+    fn notice(&self, ask: Asked, answer: &Answer, gate: Option<&ApprovalRow>) {
+        let world = &self.fleet.world;
+        let is_verdict = matches!(ask, Asked::Approve | Asked::ApproveStale | Asked::Reject);
+        let close =
+            |gate: &&ApprovalRow| gate.expires_at.is_some_and(|at| world.now().until(at).as_millis() < 700);
+        match (answer.status, answer.code()) {
+            (200, _) if is_verdict && gate.filter(close).is_some() => world.reach.hit("approval_beat_expiry"),
+            (409, code) if is_verdict => {
+                if gate.is_some_and(|gate| gate.expires_at.is_some_and(|at| at <= world.now())) {
+                    world.reach.hit("expiry_beat_approval");
+                }
+                match code {
+                    "already_decided" => world.reach.hit("second_approval_refused"),
+                    "stale_approval" => world.reach.hit("stale_approval_refused"),
+                    _ => {}
+                }
+            }
+            (409, "run_terminal") if ask == Asked::Cancel => world.reach.hit("completion_beat_cancel"),
+            _ => {}
+        }
+        if answer.replayed {
+            world.reach.hit("reply_replayed");
+        }
+    }
+
+    // ---- watching ------------------------------------------------------------------------------
+
+    /// Watches to the end of the run. The connection breaks after `frames` frames, again and again.
+    pub(crate) async fn watch(self, run: u32, frames: u32) {
+        let Some(run) = self.find(run) else { return };
+        let place = self.remember(|memory| {
+            memory.watches.push(Watching { run, seen: Vec::new(), has_ended: false });
+            memory.watches.len() - 1
+        });
+        for nth in 0.. {
+            let frames = if nth < BREAKS_MAX { frames } else { u32::MAX };
+            let last = self.remember(|memory| memory.watches[place].seen.last().map(|(seq, _)| *seq));
+            if self.connect(run, place, last, frames).await {
+                self.remember(|memory| memory.watches[place].has_ended = true);
+                return;
+            }
+            self.fleet.world.reach.hit("stream_came_back");
+            tokio::time::sleep(PAUSE_PER_TRY).await;
+        }
+    }
+
+    /// One connection; true when there is nothing more to come.
+    async fn connect(&self, run: RunId, place: usize, last: Option<u64>, frames: u32) -> bool {
+        let path = format!("/v1/workflow-runs/{run}/events");
+        let mut request =
+            Request::get(path).header("accept", "text/event-stream").header("x-request-id", "watch");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let api = self.fleet.api();
+        let request = request.body(Body::empty()).expect("it is well formed");
+        let Some(response) = api.open(request).await else { return false };
+        match response.status().as_u16() {
+            200 => {}
+            204 => return true,
+            _ => return false,
+        }
+        let mut chunks = response.into_body().into_data_stream();
+        let mut buffer = String::new();
+        let mut left = frames;
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = api.process.death() => return false,
+                chunk = chunks.next() => chunk,
+            };
+            // The stream ends after the last event; that it has, the next connection will say.
+            let Some(Ok(chunk)) = chunk else { return false };
+            buffer.push_str(&String::from_utf8_lossy(&chunk));
+            while let Some((frame, rest)) = buffer.split_once("\n\n") {
+                if let Some(seen) = read_frame(frame) {
+                    self.fleet.world.note(format_args!("watcher of {run} sees {}", seen.0));
+                    self.remember(|memory| memory.watches[place].seen.push(seen));
+                    left = left.saturating_sub(1);
+                }
+                buffer = rest.to_owned();
+            }
+            if left == 0 {
+                return false;
+            }
+        }
+    }
+}
+
+/// Seq and envelope of a frame that carries history.
+fn read_frame(frame: &str) -> Option<(u64, String)> {
+    let id = frame.lines().find_map(|line| line.strip_prefix("id: "))?.parse().ok()?;
+    let data = frame.lines().find_map(|line| line.strip_prefix("data: "))?;
+    Some((id, data.to_owned()))
+}
+
+fn post(path: &str, user: &str, key: &str, body: &Value) -> Request<Body> {
+    let request = Request::post(path)
+        .header("content-type", "application/json")
+        .header("idempotency-key", key)
+        .header("x-request-id", key)
+        .header("x-windlass-user", user)
+        .header("x-windlass-roles", "chief");
+    request.body(Body::from(body.to_string())).expect("it is well formed")
+}
+
+// ---- what people see without asking ----------------------------------------------------------------
+
+impl Fleet {
+    pub(crate) fn runs(&self) -> Vec<windlass_store::RunRow> {
+        let filter = windlass_store::RunFilter::default();
+        let rows = self.world.database.list_runs(TenantId::DEFAULT, &filter, None, u32::MAX).now_or_never();
+        let mut rows = rows.expect("at once").expect("never away");
+        rows.reverse();
+        rows
+    }
+
+    pub(crate) fn open_gates(&self, run: RunId) -> Vec<ApprovalRow> {
+        let filter = ApprovalFilter { decided: Some(false), run_id: Some(run) };
+        let gates =
+            self.world.database.list_approvals(TenantId::DEFAULT, &filter, None, u32::MAX).now_or_never();
+        gates.expect("at once").expect("never away")
+    }
+
+    pub(crate) fn entry_of(&self, run: RunId) -> Option<&crate::workflows::Entry> {
+        self.world.row(run).map(|row| self.library.of(row.version_id))
+    }
+
+    /// The run as its whole log tells it.
+    pub(crate) fn fold(&self, run: RunId) -> Option<RunState> {
+        let plan = &self.entry_of(run)?.plan;
+        RunState::fold(plan, run, None, &self.events(run)).ok()
+    }
+
+    pub(crate) fn events(&self, run: RunId) -> Vec<windlass_model::Event> {
+        let after = windlass_model::EventSeq(0);
+        let events = self.world.database.read_events(TenantId::DEFAULT, run, after, u32::MAX).now_or_never();
+        events.expect("at once").expect("never away").unwrap_or_default()
+    }
+
+    /// A signal that this run may take.
+    fn signals(
+        &self,
+        state: &RunState,
+        plan: &windlass_model::Plan,
+        chance: &mut scenarios::Chance,
+    ) -> Option<String> {
+        let names: Vec<&String> = match &plan.machine {
+            Some(machine) => machine.events.keys().collect(),
+            None => state.listening.keys().collect(),
+        };
+        let place = chance.below(names.len() as u64) as usize;
+        names.get(place).map(|name| (*name).clone())
+    }
+}

@@ -1,0 +1,121 @@
+//! Hunts bugs that were put in on purpose: a checker that does not find them would not find the next real one.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Result, bail};
+use windlass_model::planted::switch_on;
+
+use crate::Simulator;
+
+/// Every bug that can be switched on, as the places in the product name it.
+pub const BUGS: &[&str] = &[
+    // Rules.
+    "timer_fires_early",
+    "lost_step_gets_another_key",
+    "unsafe_step_repeated",
+    "never_quarantined",
+    "retries_without_end",
+    "no_pause_between_attempts",
+    "one_need_is_enough",
+    "one_approval_is_enough",
+    "approval_of_another_attempt",
+    "ended_run_accepts_a_cancel",
+    "first_is_not_undone",
+    "undone_in_the_wrong_order",
+    "unknown_is_not_undone",
+    // The engine.
+    "unknown_commit_taken_for_done",
+    "deed_before_commit",
+    "no_sweep",
+    "failed_delivery_forgotten",
+    // The database.
+    "fence_ignored",
+    "version_ignored",
+    "epoch_not_raised",
+    "held_run_is_taken",
+    "ended_run_is_taken",
+    "dead_keep_their_runs",
+    "timers_are_not_swept",
+    "key_used_twice",
+    "door_leaves_the_row",
+    "decided_gates_stay_in_the_inbox",
+    "snapshot_skips_an_event",
+    "outbox_forgotten",
+    // The door.
+    "reply_not_remembered",
+    "stream_repeats",
+    "stream_skips_gaps",
+    "stream_trusts_the_wire",
+];
+
+/// A bug that was not found in so many schedules counts as not found.
+pub const SCHEDULES_MAX: u64 = 3_000;
+
+/// How far to look for each bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Hunt {
+    pub seed: u64,
+    pub schedules_max: u64,
+    pub jobs: usize,
+}
+
+/// What came of the hunt for one bug.
+#[derive(Clone, Debug)]
+pub struct Hunted {
+    pub bug: &'static str,
+    pub caught: Option<Caught>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Caught {
+    pub seed: u64,
+    /// How many schedules it took.
+    pub schedules: u64,
+    /// The first complaint.
+    pub by: String,
+}
+
+impl Hunt {
+    /// Hunts one bug, or all of them.
+    ///
+    /// # Errors
+    /// When there is no bug of that name.
+    pub fn run(&self, only: Option<&str>) -> Result<Vec<Hunted>> {
+        let bugs: Vec<&'static str> =
+            BUGS.iter().copied().filter(|bug| only.is_none_or(|only| only == *bug)).collect();
+        if bugs.is_empty() {
+            bail!("there is no bug `{}`", only.unwrap_or_default());
+        }
+        let next = AtomicUsize::new(0);
+        let hunted = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| {
+                    let simulator = Simulator::default();
+                    while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let caught = self.catch(&simulator, bug);
+                        hunted.lock().expect("no thread panicked").push(Hunted { bug, caught });
+                    }
+                });
+            }
+        });
+        let mut hunted = hunted.into_inner()?;
+        hunted.sort_by_key(|hunted| bugs.iter().position(|bug| *bug == hunted.bug));
+        Ok(hunted)
+    }
+
+    fn catch(&self, simulator: &Simulator, bug: &'static str) -> Option<Caught> {
+        for nth in 0..self.schedules_max {
+            let seed = self.seed + nth;
+            let schedule = simulator.schedule(seed);
+            switch_on(Some(bug));
+            let outcome = simulator.play(&schedule);
+            switch_on(None);
+            if let Some(by) = outcome.violations.into_iter().next() {
+                return Some(Caught { seed, schedules: nth + 1, by });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,228 @@
+//! What is to happen in one run of the world: who asks what, and what goes wrong, each at its time.
+
+use scenarios::Chance;
+use serde::{Deserialize, Serialize};
+
+/// Complete in itself: it can be kept, shortened and run again, whatever becomes of the generator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// For whatever is left to chance while it runs: latencies, and whom the noise hits.
+    pub seed: u64,
+    pub workers: usize,
+    pub noise: Noise,
+    pub items: Vec<Item>,
+}
+
+/// What goes wrong all the time until everything heals, in cases of a thousand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Noise {
+    /// Messages on the wire that are lost, late, or come twice.
+    pub lost: u16,
+    pub late: u16,
+    pub twice: u16,
+    /// Calls that find the database away.
+    pub fails: u16,
+    /// Writes whose answer is lost; every second one has happened.
+    pub loses_answers: u16,
+    /// Ways to or from the database that take long.
+    pub slow: u16,
+    /// Deliveries that the receiver of emitted events refuses.
+    pub deaf: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum What {
+    /// Somebody starts a run, and insists until it is answered.
+    Start {
+        run: u32,
+        workflow: String,
+        /// Asks the same once more, under the same key, at about the same time.
+        twice: bool,
+    },
+    /// Somebody looks at a run, thinks, and asks something of it.
+    Ask {
+        run: u32,
+        by: u32,
+        ask: Asked,
+        thinks_ms: u64,
+    },
+    /// Somebody watches a run to its end, and loses the connection after so many frames.
+    Watch {
+        run: u32,
+        frames: u32,
+    },
+    Crash {
+        worker: usize,
+        back_after_ms: u64,
+    },
+    Freeze {
+        worker: usize,
+        for_ms: u64,
+    },
+    /// The worker cannot reach the database.
+    CutOff {
+        worker: usize,
+        for_ms: u64,
+    },
+    Drain {
+        worker: usize,
+    },
+    CrashApi {
+        back_after_ms: u64,
+    },
+    DatabaseAway {
+        for_ms: u64,
+    },
+    WireDown {
+        for_ms: u64,
+    },
+    /// The answer to the next write, whoever makes it, is lost.
+    LoseAnswer {
+        applied: bool,
+    },
+    /// The database's clock jumps ahead.
+    Jump {
+        by_ms: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    Pause,
+    Resume,
+    Cancel,
+    Approve,
+    /// Names an attempt that is not the one at the gate.
+    ApproveStale,
+    Reject,
+    Retry,
+    Skip,
+    Signal,
+}
+
+/// Within this time people come and things go wrong; then everything heals.
+const STORM_MS: u64 = 4_000;
+/// One in so many runs is the long one: it costs as much as ten others.
+const LONG_ONE_IN: u64 = 60;
+/// One in so many schedules kills all workers again and again.
+const DEATHS_ONE_IN: u64 = 50;
+/// Between two of those deaths: time enough for a session to end, and for another engine to begin anew.
+const DEATH_EVERY_MS: u64 = 4_200;
+/// Workflows that are not drawn like the others.
+const SPECIAL: &[&str] = &["long", "poison"];
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub fn of(seed: u64, workflows: &[&str]) -> Self {
+        let mut chance = Chance::of(seed);
+        if chance.one_in(DEATHS_ONE_IN) {
+            return Self::of_deaths(&mut chance);
+        }
+        let workers = 2 + chance.below(2) as usize;
+        let noise = noise(&mut chance);
+        let mut items = Vec::new();
+        let mut people = 0;
+        for run in 0..1 + chance.below(5) as u32 {
+            add_run(&mut chance, run, workflows, &mut people, &mut items);
+        }
+        for _ in 0..chance.below(5) {
+            let at_ms = chance.below(STORM_MS);
+            let what = fault(&mut chance, workers);
+            items.push(Item { at_ms, what });
+        }
+        items.sort_by_key(|item| item.at_ms);
+        Self { seed: chance.draw(), workers, noise, items }
+    }
+
+    /// All workers die, several times in a row, while they do the same step.
+    fn of_deaths(chance: &mut Chance) -> Self {
+        let workers = 1 + chance.below(2) as usize;
+        let start = What::Start { run: 0, workflow: "poison".to_owned(), twice: false };
+        let mut items = vec![Item { at_ms: chance.below(300), what: start }];
+        for death in 0..2 + chance.below(4) {
+            let at_ms = 1_500 + death * DEATH_EVERY_MS;
+            let crash = |worker| Item { at_ms, what: What::Crash { worker, back_after_ms: 50 } };
+            items.extend((0..workers).map(crash));
+        }
+        Self { seed: chance.draw(), workers, noise: Noise::default(), items }
+    }
+}
+
+fn noise(chance: &mut Chance) -> Noise {
+    let mut some = |of: u64, one_in: u64| if chance.one_in(one_in) { chance.below(of) as u16 } else { 0 };
+    Noise {
+        lost: some(700, 2),
+        late: some(200, 2),
+        twice: some(300, 2),
+        fails: some(60, 4),
+        loses_answers: some(80, 3),
+        slow: some(60, 4),
+        deaf: some(500, 3),
+    }
+}
+
+fn add_run(chance: &mut Chance, run: u32, workflows: &[&str], people: &mut u32, items: &mut Vec<Item>) {
+    let begins = chance.below(STORM_MS / 2);
+    let short: Vec<&str> = workflows.iter().copied().filter(|name| !SPECIAL.contains(name)).collect();
+    let workflow = match chance.one_in(LONG_ONE_IN) {
+        true => "long",
+        false => short[chance.below(short.len() as u64) as usize],
+    };
+    let twice = chance.one_in(6);
+    items.push(Item { at_ms: begins, what: What::Start { run, workflow: workflow.to_owned(), twice } });
+    if chance.one_in(3) {
+        let frames = 1 + chance.below(12) as u32;
+        items.push(Item { at_ms: begins + chance.below(1_500), what: What::Watch { run, frames } });
+    }
+    let busy = match workflow {
+        "gates" | "patience" | "desk" => 6,
+        _ => 3,
+    };
+    for _ in 0..chance.below(busy) {
+        *people += 1;
+        let at_ms = begins + chance.below(STORM_MS - begins);
+        let (ask, thinks_ms) = (asked(chance, workflow), chance.below(700));
+        items.push(Item { at_ms, what: What::Ask { run, by: *people, ask, thinks_ms } });
+    }
+}
+
+fn asked(chance: &mut Chance, workflow: &str) -> Asked {
+    let fitting = match workflow {
+        "gates" => [Asked::Approve, Asked::Approve, Asked::Reject, Asked::ApproveStale],
+        "patience" | "desk" => [Asked::Signal; 4],
+        _ => [Asked::Cancel, Asked::Retry, Asked::Skip, Asked::Approve],
+    };
+    match chance.below(10) {
+        0 => Asked::Pause,
+        1 | 2 => Asked::Resume,
+        3 => Asked::Cancel,
+        4 => Asked::Retry,
+        5 => Asked::Skip,
+        _ => fitting[chance.below(4) as usize],
+    }
+}
+
+fn fault(chance: &mut Chance, workers: usize) -> What {
+    let worker = chance.below(workers as u64) as usize;
+    match chance.below(20) {
+        0..=5 => What::Crash { worker, back_after_ms: chance.below(3_000) },
+        6..=8 => What::Freeze { worker, for_ms: 200 + chance.below(5_000) },
+        9..=10 => What::CutOff { worker, for_ms: 200 + chance.below(4_000) },
+        11..=12 => What::Drain { worker },
+        13 => What::CrashApi { back_after_ms: chance.below(2_000) },
+        14 => What::DatabaseAway { for_ms: chance.below(3_000) },
+        15 => What::WireDown { for_ms: chance.below(4_000) },
+        16 => What::Jump { by_ms: chance.below(4_000) },
+        _ => What::LoseAnswer { applied: chance.one_in(2) },
+    }
+}

@@ -1,0 +1,109 @@
+//! The workflows that schedules run: small ones, each about a few rules, with times in milliseconds.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use serde_json::Value;
+use windlass_engine::Runner;
+use windlass_model::workflow::{Catalog, Document, Format, compile};
+use windlass_model::{Plan, TenantId, VersionId};
+use windlass_store::memory::MemoryStore;
+use windlass_store::{Definition, NewWorkflow, Plans, Precondition, Store, Workflows};
+use windlass_worker::nodes::{self, NodeOptions};
+
+use crate::world::outside;
+
+const SOURCES: &[&str] = &[
+    include_str!("../workflows/serial.yaml"),
+    include_str!("../workflows/fan.yaml"),
+    include_str!("../workflows/careful.yaml"),
+    include_str!("../workflows/gates.yaml"),
+    include_str!("../workflows/patience.yaml"),
+    include_str!("../workflows/trip.yaml"),
+    include_str!("../workflows/order.yaml"),
+    include_str!("../workflows/routes.yaml"),
+    include_str!("../workflows/news.yaml"),
+    include_str!("../workflows/desk.yaml"),
+    include_str!("../workflows/deadline.yaml"),
+    include_str!("../workflows/crowd.yaml"),
+    include_str!("../workflows/items.yaml"),
+    include_str!("../workflows/poison.yaml"),
+];
+/// So many steps that the state of the run is stored on the way.
+const LONG_STEPS: usize = 140;
+/// Kinds of node that need no simulation.
+const PLAIN_KINDS: &[&str] = &["noop", "transform", "switch", "emit"];
+
+/// All workflows, compiled once.
+pub(crate) struct Library {
+    pub(crate) workflows: Vec<Entry>,
+    pub(crate) plain_runners: Vec<Arc<dyn Runner>>,
+    catalog: Arc<Catalog>,
+}
+
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    /// As its author wrote it.
+    pub(crate) source: Value,
+    pub(crate) plan: Arc<Plan>,
+    spec: String,
+}
+
+impl Library {
+    pub(crate) fn open() -> Self {
+        let all = nodes::all(&NodeOptions::default());
+        let plain_runners: Vec<Arc<dyn Runner>> =
+            PLAIN_KINDS.iter().filter_map(|kind| all.get(kind).cloned()).collect();
+        let kinds = plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec()]);
+        let catalog = Arc::new(Catalog::new(kinds));
+        let sources = SOURCES.iter().map(|text| (*text).to_owned()).chain([long()]);
+        let workflows = sources.map(|text| Entry::read(&text, &catalog)).collect();
+        Self { workflows, plain_runners, catalog }
+    }
+
+    /// Puts every workflow into a new database. Their versions are counted from 1.
+    pub(crate) fn publish(&self, database: &MemoryStore) {
+        for entry in &self.workflows {
+            let Entry { name, plan, spec, .. } = entry;
+            let definition = Definition { name: name.clone(), hash: plan.hash.clone(), spec: spec.clone() };
+            let published = database.put_workflow(NewWorkflow {
+                tenant: TenantId::DEFAULT,
+                definition,
+                tags: Vec::new(),
+                precondition: Precondition::None,
+                remember: None,
+            });
+            let published = published.now_or_never().expect("a database in memory answers at once");
+            assert!(published.is_ok(), "{name} cannot be published: {published:?}");
+        }
+    }
+
+    /// The plans of one process.
+    pub(crate) fn plans(&self, store: Arc<dyn Store>) -> Arc<Plans> {
+        let plans = Plans::new(store, self.catalog.clone());
+        for (id, entry) in (1..).zip(&self.workflows) {
+            plans.keep(VersionId(id), entry.plan.clone());
+        }
+        Arc::new(plans)
+    }
+
+    pub(crate) fn of(&self, version: VersionId) -> &Entry {
+        let place = usize::try_from(version.0 - 1).expect("versions are counted from 1");
+        &self.workflows[place]
+    }
+}
+
+impl Entry {
+    fn read(text: &str, catalog: &Catalog) -> Self {
+        let document = Document::parse(text, Format::Yaml).unwrap_or_else(|problem| panic!("{problem:?}"));
+        let plan = compile(&document, catalog).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+        let source = scenarios::definition::parse(text);
+        Self { name: plan.name.clone(), source, plan: Arc::new(plan), spec: document.spec.to_string() }
+    }
+}
+
+/// A chain of steps that do nothing.
+fn long() -> String {
+    let steps: String = (0..LONG_STEPS).map(|n| format!("  - {{ id: s{n}, type: noop }}\n")).collect();
+    format!("version: 1\nname: long\ntype: steps\nsteps:\n{steps}")
+}

@@ -1,0 +1,342 @@
+//! The world of one schedule: a database, a wire, an outside, processes, and what is known about all of them.
+//!
+//! The model, the engine, the workers with their loops and the API with its routes are the real ones. What is not
+//! real is time, which passes when nothing else can happen, and everything between processes.
+
+pub(crate) mod api;
+pub(crate) mod outside;
+pub(crate) mod process;
+pub(crate) mod store;
+pub(crate) mod trace;
+pub(crate) mod wire;
+pub(crate) mod worker;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Arguments;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use futures::FutureExt;
+use scenarios::Chance;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+use windlass_bus::InProcessBus;
+use windlass_model::{Ring, RunId, SessionId, TenantId, Timestamp};
+use windlass_store::memory::MemoryStore;
+use windlass_store::{Clock, Fence, Guard, RunRow, Runs, WriteError};
+
+use crate::reach::Reach;
+use crate::schedule::Noise;
+use outside::Outside;
+use process::Process;
+use store::Fate;
+use trace::Trace;
+
+/// When every schedule begins: 2027-01-01T00:00:00Z.
+const BEGINNING: Timestamp = Timestamp(1_798_761_600_000_000);
+
+pub(crate) struct World {
+    pub(crate) database: Arc<MemoryStore>,
+    pub(crate) wire: Arc<InProcessBus>,
+    pub(crate) outside: Outside,
+    pub(crate) reach: Reach,
+    pub(crate) trace: Trace,
+    began: Instant,
+    chance: Mutex<Chance>,
+    ids: Mutex<Chance>,
+    weather: Mutex<Weather>,
+    ledger: Mutex<Ledger>,
+    ticks: AtomicU64,
+}
+
+/// What goes wrong at the moment.
+#[derive(Default)]
+struct Weather {
+    noise: Noise,
+    database_away_until: Option<Instant>,
+    wire_down_until: Option<Instant>,
+    /// The answers of the next writes get lost; whether each was applied.
+    lost_answers: Vec<bool>,
+    /// How far the database's clock has jumped ahead.
+    jumped: Duration,
+}
+
+/// What really happened to leases, seen from where the database stands.
+#[derive(Default)]
+struct Ledger {
+    sessions: BTreeMap<SessionId, Timestamp>,
+    holders: BTreeMap<RunId, Fence>,
+    pokes: BTreeMap<SessionId, mpsc::Sender<Ring>>,
+    violations: Vec<String>,
+    /// Runs that a draining worker had in its hands.
+    drained: Vec<RunId>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, noise: Noise, keeps_lines: bool) -> Arc<Self> {
+        let mut chance = Chance::of(seed);
+        let ids = chance.branch();
+        let world = Arc::new(Self {
+            database: MemoryStore::with_clock(Arc::new(Clock::fixed(BEGINNING))),
+            wire: InProcessBus::new(),
+            outside: Outside::default(),
+            reach: Reach::default(),
+            trace: Trace::new(keeps_lines),
+            began: Instant::now(),
+            chance: Mutex::new(chance),
+            ids: Mutex::new(ids),
+            weather: Mutex::new(Weather { noise, ..Weather::default() }),
+            ledger: Mutex::default(),
+            ticks: AtomicU64::new(0),
+        });
+        HERE.with_borrow_mut(|here| *here = Arc::downgrade(&world));
+        world
+    }
+
+    // ---- time and chance -----------------------------------------------------------------------
+
+    /// How long the schedule has been running.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(crate) fn note(&self, line: Arguments<'_>) {
+        self.trace.note(self.elapsed(), line);
+    }
+
+    pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Chance) -> T) -> T {
+        draw(&mut self.chance.lock().expect("one thread"))
+    }
+
+    /// Brings the database's clock to where time stands.
+    pub(crate) fn keep_time(&self) {
+        let jumped = self.weather.lock().expect("one thread").jumped;
+        let now = BEGINNING.plus(self.elapsed() + jumped);
+        let clock = self.database.clock();
+        clock.advance(clock.now().until(now));
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.keep_time();
+        self.database.clock().now()
+    }
+
+    pub(crate) fn now_for_people(&self) -> jiff::Timestamp {
+        self.now().to_string().parse().expect("it is a time")
+    }
+
+    /// How long a message travels. Most of the time that is so short that only the order of things depends on it.
+    pub(crate) fn latency(&self) -> Duration {
+        let slow = self.noise().slow;
+        self.draw(|chance| match chance.below(1_000) {
+            dice if dice < u64::from(slow) => {
+                chance.between(Duration::from_millis(20), Duration::from_millis(1_500))
+            }
+            dice if dice < 500 => Duration::ZERO,
+            _ => Duration::from_millis(1 + chance.below(3)),
+        })
+    }
+
+    pub(crate) fn new_session(&self) -> SessionId {
+        SessionId(self.new_id())
+    }
+
+    /// A UUIDv7 of this world's time.
+    fn new_id(&self) -> Uuid {
+        let millis = u64::try_from(self.now().0 / 1_000).unwrap_or_default();
+        let mut ids = self.ids.lock().expect("one thread");
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&ids.draw().to_le_bytes());
+        random[8..].copy_from_slice(&ids.draw().to_le_bytes()[..2]);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+
+    // ---- the weather ---------------------------------------------------------------------------
+
+    pub(crate) fn noise(&self) -> Noise {
+        self.weather.lock().expect("one thread").noise
+    }
+
+    pub(crate) fn take_database_away(&self, span: Duration) {
+        self.weather.lock().expect("one thread").database_away_until = Some(Instant::now() + span);
+    }
+
+    pub(crate) fn take_wire_down(&self, span: Duration) {
+        self.weather.lock().expect("one thread").wire_down_until = Some(Instant::now() + span);
+    }
+
+    pub(crate) fn lose_next_answer(&self, applied: bool) {
+        self.weather.lock().expect("one thread").lost_answers.push(applied);
+    }
+
+    pub(crate) fn jump(&self, span: Duration) {
+        self.weather.lock().expect("one thread").jumped += span;
+        self.reach.hit("clock_jumped");
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&self) {
+        let mut weather = self.weather.lock().expect("one thread");
+        *weather = Weather { jumped: weather.jumped, ..Weather::default() };
+    }
+
+    pub(crate) fn is_wire_down(&self) -> bool {
+        self.weather.lock().expect("one thread").wire_down_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn is_away(&self, process: &Process) -> bool {
+        let away = self.weather.lock().expect("one thread").database_away_until;
+        process.is_cut_off() || away.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn fate_of_read(&self, process: &Process) -> Fate {
+        let fails = self.noise().fails;
+        let away = self.is_away(process) || self.draw(|chance| chance.below(1_000) < u64::from(fails));
+        if away { Fate::Away } else { Fate::Works }
+    }
+
+    fn fate_of_write(&self, process: &Process) -> Fate {
+        if self.fate_of_read(process) == Fate::Away {
+            return Fate::Away;
+        }
+        let planned = self.weather.lock().expect("one thread").lost_answers.pop();
+        let loses = self.noise().loses_answers;
+        let by_chance =
+            self.draw(|chance| (chance.below(1_000) < u64::from(loses)).then(|| chance.one_in(2)));
+        match planned.or(by_chance) {
+            None => Fate::Works,
+            Some(true) => Fate::LostAfterCommit,
+            Some(false) => Fate::LostBeforeCommit,
+        }
+    }
+
+    // ---- what really happened ------------------------------------------------------------------
+
+    pub(crate) fn complain(&self, complaint: String) {
+        self.note(format_args!("VIOLATION {complaint}"));
+        self.ledger.lock().expect("one thread").violations.push(complaint);
+    }
+
+    pub(crate) fn take_complaints(&self) -> Vec<String> {
+        std::mem::take(&mut self.ledger.lock().expect("one thread").violations)
+    }
+
+    /// Decisions that were brought to the database so far, by engines and by the door.
+    pub(crate) fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn row(&self, run_id: RunId) -> Option<RunRow> {
+        let row = self.database.get_run(TenantId::DEFAULT, run_id).now_or_never();
+        row.expect("a database in memory answers at once").expect("it is never away")
+    }
+
+    fn renewed(&self, session: SessionId, expires_at: Timestamp) {
+        self.ledger.lock().expect("one thread").sessions.insert(session, expires_at);
+    }
+
+    fn closed(&self, session: SessionId) {
+        self.ledger.lock().expect("one thread").sessions.remove(&session);
+    }
+
+    fn wrote(&self, run_id: RunId, guard: Guard, lets_go: bool, done: &Result<(), WriteError>) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        let mut complaint = None;
+        match (guard, done) {
+            (Guard::Engine(fence), Ok(())) => {
+                let mut ledger = self.ledger.lock().expect("one thread");
+                let holder = ledger.holders.get(&run_id).copied();
+                if holder != Some(fence) {
+                    complaint =
+                        Some(format!("I3: {run_id} was written by {fence:?} although {holder:?} holds it"));
+                }
+                if lets_go {
+                    ledger.holders.remove(&run_id);
+                }
+            }
+            (Guard::Engine(_), Err(WriteError::Fenced)) => self.reach.hit("fence_lost"),
+            (Guard::Engine(_), Err(WriteError::Moved)) => self.reach.hit("engine_overtaken_by_the_door"),
+            (Guard::Door, Err(WriteError::Moved)) => self.reach.hit("door_overtaken"),
+            (Guard::Engine(_), Err(error)) => complaint = Some(format!("I2: {run_id}: {error:?}")),
+            (Guard::Door, Err(WriteError::Store(error))) => {
+                complaint = Some(format!("I2: {run_id}: {error:?}"));
+            }
+            (Guard::Door, Ok(()) | Err(_)) => {}
+        }
+        if let Some(complaint) = complaint {
+            self.complain(complaint);
+        }
+    }
+
+    /// I12: nobody takes what somebody else holds.
+    fn claimed(&self, before: Option<&RunRow>, after: &RunRow, stale_after: Duration) {
+        let now = self.now();
+        let Some(session) = after.lease_owner else {
+            return self.complain(format!("I12: {} was claimed by nobody", after.id));
+        };
+        let fence = Fence { session, epoch: after.epoch };
+        let mut ledger = self.ledger.lock().expect("one thread");
+        let previous = ledger.holders.insert(after.id, fence);
+        let silent = before.is_none_or(|row| row.last_activity_at.plus(stale_after) < now);
+        let alive = |fence: &Fence| ledger.sessions.get(&fence.session).is_some_and(|until| *until > now);
+        let verdict = match previous {
+            None => None,
+            Some(holder) if holder.epoch >= fence.epoch => {
+                Some(format!("I12: {} was claimed by {fence:?} after {holder:?}", after.id))
+            }
+            Some(holder) if alive(&holder) && !silent => {
+                Some(format!("I12: {} was taken from {holder:?}, who lives, by {fence:?}", after.id))
+            }
+            Some(holder) => {
+                let how =
+                    if alive(&holder) { "run_taken_from_the_silent" } else { "run_taken_from_the_dead" };
+                self.reach.hit(how);
+                None
+            }
+        };
+        if ledger.drained.contains(&after.id) {
+            ledger.drained.retain(|run| *run != after.id);
+            self.reach.hit("run_handed_over_by_a_drain");
+        }
+        drop(ledger);
+        if let Some(complaint) = verdict {
+            self.complain(complaint);
+        }
+    }
+
+    /// These runs are in the hands of a worker that begins to drain.
+    pub(crate) fn drains(&self, session: SessionId) {
+        let mut ledger = self.ledger.lock().expect("one thread");
+        let held: Vec<RunId> = ledger
+            .holders
+            .iter()
+            .filter(|(_, fence)| fence.session == session)
+            .map(|(run, _)| *run)
+            .collect();
+        ledger.drained.extend(held);
+    }
+
+    fn listens(&self, session: SessionId, pokes: mpsc::Sender<Ring>) {
+        self.ledger.lock().expect("one thread").pokes.insert(session, pokes);
+    }
+
+    fn poke(&self, session: SessionId, ring: Ring) {
+        let pokes = self.ledger.lock().expect("one thread").pokes.get(&session).cloned();
+        // A full or closed channel is a lost poke.
+        let _ = pokes.map(|pokes| pokes.try_send(ring));
+    }
+}
+
+thread_local! {
+    /// The world that this thread runs.
+    static HERE: RefCell<Weak<World>> = const { RefCell::new(Weak::new()) };
+}
+
+/// An id for a new run, from the world of this thread.
+pub(crate) fn new_run_id() -> RunId {
+    let world = HERE.with_borrow(Weak::upgrade).expect("runs begin inside a world");
+    RunId(world.new_id())
+}

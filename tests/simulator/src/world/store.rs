@@ -1,0 +1,370 @@
+//! The database as one process reaches it: late, sometimes not at all, and with answers that get lost.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_store::memory::MemoryStore;
+use windlass_store::{
+    ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, Damage, Definition, DueRun, Fence, Guard,
+    IdempotencyKey, Integrity, NewRun, NewWorkflow, Outbox, OutboxRow, OutboxSettlement, PutWorkflow, Reply,
+    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, Sessions, StoreError, VersionRow,
+    WorkflowFilter, WorkflowRow, Workflows, WriteError,
+};
+
+use super::World;
+use super::process::Process;
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Works,
+    /// The database does not answer; nothing happened.
+    Away,
+    /// The answer gets lost, and the write with it.
+    LostBeforeCommit,
+    /// The answer gets lost; the write has happened.
+    LostAfterCommit,
+}
+
+pub(crate) struct SimStore {
+    pub(super) world: Arc<World>,
+    pub(super) process: Arc<Process>,
+}
+
+impl SimStore {
+    fn database(&self) -> &MemoryStore {
+        &self.world.database
+    }
+
+    /// Carries a question to the database and its answer back.
+    async fn read<T>(
+        &self,
+        what: &'static str,
+        deed: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.travel().await;
+        let answer = match self.world.fate_of_read(&self.process) {
+            Fate::Works => deed.await,
+            _ => Err(away()),
+        };
+        self.world.note(format_args!("{} {what} {}", self.process.name, word(&answer)));
+        self.return_trip().await;
+        answer
+    }
+
+    /// As [`Self::read`], for what changes something. `observe` sees what really happened.
+    async fn write<T, E: From<StoreError> + Debug>(
+        &self,
+        what: &'static str,
+        deed: impl Future<Output = Result<T, E>>,
+        observe: impl FnOnce(&Result<T, E>),
+    ) -> Result<T, E> {
+        self.travel().await;
+        let fate = self.world.fate_of_write(&self.process);
+        let answer = match fate {
+            Fate::Away | Fate::LostBeforeCommit => Err(away().into()),
+            Fate::Works | Fate::LostAfterCommit => {
+                let done = deed.await;
+                observe(&done);
+                done
+            }
+        };
+        self.world.note(format_args!("{} {what} {fate:?} {}", self.process.name, word(&answer)));
+        self.return_trip().await;
+        match fate {
+            Fate::LostAfterCommit if answer.is_ok() => Err(away().into()),
+            _ => answer,
+        }
+    }
+
+    async fn travel(&self) {
+        self.process.passes().await;
+        let latency = self.world.latency();
+        if latency > Duration::ZERO {
+            tokio::time::sleep(latency).await;
+            self.process.passes().await;
+        }
+        self.world.keep_time();
+    }
+
+    async fn return_trip(&self) {
+        let latency = self.world.latency();
+        if latency > Duration::ZERO {
+            tokio::time::sleep(latency).await;
+        }
+        self.process.passes().await;
+    }
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable("the schedule says so".into())
+}
+
+fn word<T, E: Debug>(answer: &Result<T, E>) -> String {
+    match answer {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+#[async_trait]
+impl Runs for SimStore {
+    async fn create_run(&self, run: NewRun) -> Result<(), WriteError> {
+        let id = run.id;
+        self.write("create_run", self.database().create_run(run), |done| {
+            if done.is_ok() {
+                self.world.note(format_args!("{id} created"));
+            }
+        })
+        .await
+    }
+
+    async fn write_run(&self, write: RunWrite) -> Result<(), WriteError> {
+        let (run_id, guard) = (write.run_id, write.guard);
+        let lets_go = write.projection.status.is_terminal() || (guard != Guard::Door && write.release);
+        let kinds: Vec<&'static str> = write.events.iter().map(|event| event.body.name()).collect();
+        let happened = AtomicBool::new(false);
+        let observe = |done: &Result<(), WriteError>| {
+            happened.store(done.is_ok(), Ordering::Relaxed);
+            self.world.note(format_args!("{run_id} {guard:?} {kinds:?}"));
+            self.world.wrote(run_id, guard, lets_go, done);
+        };
+        let answer = self.write("write_run", self.database().write_run(write), observe).await;
+        if guard != Guard::Door && matches!(answer, Err(WriteError::Store(_))) {
+            let happened = happened.load(Ordering::Relaxed);
+            self.world.reach.hit(if happened {
+                "commit_unknown_applied"
+            } else {
+                "commit_unknown_not_applied"
+            });
+        }
+        answer
+    }
+
+    async fn claim_run(
+        &self,
+        run_id: RunId,
+        session: SessionId,
+        stale_after: Duration,
+    ) -> Result<Option<RunRecord>, StoreError> {
+        let before = Mutex::new(None);
+        let claim = async {
+            *before.lock().expect("one thread") = self.world.row(run_id);
+            self.database().claim_run(run_id, session, stale_after).await
+        };
+        self.write("claim_run", claim, |done| match done {
+            Ok(Some(record)) => {
+                let before = before.lock().expect("one thread").take();
+                self.world.claimed(before.as_ref(), &record.row, stale_after);
+                if record.snapshot.is_some() {
+                    self.world.reach.hit("snapshot_read");
+                }
+            }
+            Ok(None) => self.world.reach.hit("doorbell_for_nothing"),
+            Err(_) => {}
+        })
+        .await
+    }
+
+    async fn touch_run(&self, run_id: RunId, fence: Fence) -> Result<bool, StoreError> {
+        self.write("touch_run", self.database().touch_run(run_id, fence), |done| {
+            if matches!(done, Ok(false)) {
+                self.world.reach.hit("pulse_refused");
+            }
+        })
+        .await
+    }
+
+    async fn get_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.read("get_run", self.database().get_run(tenant, run_id)).await
+    }
+
+    async fn load_run(&self, tenant: TenantId, run_id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        let record = self.read("load_run", self.database().load_run(tenant, run_id)).await?;
+        if record.as_ref().is_some_and(|record| record.snapshot.is_some()) {
+            self.world.reach.hit("snapshot_read");
+        }
+        Ok(record)
+    }
+
+    async fn list_runs(
+        &self,
+        tenant: TenantId,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.read("list_runs", self.database().list_runs(tenant, filter, before, limit)).await
+    }
+
+    async fn read_events(
+        &self,
+        tenant: TenantId,
+        run_id: RunId,
+        after: EventSeq,
+        limit: u32,
+    ) -> Result<Option<Vec<Event>>, StoreError> {
+        let events =
+            self.read("read_events", self.database().read_events(tenant, run_id, after, limit)).await?;
+        let is_more = after.0 > 0 && events.as_ref().is_some_and(|events| !events.is_empty());
+        if is_more && self.process.is_api() {
+            self.world.reach.hit("stream_filled_a_gap");
+        }
+        Ok(events)
+    }
+
+    async fn list_approvals(
+        &self,
+        tenant: TenantId,
+        filter: &ApprovalFilter,
+        after: Option<ApprovalCursor>,
+        limit: u32,
+    ) -> Result<Vec<ApprovalRow>, StoreError> {
+        self.read("list_approvals", self.database().list_approvals(tenant, filter, after, limit)).await
+    }
+
+    async fn find_due(
+        &self,
+        horizon: Duration,
+        stale_after: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRun>, StoreError> {
+        self.read("find_due", self.database().find_due(horizon, stale_after, limit)).await
+    }
+
+    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
+        let moved = self.read("find_moved", self.database().find_moved(session)).await?;
+        if !moved.is_empty() {
+            self.world.reach.hit("poke_made_up_for");
+        }
+        Ok(moved)
+    }
+
+    async fn count_runs(&self) -> Result<RunCounts, StoreError> {
+        self.read("count_runs", self.database().count_runs()).await
+    }
+}
+
+#[async_trait]
+impl Workflows for SimStore {
+    async fn put_workflow(&self, new: NewWorkflow) -> Result<PutWorkflow, WriteError> {
+        self.write("put_workflow", self.database().put_workflow(new), |_| {}).await
+    }
+
+    async fn get_workflow(&self, tenant: TenantId, name: &str) -> Result<Option<WorkflowRow>, StoreError> {
+        self.read("get_workflow", self.database().get_workflow(tenant, name)).await
+    }
+
+    async fn list_workflows(
+        &self,
+        tenant: TenantId,
+        filter: &WorkflowFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<WorkflowRow>, StoreError> {
+        self.read("list_workflows", self.database().list_workflows(tenant, filter, after, limit)).await
+    }
+
+    async fn delete_workflow(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<bool, WriteError> {
+        self.write("delete_workflow", self.database().delete_workflow(tenant, name, revision), |_| {}).await
+    }
+
+    async fn list_versions(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Option<Vec<VersionRow>>, StoreError> {
+        self.read("list_versions", self.database().list_versions(tenant, name, before, limit)).await
+    }
+
+    async fn get_version(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Option<VersionRow>, StoreError> {
+        self.read("get_version", self.database().get_version(tenant, name, version)).await
+    }
+
+    async fn get_definition(&self, id: VersionId) -> Result<Option<VersionRow>, StoreError> {
+        self.read("get_definition", self.database().get_definition(id)).await
+    }
+
+    async fn put_inline(&self, tenant: TenantId, definition: Definition) -> Result<VersionId, StoreError> {
+        self.write("put_inline", self.database().put_inline(tenant, definition), |_| {}).await
+    }
+}
+
+#[async_trait]
+impl Sessions for SimStore {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
+        let renewed = self.database().renew_session(session, ttl);
+        self.write("renew_session", renewed, |done| {
+            if let Ok(now) = done {
+                self.world.renewed(session, now.plus(ttl));
+            }
+        })
+        .await
+    }
+
+    async fn close_session(&self, session: SessionId) -> Result<(), StoreError> {
+        self.write("close_session", self.database().close_session(session), |done| {
+            if done.is_ok() {
+                self.world.closed(session);
+            }
+        })
+        .await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.read("now", self.database().now()).await
+    }
+
+    async fn find_reply(&self, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Reply>, StoreError> {
+        self.read("find_reply", self.database().find_reply(tenant, key)).await
+    }
+
+    async fn clean_up(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.write("clean_up", self.database().clean_up(age, limit), |_| {}).await
+    }
+}
+
+#[async_trait]
+impl Outbox for SimStore {
+    async fn read_outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read("read_outbox", self.database().read_outbox(limit)).await
+    }
+
+    async fn settle_outbox(&self, settlements: Vec<OutboxSettlement>) -> Result<(), StoreError> {
+        self.write("settle_outbox", self.database().settle_outbox(settlements), |_| {}).await
+    }
+}
+
+#[async_trait]
+impl Blobs for SimStore {
+    async fn get_blob(&self, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read("get_blob", self.database().get_blob(tenant, digest)).await
+    }
+}
+
+#[async_trait]
+impl Integrity for SimStore {
+    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        self.read("scan_runs", self.database().scan_runs(after, limit)).await
+    }
+
+    async fn find_damage(&self, limit: u32) -> Result<Vec<Damage>, StoreError> {
+        self.read("find_damage", self.database().find_damage(limit)).await
+    }
+}
