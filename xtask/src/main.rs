@@ -114,9 +114,9 @@ fn run(word: &str, rest: &[&str]) -> Result<bool> {
             .and_then(|options| Report::of(|report| schemathesis::step(report, &options))),
         "valkey" => no_more(rest).and_then(|()| Report::of(valkey::step)),
         "fleet" => fleet::Options::parse(rest).and_then(|options| fleet::run(&options)),
-        "sim" => match rest {
-            ["tell", which] => simulator::run("tell", &[which]),
-            rest => simulator::run("sim", rest),
+        "sim" => match rest.split_first() {
+            Some((&"tell", which)) => simulator::run("tell", which),
+            _ => simulator::run("sim", rest),
         },
         "planted" => simulator::run("planted", rest),
         "bench" => bench::run(rest),

@@ -15,13 +15,13 @@ pub(crate) fn run(word: &str, arguments: &[&str]) -> Result<bool> {
     shell::run(shell::cargo(build))?;
     let binary = shell::target_folder()?.join("sim").join("simulator");
     say(&format!("$ simulator {word} {}", arguments.join(" ")));
-    let status = shell::command(&binary.to_string_lossy(), [&[word], arguments].concat()).status()?;
+    let status = shell::command(&binary.to_string_lossy(), [&[word][..], arguments].concat()).status()?;
     Ok(status.success())
 }
 
 /// What CI plays.
 pub(crate) fn steps(report: &mut Report) {
-    let passed = |passed| if passed { Ok(Ending::Passed) } else { bail!("see above") };
+    let passed = |passed: bool| if passed { Ok(Ending::Passed) } else { bail!("see above") };
     report.step("simulator", || run("sim", &["--schedules", SCHEDULES_IN_CI]).and_then(passed));
     report.step("planted bugs", || run("planted", &[]).and_then(passed));
 }
