@@ -15,6 +15,7 @@ mod page;
 mod problem;
 mod published;
 mod query;
+mod revision;
 mod routes;
 mod serve;
 mod sse;
@@ -33,7 +34,8 @@ use windlass_store::{Plans, Store};
 
 use app::{App, Shared};
 use routes::{
-    approvals, artifacts, commands, docs, events, health, machine, steps, workflow_runs, workflows,
+    agents, approvals, artifacts, circuit_breakers, commands, docs, events, health, machine, steps, tools,
+    workflow_runs, workflows,
 };
 
 pub use options::{CursorKey, DoorOptions};
@@ -61,6 +63,11 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(workflows::versions::list))
         .routes(routes!(workflows::versions::get))
         .routes(routes!(workflows::versions::graph))
+        .routes(routes!(tools::list, tools::register))
+        .routes(routes!(tools::get, tools::put, tools::delete))
+        .routes(routes!(agents::list, agents::register))
+        .routes(routes!(agents::get, agents::put, agents::delete))
+        .routes(routes!(circuit_breakers::list))
         .routes(routes!(workflow_runs::list, workflow_runs::create::create))
         .routes(routes!(workflow_runs::get))
         .routes(routes!(commands::pause))

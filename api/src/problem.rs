@@ -65,7 +65,7 @@ codes! {
     NotAnApprover 403 "not_an_approver" "This person may not decide here"
         "The gate names its approvers, or excludes the requester.",
     NotFound 404 "not_found" "There is no such thing"
-        "The route, workflow, version, run, step or artifact does not exist.",
+        "The route, workflow, version, tool, agent, run, step or artifact does not exist.",
     MethodNotAllowed 405 "method_not_allowed" "The route exists, the method does not"
         "`Allow` lists the methods of this route.",
     RequestTimeout 408 "request_timeout" "The request took too long to arrive"
@@ -84,7 +84,7 @@ codes! {
         "No step waits, or ever will wait, for a signal of this name.",
     SignalBufferFull 409 "signal_buffer_full" "Too many signals wait to be taken"
         "Signals were received that no step has taken yet.",
-    PreconditionFailed 412 "precondition_failed" "The workflow is not what the request expects"
+    PreconditionFailed 412 "precondition_failed" "What is there is not what the request expects"
         "`If-Match` names another revision, or `If-None-Match: *` found one; read it again.",
     BodyTooLarge 413 "body_too_large" "The body is too large"
         "2 MiB, or 8 MiB for uploads, unless configured otherwise.",

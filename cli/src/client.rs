@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use windlass_boot::Settings;
+use windlass_model::callee::CalleeKind;
 
 use crate::failure::{Exit, Failure};
 use crate::output::clean;
@@ -149,11 +150,34 @@ impl Client {
     }
 
     pub async fn delete_workflow(&self, name: &str) -> Result<()> {
-        let path = ["v1", "workflows", name];
-        let found = self.send(self.request(Method::GET, &path)).await?;
+        self.delete(&["v1", "workflows", name]).await
+    }
+
+    /// Deletes what is there, as it is there.
+    async fn delete(&self, path: &[&str]) -> Result<()> {
+        let found = self.send(self.request(Method::GET, path)).await?;
         let etag = found.headers().get(ETAG).cloned().context("the server sent no ETag")?;
-        self.send(self.request(Method::DELETE, &path).header(IF_MATCH, etag)).await?;
+        self.send(self.request(Method::DELETE, path).header(IF_MATCH, etag)).await?;
         Ok(())
+    }
+
+    // ---- tools and agents ----------------------------------------------------------------------
+
+    pub async fn push_callee(&self, kind: CalleeKind, spec: &Value) -> Result<Value> {
+        let request = self.request(Method::POST, &["v1", kind.plural()]).json(&json!({ "spec": spec }));
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    pub async fn list_callees(&self, kind: CalleeKind, limit: usize) -> Result<Vec<Value>> {
+        self.list(&["v1", kind.plural()], &[], limit).await
+    }
+
+    pub async fn get_callee(&self, kind: CalleeKind, name: &str) -> Result<Value> {
+        self.get(&["v1", kind.plural(), name]).await
+    }
+
+    pub async fn delete_callee(&self, kind: CalleeKind, name: &str) -> Result<()> {
+        self.delete(&["v1", kind.plural(), name]).await
     }
 
     // ---- runs ----------------------------------------------------------------------------------

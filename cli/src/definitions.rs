@@ -60,14 +60,17 @@ impl Source {
 
     /// Like [`Source::compile`], with the problems as a failure for people.
     pub fn compile_or_explain(&self, catalog: &Catalog) -> Result<Definition> {
-        self.compile(catalog).map_err(|problems| {
-            let count = match problems.len() {
-                1 => "1 problem".to_owned(),
-                count => format!("{count} problems"),
-            };
-            let text = format!("{} is not valid: {count}\n\n{}", self.name, self.explain(&problems));
-            Failure::new(Exit::Failed, text.trim_end().to_owned()).into()
-        })
+        self.compile(catalog).map_err(|problems| self.refusal(&problems).into())
+    }
+
+    /// Its problems as a failure for people.
+    pub fn refusal(&self, problems: &[Problem]) -> Failure {
+        let count = match problems.len() {
+            1 => "1 problem".to_owned(),
+            count => format!("{count} problems"),
+        };
+        let text = format!("{} is not valid: {count}\n\n{}", self.name, self.explain(problems));
+        Failure::new(Exit::Failed, text.trim_end().to_owned())
     }
 
     /// Each problem with its place and the line it stands in.

@@ -34,6 +34,11 @@ pub fn catalog() -> Catalog {
     nodes::all(&NodeOptions::default()).catalog()
 }
 
+/// The same, for checks without a server: tools and agents that a definition does not hold may be registered there.
+pub fn catalog_without_registry() -> Catalog {
+    catalog().trusting_callees()
+}
+
 /// The file of a SQLite database, as settings name it.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod approvals;
+mod callee;
 mod client;
 mod commands;
 mod config;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
+use windlass_model::callee::CalleeKind;
 
 use crate::failure::{Exit, Failure, explain};
 use crate::output::{OutputArgs, Style, note};
@@ -87,6 +89,12 @@ enum Command {
     /// Publish definitions and look at what is published
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
+    /// Register tools that workflows call, and look at what is registered
+    #[command(subcommand)]
+    Tool(callee::CalleeCommand),
+    /// Register agents that workflows call, and look at what is registered
+    #[command(subcommand)]
+    Agent(callee::CalleeCommand),
     /// Start runs, look at them, and tell them what to do
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -150,6 +158,8 @@ async fn obey(command: Command) -> Result<Exit> {
         Command::Graph(args) => validate::graph(args),
         Command::Schema => validate::schema(),
         Command::Workflow(command) => workflow::workflow(command).await,
+        Command::Tool(command) => callee::callee(CalleeKind::Tool, command).await,
+        Command::Agent(command) => callee::callee(CalleeKind::Agent, command).await,
         Command::Runs(command) => runs::runs(command).await,
         Command::Approvals(command) => approvals::approvals(command).await,
         Command::Doctor(args) => doctor::doctor(args).await,

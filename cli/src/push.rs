@@ -12,7 +12,7 @@ use crate::output::text;
 
 /// Publishes one definition under its own name. Returns the line that says what became of it.
 pub async fn push(client: &Client, source: &Source, tags: &[String]) -> Result<String> {
-    let definition = source.compile_or_explain(&embedded::catalog())?;
+    let definition = source.compile_or_explain(&embedded::catalog_without_registry())?;
     let published = client
         .push_workflow(&source.text, &definition.document.spec, tags)
         .await

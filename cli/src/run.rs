@@ -75,7 +75,12 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
         return on_server(args, body).await;
     }
     let source = Source::read(Path::new(&args.target))?;
-    body["spec"] = source.compile_or_explain(&embedded::catalog())?.document.spec;
+    // A database of its own, made for this run, has nothing registered.
+    let catalog = match (&args.server.server, &args.db) {
+        (None, None) => embedded::catalog(),
+        _ => embedded::catalog_without_registry(),
+    };
+    body["spec"] = source.compile_or_explain(&catalog)?.document.spec;
     match args.server.server {
         Some(_) => on_server(args, body).await,
         None => in_this_process(args, body).await,

@@ -31,7 +31,7 @@ pub struct ValidateArgs {
 }
 
 pub fn validate(args: ValidateArgs) -> Result<Exit> {
-    let catalog = embedded::catalog();
+    let catalog = embedded::catalog_without_registry();
     let mut reports = Vec::new();
     let mut invalid = 0;
     for path in &args.files {
@@ -116,7 +116,7 @@ pub struct GraphArgs {
 }
 
 pub fn graph(args: GraphArgs) -> Result<Exit> {
-    let definition = Source::read(&args.file)?.compile_or_explain(&embedded::catalog())?;
+    let definition = Source::read(&args.file)?.compile_or_explain(&embedded::catalog_without_registry())?;
     output::data(&match args.format {
         GraphFormat::Mermaid => graph::mermaid(&definition.plan),
         GraphFormat::Dot => graph::dot(&definition.plan),

@@ -44,6 +44,34 @@ create unique index workflow_versions_inline on workflow_versions (tenant, conte
     where workflow_id is null;
 create index workflow_versions_by_name on workflow_versions (tenant, name);
 
+-- Tools and agents by name. A definition brings along those that it calls, so that nothing of a run points here.
+create table callees (
+    tenant       integer     not null references tenants (id),
+    kind         text collate "C" not null check (kind = 'tool' or kind = 'agent'),
+    name         text collate "C" not null,
+    revision     integer     not null,
+    content_hash text collate "C" not null,
+    spec         text        not null,
+    risk         text collate "C",
+    created_at   timestamptz not null,
+    updated_at   timestamptz not null,
+    deleted_at   timestamptz,
+    primary key (tenant, kind, name)
+);
+
+-- Circuit breakers, for calls of tools and agents. One that nothing went wrong with has no row.
+create table circuits (
+    tenant         integer not null references tenants (id),
+    kind           text collate "C" not null check (kind = 'tool' or kind = 'agent'),
+    name           text collate "C" not null,
+    state          text collate "C" not null check (state = 'closed' or state = 'open' or state = 'half_open'),
+    failures       integer not null,
+    window_ends_at timestamptz not null,
+    probe_at       timestamptz check ((probe_at is null) = (state = 'closed')),
+    since          timestamptz not null,
+    primary key (tenant, kind, name)
+);
+
 -- ---- runs ----------------------------------------------------------------------------------------
 
 -- What lists and the scheduler need of a run; everything else is in its log. Columns of fixed width come first.

@@ -42,6 +42,34 @@ create unique index workflow_versions_by_number on workflow_versions (workflow_i
 create unique index workflow_versions_inline on workflow_versions (tenant, content_hash)
     where workflow_id is null;
 
+-- Tools and agents by name. A definition brings along those that it calls, so that nothing of a run points here.
+create table callees (
+    tenant       integer not null references tenants (id),
+    kind         text    not null check (kind = 'tool' or kind = 'agent'),
+    name         text    not null,
+    revision     integer not null,
+    content_hash text    not null,
+    spec         text    not null,
+    risk         text,
+    created_at   integer not null,
+    updated_at   integer not null,
+    deleted_at   integer,
+    primary key (tenant, kind, name)
+) strict, without rowid;
+
+-- Circuit breakers, for calls of tools and agents. One that nothing went wrong with has no row.
+create table circuits (
+    tenant         integer not null references tenants (id),
+    kind           text not null check (kind = 'tool' or kind = 'agent'),
+    name           text not null,
+    state          text not null check (state = 'closed' or state = 'open' or state = 'half_open'),
+    failures       integer not null,
+    window_ends_at integer not null,
+    probe_at       integer check ((probe_at is null) = (state = 'closed')),
+    since          integer not null,
+    primary key (tenant, kind, name)
+) strict, without rowid;
+
 -- ---- runs ----------------------------------------------------------------------------------------
 
 -- What lists and the scheduler need of a run; everything else is in its log. Workflow and number are

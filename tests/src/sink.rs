@@ -46,11 +46,19 @@ struct Manner {
     fails: u32,
     status: u16,
     answer: Value,
+    /// What it says while it fails.
+    apology: Value,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { takes: Duration::ZERO, fails: 0, status: 503, answer: json!({"ok": true}) }
+        Self {
+            takes: Duration::ZERO,
+            fails: 0,
+            status: 503,
+            answer: json!({"ok": true}),
+            apology: json!({"sorry": true}),
+        }
     }
 }
 
@@ -96,6 +104,11 @@ impl Sink {
     /// The next `times` requests at `path` end in `status`.
     pub fn fails(&self, path: &str, times: u32, status: u16) -> &Self {
         self.manner(path, |manner| (manner.fails, manner.status) = (times, status))
+    }
+
+    /// Every request at `path` ends in `status`, with this JSON.
+    pub fn refuses(&self, path: &str, status: u16, apology: Value) -> &Self {
+        self.fails(path, u32::MAX, status).manner(path, |manner| manner.apology = apology)
     }
 
     /// `path` answers with this JSON.
@@ -146,7 +159,7 @@ async fn take(
     tokio::time::sleep(manner.takes).await;
     if manner.fails > 0 {
         let status = StatusCode::from_u16(manner.status).expect("a story names statuses that exist");
-        return (status, axum::Json(json!({"sorry": true}))).into_response();
+        return (status, axum::Json(manner.apology)).into_response();
     }
     axum::Json(manner.answer).into_response()
 }

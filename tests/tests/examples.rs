@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 /// All of them; a test below finds one that is missing here.
 const EXAMPLES: &[&str] = &[
+    "agents.yaml",
     "continue.yaml",
     "error-routing.yaml",
     "fail-fast.yaml",
@@ -25,6 +26,7 @@ const EXAMPLES: &[&str] = &[
     "saga.yaml",
     "serial-approval.yaml",
     "switch-branches.yaml",
+    "tools.yaml",
 ];
 
 fn folder() -> PathBuf {
@@ -292,6 +294,28 @@ fn saga_gives_back_what_was_booked_last_one_first() {
     assert_eq!(ran.step("hotel.compensate")["attempt"], 2);
     assert_eq!(ran.step("hotel.compensate")["output"], "H-200 was given back");
     assert_eq!(ran.step("flight.compensate")["output"], "F-100 was given back");
+}
+
+#[test]
+fn tools_book_what_is_there_and_say_by_name_why_not() {
+    for (many, booking, status) in [("many=3", "B-3", "succeeded"), ("many=300", "none", "failed")] {
+        let ran = run("tools.yaml", &["-i", "sku=apple", "-i", many]);
+        assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+        assert_eq!(ran.run["output"], json!({ "booking": booking }));
+        assert_eq!(ran.step("book")["status"], status);
+    }
+}
+
+#[test]
+fn agents_are_asked_again_when_they_have_no_time_and_not_when_they_refuse() {
+    let ran = run("agents.yaml", &["-i", "topic=harvest"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "text": "All is well with the harvest.", "score": 9 }));
+    assert_eq!(ran.step("draft")["attempt"], 2);
+
+    let ran = run("agents.yaml", &["-i", "topic=nothing"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(1), "failed"), "{}", ran.run);
+    assert_eq!(ran.run["error"]["type"], "agent.refused");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The hands: takes doorbells, holds runs, does their nodes, keeps house.
 
+pub mod agents;
 mod doorbell;
 pub mod nodes;
 mod relay;

@@ -93,6 +93,9 @@ pub(crate) async fn metrics(State(app): State<Shared>, query: Query) -> Result<R
         let waiting = counts.oldest_claimable.unwrap_or_default();
         metrics::gauge!("runs_oldest_claimable_seconds").set(waiting.as_secs_f64());
     }
+    if let Ok(Ok(open)) = tokio::time::timeout(STORE_WITHIN, app.store.count_open_circuits()).await {
+        metrics::gauge!("circuit_breakers_open").set(open as f64);
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render())
         .into_response())
 }

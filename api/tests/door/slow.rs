@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::*;
@@ -87,6 +89,60 @@ impl Runs for SlowStore {
     }
     async fn count_runs(&self) -> Read<RunCounts> {
         self.inner().await.count_runs().await
+    }
+}
+
+#[async_trait]
+impl Circuits for SlowStore {
+    async fn look_at_circuit(&self, key: &CircuitKey) -> Read<Admission> {
+        self.inner().await.look_at_circuit(key).await
+    }
+    async fn step_circuit(&self, key: CircuitKey, step: CircuitStep) -> Read<Admission> {
+        self.inner().await.step_circuit(key, step).await
+    }
+    async fn list_circuits(
+        &self,
+        tenant: TenantId,
+        after: Option<(CalleeKind, String)>,
+        limit: u32,
+    ) -> Read<Vec<(CircuitKey, Circuit)>> {
+        self.inner().await.list_circuits(tenant, after, limit).await
+    }
+    async fn count_open_circuits(&self) -> Read<u64> {
+        self.inner().await.count_open_circuits().await
+    }
+}
+
+#[async_trait]
+impl Callees for SlowStore {
+    async fn put_callee(&self, new: NewCallee) -> Write<PutCallee> {
+        self.inner().await.put_callee(new).await
+    }
+    async fn get_callee(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        name: &str,
+    ) -> Read<Option<(CalleeRow, String)>> {
+        self.inner().await.get_callee(tenant, kind, name).await
+    }
+    async fn list_callees(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Read<Vec<CalleeRow>> {
+        self.inner().await.list_callees(tenant, kind, after, limit).await
+    }
+    async fn delete_callee(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Write<bool> {
+        self.inner().await.delete_callee(tenant, kind, name, revision).await
     }
 }
 

@@ -10,8 +10,9 @@ use windlass_model::event::{Artifact, EventEmitted};
 use windlass_model::open_work::Work;
 use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
 use windlass_model::workflow::expression::Context;
-use windlass_model::{Outcome, Payload, Plan, RunState, StepError};
+use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId};
 
+use crate::breaker::Breaker;
 use crate::engine::EngineParts;
 use crate::runner::{Done, Failure, File};
 use crate::{Progress, Runner, StepContext};
@@ -25,6 +26,7 @@ pub(crate) struct Attempt {
     runner: Arc<dyn Runner>,
     step: StepContext,
     timeout: Option<Duration>,
+    breaker: Option<Breaker>,
 }
 
 /// What an attempt came to, and the content that its artifacts refer to.
@@ -38,6 +40,7 @@ impl Attempt {
     /// Renders the node's keys against the state as it stands.
     pub(crate) fn prepare(
         parts: &EngineParts,
+        tenant: TenantId,
         plan: &Plan,
         state: &RunState,
         work: Work,
@@ -52,7 +55,11 @@ impl Attempt {
             fail(StepError::new("internal", format!("this worker has no runner for `{}`", node.kind)))
         })?;
         let context = Context::new(plan, state).with_step(work.key()).with_secrets(parts.secrets.as_map());
-        let params = node.params.render(&context).map_err(|mut error| {
+        let rendered = node.params.render(&context).and_then(|params| match &node.callee {
+            Some(callee) => callee.call(params, &context),
+            None => Ok(params),
+        });
+        let params = rendered.map_err(|mut error| {
             error.message = parts.secrets.mask_text(&error.message);
             fail(error)
         })?;
@@ -60,6 +67,7 @@ impl Attempt {
             run_id: state.run_id,
             node: plan.label(work.key()).into_owned(),
             attempt: work.attempt,
+            key_attempt: state.step(work.key()).key_attempt,
             idempotency_key: state.idempotency_key(plan, work.key()),
             timeout: node.timeout,
             params,
@@ -67,12 +75,29 @@ impl Attempt {
             progress: Progress::new(parts.bus.clone(), state.run_id, plan.label(work.key()).into_owned())
                 .masking(parts.secrets.clone()),
         };
-        Ok(Self { work, runner, step, timeout: node.timeout })
+        let breaker = Breaker::of(tenant, node.callee.as_ref());
+        Ok(Self { work, runner, step, timeout: node.timeout, breaker })
+    }
+
+    /// Lets the runner do it, unless a circuit is open.
+    pub(crate) async fn run(mut self, parts: &EngineParts) -> Ended {
+        let Some(breaker) = self.breaker.take() else { return self.call(parts).await };
+        match breaker.admit(&*parts.store).await {
+            Ok(is_probe) => {
+                let ended = self.call(parts).await;
+                breaker.tell(&*parts.store, is_probe, &ended.outcome).await;
+                ended
+            }
+            Err(error) => {
+                let outcome = Outcome::Failed { error, artifacts: Vec::new() };
+                Ended { work: self.work, outcome, blobs: Vec::new() }
+            }
+        }
     }
 
     /// Lets the runner do it, within the step's time.
-    pub(crate) async fn run(self, parts: &EngineParts) -> Ended {
-        let Self { work, runner, step, timeout } = self;
+    async fn call(self, parts: &EngineParts) -> Ended {
+        let Self { work, runner, step, timeout, .. } = self;
         let started_at = Instant::now();
         let kind = runner.spec().name;
         let cancel = step.cancel.clone();

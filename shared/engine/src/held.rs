@@ -319,7 +319,7 @@ impl HeldRun {
         for work in new {
             let cancel = CancellationToken::new();
             self.running.insert(work, cancel.clone());
-            match Attempt::prepare(parts, &self.plan, &self.state, work, cancel) {
+            match Attempt::prepare(parts, self.tenant, &self.plan, &self.state, work, cancel) {
                 Err(ended) => self.ended.push(*ended),
                 Ok(attempt) => {
                     let engine = self.engine.clone();

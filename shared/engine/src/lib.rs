@@ -3,6 +3,7 @@
 //! [`Engine::drive`] is the story: claim a run, fold it, then tick until it parks.
 
 mod attempt;
+mod breaker;
 mod clock;
 mod engine;
 mod held;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use windlass_bus::Bus;
+use windlass_model::callee::CalleeKind;
 use windlass_model::workflow::{Catalog, KindSpec};
 use windlass_model::{Attempt, RunId, StepError};
 
@@ -18,6 +19,11 @@ use crate::Secrets;
 pub trait Runner: Send + Sync + 'static {
     /// Its name, its keys, and whether its deeds may be repeated.
     fn spec(&self) -> KindSpec;
+
+    /// The types that may stand in the `do` of the tools or agents that this kind calls; none for any other kind.
+    fn deeds(&self) -> Vec<KindSpec> {
+        Vec::new()
+    }
 
     /// Does it once. No transaction is open meanwhile.
     ///
@@ -33,6 +39,8 @@ pub struct StepContext {
     /// The node's id in the definition; inside a fan-out with the item's index, as in `grade.do[3]`.
     pub node: String,
     pub attempt: Attempt,
+    /// The attempt that the key is of: an earlier one, when the outcome of that one is unknown.
+    pub key_attempt: Attempt,
     /// Send it along with an effect: it repeats when an earlier attempt's outcome is unknown.
     pub idempotency_key: String,
     /// How long the engine waits before it drops the future; none when the definition says nothing.
@@ -128,8 +136,16 @@ impl Runners {
         self.0.get(kind)
     }
 
+    pub fn specs(&self) -> impl Iterator<Item = KindSpec> {
+        self.0.values().map(|runner| runner.spec())
+    }
+
     /// What definitions may use.
     pub fn catalog(&self) -> Catalog {
-        Catalog::new(self.0.values().map(|runner| runner.spec()))
+        let catalog = Catalog::new(self.specs());
+        self.0.iter().fold(catalog, |catalog, (kind, runner)| match CalleeKind::of_node(kind) {
+            Some(callee) => catalog.with_deeds(callee, runner.deeds()),
+            None => catalog,
+        })
     }
 }

@@ -8,6 +8,8 @@
 //! * [`open_work`] says what should be in flight right now.
 
 pub mod actor;
+pub mod callee;
+pub mod circuit;
 pub mod command;
 pub mod decide;
 pub mod error;

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::callee::Callee;
 use crate::event::{CompensationOrder, ExpiryAction};
 use crate::machine::MachinePlan;
 use crate::payload::Digest;
 use crate::retry::RetryPolicy;
 use crate::workflow::expression::{Expression, Template};
-use crate::workflow::schema::Schema;
+use crate::workflow::schema::{Schema, Violation};
 use crate::{NodeIndex, StepError, StepKey};
 
 /// What the engine runs. Immutable, shared, cached by the hash of the definition it came from.
@@ -81,6 +83,8 @@ pub struct Node {
     pub output_is_read: bool,
     /// What a runner's output must be like.
     pub output_schema: Option<Schema>,
+    /// The tool or agent that the node calls.
+    pub callee: Option<Arc<Callee>>,
     /// The node that undoes what this one did.
     pub compensation: Option<NodeIndex>,
     /// The node that takes over when an error rule of this one says so.
@@ -221,6 +225,12 @@ impl Node {
             Role::Approval(spec) => Some(spec),
             _ => self.gate.as_ref(),
         }
+    }
+
+    /// Where an output is not what the node, or what it calls, promises to those who read it.
+    pub fn violations(&self, output: &Value) -> Vec<Violation> {
+        let promised = self.callee.as_ref().and_then(|callee| callee.result.as_ref());
+        self.output_schema.iter().chain(promised).flat_map(|schema| schema.check(output)).collect()
     }
 
     /// What a gate was opened for: the error rule that asks people, or [`Self::gate_spec`].

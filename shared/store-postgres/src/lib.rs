@@ -7,6 +7,8 @@
 //! Statements lie in `queries/`, named after the method of the port that they serve.
 
 mod blobs;
+mod callees;
+mod circuits;
 mod claim_run;
 mod create_run;
 mod fault;

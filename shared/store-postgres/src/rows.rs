@@ -2,12 +2,14 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row, Type};
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
 use windlass_model::{
     Attempt, Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunState, RunStatus,
     RunVersion, SessionId, TenantId, Timestamp, VersionId,
 };
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
-use windlass_store::{ApprovalDecision, ApprovalRow, Labels, RunRow, VersionRow, WorkflowRow};
+use windlass_store::{ApprovalDecision, ApprovalRow, CalleeRow, Labels, RunRow, VersionRow, WorkflowRow};
 
 use crate::fault::Fault;
 use crate::types::At;
@@ -193,6 +195,31 @@ pub(crate) fn workflow(row: &PgRow) -> Result<WorkflowRow, Fault> {
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
+}
+
+/// Columns as in `list_callees.sql`.
+pub(crate) fn callee(row: &PgRow) -> Result<CalleeRow, Fault> {
+    Ok(CalleeRow {
+        name: get(row, "name")?,
+        revision: counter(row, "revision")?,
+        hash: Digest(get(row, "content_hash")?),
+        risk: get(row, "risk")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+/// Columns as in `list_circuits.sql`.
+pub(crate) fn circuit(row: &PgRow, tenant: TenantId) -> Result<(CircuitKey, Circuit), Fault> {
+    let kind = word(get(row, "kind")?, CalleeKind::of_node)?;
+    let circuit = Circuit {
+        state: word(get(row, "state")?, CircuitState::parse)?,
+        failures: counter(row, "failures")?,
+        window_ends_at: time(row, "window_ends_at")?,
+        probe_at: optional_time(row, "probe_at")?,
+        since: time(row, "since")?,
+    };
+    Ok((CircuitKey { tenant, kind, name: get(row, "name")? }, circuit))
 }
 
 /// Columns as in `get_definition.sql`.

@@ -5,6 +5,8 @@
 //! Statements lie in `queries/`, named after the method of the port that they serve.
 
 mod blobs;
+mod callees;
+mod circuits;
 mod claim;
 mod fault;
 mod integrity;

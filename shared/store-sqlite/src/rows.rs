@@ -2,12 +2,14 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Row, Statement};
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
 use windlass_model::{
     Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunStatus, RunVersion, SessionId,
     TenantId, Timestamp, VersionId,
 };
 use windlass_store::stored::StoredEvent;
-use windlass_store::{ApprovalDecision, ApprovalRow, Labels, RunRow, VersionRow, WorkflowRow};
+use windlass_store::{ApprovalDecision, ApprovalRow, CalleeRow, Labels, RunRow, VersionRow, WorkflowRow};
 
 /// What a row says for "no item": nulls are all different in a unique index.
 const NO_ITEM: i64 = -1;
@@ -190,6 +192,31 @@ pub(crate) fn workflow(row: &Row<'_>) -> rusqlite::Result<WorkflowRow> {
         created_at: timestamp(row, 5)?,
         updated_at: timestamp(row, 6)?,
     })
+}
+
+/// Columns as in `list_callees.sql`.
+pub(crate) fn callee(row: &Row<'_>) -> rusqlite::Result<CalleeRow> {
+    Ok(CalleeRow {
+        name: row.get(0)?,
+        revision: row.get(1)?,
+        hash: Digest(row.get(2)?),
+        risk: row.get(3)?,
+        created_at: timestamp(row, 4)?,
+        updated_at: timestamp(row, 5)?,
+    })
+}
+
+/// Columns as in `list_circuits.sql`.
+pub(crate) fn circuit(row: &Row<'_>, tenant: TenantId) -> rusqlite::Result<(CircuitKey, Circuit)> {
+    let key = CircuitKey { tenant, kind: word(row, 0, CalleeKind::of_node)?, name: row.get(1)? };
+    let circuit = Circuit {
+        state: word(row, 2, CircuitState::parse)?,
+        failures: row.get(3)?,
+        window_ends_at: timestamp(row, 4)?,
+        probe_at: optional_timestamp(row, 5)?,
+        since: timestamp(row, 6)?,
+    };
+    Ok((key, circuit))
 }
 
 /// Columns as in `get_definition.sql`.

@@ -6,6 +6,7 @@
 //!
 //! All times that decide about leases and timers are compared by the database's own clock.
 
+mod callees;
 mod clock;
 pub mod conformance;
 pub mod memory;
@@ -16,16 +17,19 @@ mod values;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 
+pub use callees::{CalleeRow, NewCallee, PutCallee};
 pub use clock::Clock;
 pub use plans::{PlanError, Plans};
 pub use values::*;
 
 /// Everything a Windlass process needs from a database.
-pub trait Store: Runs + Workflows + Sessions + Outbox + Blobs + Integrity {}
+pub trait Store: Runs + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity {}
 
-impl<T: Runs + Workflows + Sessions + Outbox + Blobs + Integrity> Store for T {}
+impl<T: Runs + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity> Store for T {}
 
 #[async_trait]
 pub trait Runs: Send + Sync + 'static {
@@ -163,6 +167,66 @@ pub trait Workflows: Send + Sync + 'static {
 
     /// Stores a definition that belongs to no workflow; the same content is stored once.
     async fn put_inline(&self, tenant: TenantId, definition: Definition) -> Result<VersionId, StoreError>;
+}
+
+/// The tools and agents that are registered. Definitions bring along those that they call, so no run reads here.
+#[async_trait]
+pub trait Callees: Send + Sync + 'static {
+    /// Registers a tool or an agent under its name, or changes it. What is registered like this already stays as it is.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when the precondition does not hold; [`WriteError::KeyTaken`].
+    async fn put_callee(&self, new: NewCallee) -> Result<PutCallee, WriteError>;
+
+    /// One with its definition.
+    async fn get_callee(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        name: &str,
+    ) -> Result<Option<(CalleeRow, String)>, StoreError>;
+
+    /// By name.
+    async fn list_callees(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<CalleeRow>, StoreError>;
+
+    /// Takes one off the list; definitions that have brought it along keep it. False when there is none.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when `revision` is given and no longer the current one.
+    async fn delete_callee(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<bool, WriteError>;
+}
+
+/// Circuit breakers, where all workers see them. Only calls of what has one come here.
+#[async_trait]
+pub trait Circuits: Send + Sync + 'static {
+    /// Whether a call may be made, as far as that is known without a write; nothing is said about who tries.
+    async fn look_at_circuit(&self, key: &CircuitKey) -> Result<Admission, StoreError>;
+
+    /// Takes one step, by the database's clock. Of many who ask to try, one may.
+    async fn step_circuit(&self, key: CircuitKey, step: CircuitStep) -> Result<Admission, StoreError>;
+
+    /// Those that anything is known of, by kind and name.
+    async fn list_circuits(
+        &self,
+        tenant: TenantId,
+        after: Option<(CalleeKind, String)>,
+        limit: u32,
+    ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError>;
+
+    /// How many refuse calls, over all tenants.
+    async fn count_open_circuits(&self) -> Result<u64, StoreError>;
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! What nodes do: one file per kind, and one line for it here.
 
+mod agent;
 mod artifact;
 mod egress;
 mod emit;
@@ -7,10 +8,11 @@ mod http;
 mod noop;
 mod script;
 mod switch;
+mod tool;
 mod transform;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ use windlass_engine::{Runner, Runners, StepContext};
 use windlass_model::StepError;
 
 pub use egress::EgressPolicy;
+
+use crate::agents;
 
 /// What whoever operates the worker decides about nodes.
 #[derive(Clone, Debug, Default)]
@@ -29,13 +33,18 @@ pub struct NodeOptions {
 
 /// Every kind that this worker can do.
 pub fn all(options: &NodeOptions) -> Runners {
-    let kinds: [Arc<dyn Runner>; 6] = [
+    let transform: Arc<dyn Runner> = Arc::new(transform::Transform);
+    let http: Arc<dyn Runner> = Arc::new(http::Http::new(options.egress.clone()));
+    let script: Arc<dyn Runner> = Arc::new(script::Script);
+    let kinds: [Arc<dyn Runner>; 8] = [
         Arc::new(noop::Noop),
-        Arc::new(transform::Transform),
         Arc::new(switch::Switch),
         Arc::new(emit::EmitEvent),
-        Arc::new(http::Http::new(options.egress.clone())),
-        Arc::new(script::Script),
+        transform.clone(),
+        http.clone(),
+        script.clone(),
+        Arc::new(tool::Tool::new([http, script, transform])),
+        Arc::new(agent::AskAgent::new(agents::all())),
     ];
     Runners::new(kinds)
 }

@@ -39,6 +39,7 @@ fn step_on(bus: Arc<dyn Bus>, params: Value) -> StepContext {
         run_id: run_id(),
         node: "it".into(),
         attempt: 1,
+        key_attempt: 1,
         idempotency_key: "key-1".into(),
         timeout: None,
         params,

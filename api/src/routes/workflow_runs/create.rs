@@ -294,7 +294,7 @@ async fn keep_inline(
     spec: Map<String, Value>,
     size: usize,
 ) -> Result<Definite> {
-    let compiled = compile(app, Document::from_value(Value::Object(spec)), size, "/spec").await?;
+    let compiled = compile(app, tenant, Document::from_value(Value::Object(spec)), size, "/spec").await?;
     let store = app.store.clone();
     let id = to_the_end(async move { Ok(store.put_inline(tenant, compiled.definition).await?) }).await?;
     app.plans.keep(id, compiled.plan.clone());

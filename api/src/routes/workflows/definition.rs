@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use windlass_model::workflow::{self, Document, Format};
-use windlass_model::{Digest, Plan};
+use windlass_model::{Digest, Plan, TenantId};
 use windlass_store::Definition;
 
 use crate::app::Shared;
 use crate::body::{self, MediaType};
 use crate::idempotency::Deed;
 use crate::problem::{Code, Problem, Result};
+use crate::routes::callees;
 
 pub(super) const TAGS_MAX: usize = 32;
 const TAG_CHARS_MAX: usize = 63;
@@ -77,13 +78,16 @@ pub(super) async fn read(app: &Shared, deed: &Deed) -> Result<Compiled> {
         Some(MediaType::Json) => {
             let body: DefinitionBody = deed.json()?;
             let document = Document::from_value(Value::Object(body.spec));
-            let mut compiled = compile(app, document, deed.bytes.len(), "/spec").await?;
+            let tenant = deed.caller.tenant;
+            let mut compiled = compile(app, tenant, document, deed.bytes.len(), "/spec").await?;
             if let Some(tags) = body.tags {
                 compiled.tags = read_tags(tags, "/tags")?;
             }
             Ok(compiled)
         }
-        Some(MediaType::Yaml) => read_text(app, body::read_text(&deed.bytes)?.to_owned(), Format::Yaml).await,
+        Some(MediaType::Yaml) => {
+            read_text(app, deed, body::read_text(&deed.bytes)?.to_owned(), Format::Yaml).await
+        }
         None if deed.bytes.is_empty() => {
             Err(Problem::new(Code::InvalidWorkflow, "There is no definition in the body.").at("", "is empty"))
         }
@@ -92,20 +96,22 @@ pub(super) async fn read(app: &Shared, deed: &Deed) -> Result<Compiled> {
 }
 
 /// Reads and compiles a definition from text; its problems have lines and columns.
-pub(super) async fn read_text(app: &Shared, text: String, format: Format) -> Result<Compiled> {
+pub(super) async fn read_text(app: &Shared, deed: &Deed, text: String, format: Format) -> Result<Compiled> {
     let size = text.len();
     let document = beside(size, move || Document::parse(&text, format)).await?;
     let document = document.map_err(|problems| Problem::invalid_workflow(problems, ""))?;
-    compile(app, document, size, "").await
+    compile(app, deed.caller.tenant, document, size, "").await
 }
 
-/// Compiles a document; `base` is where it stands in the request's body.
+/// Compiles a document with the tools and agents that it calls; `base` is where it stands in the request's body.
 pub(crate) async fn compile(
     app: &Shared,
-    document: Document,
+    tenant: TenantId,
+    mut document: Document,
     size: usize,
     base: &'static str,
 ) -> Result<Compiled> {
+    callees::bring_along(app, tenant, &mut document).await?;
     let plans = app.plans.clone();
     let (document, plan) = beside(size, move || {
         let plan = workflow::compile(&document, plans.catalog());
@@ -122,7 +128,10 @@ pub(crate) async fn compile(
 }
 
 /// Small work is done here and now; large work on a thread where it blocks nobody.
-async fn beside<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn beside<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     if size <= COMPILED_AT_ONCE_BYTES_MAX {
         return Ok(work());
     }

@@ -7,7 +7,7 @@ pub(crate) mod versions;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,11 +20,12 @@ use crate::app::{App, Shared, to_the_end};
 use crate::idempotency::Deed;
 use crate::openapi::{Definition, NotFound, PreconditionFailed, PreconditionRequired};
 use crate::page::Page;
-use crate::problem::{Code, Problem, Result};
-use crate::query::{At, Query, header_text};
+use crate::problem::{Problem, Result};
+use crate::query::{At, Query};
+use crate::revision::{Wanted, etag, if_match, if_none_match, precondition_failed, precondition_required};
 
-pub(crate) use definition::{Compiled, DefinitionBody, compile};
-pub(crate) use publish::{Published, contended};
+pub(crate) use definition::{Compiled, DefinitionBody, beside, compile};
+pub(crate) use publish::{Published, answered_meanwhile, contended};
 
 /// A workflow in a list: without its definition.
 #[derive(Debug, Serialize, ToSchema)]
@@ -220,63 +221,15 @@ pub(crate) async fn delete(
     }
 }
 
+async fn expected_revision(app: &App, caller: &Caller, name: &str, wanted: Wanted) -> Result<u32> {
+    wanted.of(load(app, caller, name).await?.revision)
+}
+
 async fn load(app: &App, caller: &Caller, name: &str) -> Result<WorkflowRow> {
     let row = app.store.get_workflow(caller.tenant, name).await?;
     row.ok_or_else(|| Problem::not_found("workflow"))
 }
 
-// ---- revisions as entity tags ------------------------------------------------------------------
-
-/// What `If-Match` asks for.
-enum Wanted {
-    /// `*`: whatever there is.
-    Any,
-    Revision(u32),
-    /// An entity tag that no revision has: of another server, or weak.
-    Unknown,
-}
-
-fn if_match(headers: &HeaderMap) -> Result<Option<Wanted>> {
-    let Some(text) = header_text(headers, &header::IF_MATCH, "If-Match")? else { return Ok(None) };
-    if text == "*" {
-        return Ok(Some(Wanted::Any));
-    }
-    let Some(tag) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {
-        return Err(Problem::header("If-Match", "one strong entity tag in quotes, or `*`"));
-    };
-    Ok(Some(tag.parse().map_or(Wanted::Unknown, Wanted::Revision)))
-}
-
-fn if_none_match(headers: &HeaderMap) -> Result<bool> {
-    match header_text(headers, &header::IF_NONE_MATCH, "If-None-Match")? {
-        None => Ok(false),
-        Some("*") => Ok(true),
-        Some(_) => Err(Problem::header("If-None-Match", "only `*` makes sense here")),
-    }
-}
-
-async fn expected_revision(app: &App, caller: &Caller, name: &str, wanted: Wanted) -> Result<u32> {
-    let row = load(app, caller, name).await?;
-    match wanted {
-        Wanted::Any => Ok(row.revision),
-        Wanted::Revision(revision) if revision == row.revision => Ok(revision),
-        Wanted::Revision(_) | Wanted::Unknown => Err(precondition_failed()),
-    }
-}
-
-fn precondition_required() -> Problem {
-    Problem::new(Code::PreconditionRequired, "Send `If-Match` with the `ETag` that you have read.")
-}
-
-fn precondition_failed() -> Problem {
-    Problem::new(Code::PreconditionFailed, "The workflow is not what the request expects; read it again.")
-}
-
-fn etag(revision: u32) -> (HeaderName, HeaderValue) {
-    let tag = format!("\"{revision}\"");
-    (header::ETAG, HeaderValue::from_str(&tag).expect("a number in quotes is a header value"))
-}
-
-fn raw(spec: String) -> Result<Box<RawValue>> {
+pub(crate) fn raw(spec: String) -> Result<Box<RawValue>> {
     RawValue::from_string(spec).map_err(|error| StoreError::Damaged(error.to_string()).into())
 }

@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 use windlass_model::Digest;
 use windlass_store::{NewWorkflow, Precondition, Remember, WriteError};
 
-use super::{Compiled, etag, precondition_failed};
+use super::Compiled;
 use crate::app::{Shared, to_the_end};
 use crate::idempotency::Deed;
 use crate::problem::{Code, Problem, Result};
+use crate::revision::{etag, precondition_failed};
 
 /// How often a publication is tried anew when others publish the same name at the same moment.
 const TRIES_MAX: usize = 20;
@@ -154,7 +155,7 @@ fn answer(published: &Published) -> Response {
 }
 
 /// Somebody else used the key between our look and our write: their answer is ours.
-pub(super) async fn answered_meanwhile(app: &Shared, deed: &Deed) -> Result<Response> {
+pub(crate) async fn answered_meanwhile(app: &Shared, deed: &Deed) -> Result<Response> {
     deed.answered_before(app).await?.ok_or_else(contended)
 }
 

@@ -142,7 +142,7 @@ async fn publish_file(
         return Ok((kept, true));
     }
     let format = if file.ends_with(".json") { Format::Json } else { Format::Yaml };
-    let compiled = read_text(app, body::read_text(&content)?.to_owned(), format).await?;
+    let compiled = read_text(app, deed, body::read_text(&content)?.to_owned(), format).await?;
     let remember = |published: &Published| {
         deed.remember_as(deed.part(index), digest.clone(), status(published), published, None)
     };

@@ -1,10 +1,12 @@
 //! What an engine finds when it takes a run, and what its runners bring back.
 
 use super::Tick;
+use crate::callee::violated;
 use crate::command::Outcome;
 use crate::event::{Artifact, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost, StepSucceeded};
 use crate::state::Phase;
-use crate::{Attempt, PauseReason, Payload, StepError, StepKey};
+use crate::workflow::schema::Violation;
+use crate::{Attempt, PauseReason, StepError, StepKey};
 
 /// A run that was there when so many engines in a row died is set aside for a person.
 pub const DEATHS_MAX: u32 = 3;
@@ -71,10 +73,11 @@ impl Tick<'_> {
             return;
         }
         match outcome {
-            Outcome::Succeeded { output, artifacts, emit: _ } if self.breaks_schema(node, &output) => {
-                self.fail_by_schema(node, attempt, &output, artifacts);
-            }
             Outcome::Succeeded { output, artifacts, emit } => {
+                let broken = output.value().map(|output| self.plan.node(node).violations(output));
+                if let Some(broken) = broken.filter(|broken| !broken.is_empty()) {
+                    return self.fail_by_schema(node, attempt, &broken, artifacts);
+                }
                 if let Some(emitted) = emit {
                     self.emit_step(node, None, emitted);
                 }
@@ -98,25 +101,15 @@ impl Tick<'_> {
         }
     }
 
-    fn breaks_schema(&self, node: StepKey, output: &Payload) -> bool {
-        let schema = self.plan.node(node).output_schema.as_ref();
-        schema.zip(output.value()).is_some_and(|(schema, output)| !schema.check(output).is_empty())
-    }
-
     /// The deed is done, but what came of it is not what the definition promises to those who read it.
     fn fail_by_schema(
         &mut self,
         node: StepKey,
         attempt: Attempt,
-        output: &Payload,
+        broken: &[Violation],
         artifacts: Vec<Artifact>,
     ) {
-        let schema = self.plan.node(node).output_schema.as_ref();
-        let broken =
-            schema.zip(output.value()).map(|(schema, output)| schema.check(output)).unwrap_or_default();
-        let list: Vec<String> =
-            broken.iter().map(|it| format!("output{}: {}", it.pointer, it.detail)).collect();
-        let error = StepError::new("schema.output", list.join("; ")).with_details(serde_json::json!(broken));
+        let error = violated("schema.output", "output", broken);
         self.fail(node, attempt, error, |error, then| StepFailed { error, then, artifacts });
     }
 }

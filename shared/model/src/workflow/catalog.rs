@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::callee::CalleeKind;
+
 /// What a definition may say about nodes of one kind, beside the keys that every node has.
 #[derive(Clone, Copy, Debug)]
 pub struct KindSpec {
@@ -21,13 +23,38 @@ pub struct KindSpec {
 #[derive(Clone, Debug)]
 pub struct Catalog {
     kinds: BTreeMap<&'static str, KindSpec>,
+    /// What tools and agents can be made of. One namespace with the kinds of node: a name means one set of keys.
+    deeds: BTreeMap<CalleeKind, Vec<KindSpec>>,
+    trusts_callees: bool,
 }
 
 impl Catalog {
     /// The kinds that rules alone move, and the runners' kinds on top.
     pub fn new(runners: impl IntoIterator<Item = KindSpec>) -> Self {
         let kinds = KINDS_OF_RULES.iter().copied().chain(runners).map(|kind| (kind.name, kind)).collect();
-        Self { kinds }
+        Self { kinds, deeds: BTreeMap::new(), trusts_callees: false }
+    }
+
+    /// What callees of this kind may be made of: the types that may stand in their `do`.
+    #[must_use]
+    pub fn with_deeds(mut self, callee: CalleeKind, deeds: Vec<KindSpec>) -> Self {
+        self.deeds.insert(callee, deeds);
+        self
+    }
+
+    /// For checks away from the server: what a definition calls and does not bring along is taken to exist.
+    #[must_use]
+    pub fn trusting_callees(mut self) -> Self {
+        self.trusts_callees = true;
+        self
+    }
+
+    pub(super) fn trusts_callees(&self) -> bool {
+        self.trusts_callees
+    }
+
+    pub fn deeds(&self, callee: CalleeKind) -> &[KindSpec] {
+        self.deeds.get(&callee).map_or(&[], Vec::as_slice)
     }
 
     pub fn get(&self, name: &str) -> Option<&KindSpec> {

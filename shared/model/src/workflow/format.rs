@@ -1,5 +1,6 @@
 //! The JSON Schema of the definition format, for editors.
 
+mod callees;
 mod machine;
 
 use serde_json::{Map, Value, json};
@@ -36,6 +37,7 @@ fn of_type(types: &[&str]) -> Value {
 fn top_properties() -> Value {
     let mut properties = node_properties();
     let map = properties.as_object_mut().expect("written as an object");
+    map.extend(callees::top_properties());
     map.extend(machine::top_properties());
     properties
 }
@@ -97,6 +99,7 @@ fn node_properties() -> Value {
 fn definitions(catalog: &Catalog) -> Value {
     let mut definitions = common_definitions(catalog);
     let map = definitions.as_object_mut().expect("written as an object");
+    map.extend(callees::definitions(catalog));
     map.extend(machine::definitions());
     definitions
 }

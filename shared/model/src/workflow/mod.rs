@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod expression;
 mod format;
 pub mod graph;
+mod link;
 pub mod parse;
 pub mod schema;
 pub mod validate;
@@ -17,6 +18,7 @@ pub use format::format_schema;
 pub use parse::{Document, Format};
 
 use crate::Plan;
+use crate::callee::{Callee, CalleeKind};
 
 /// One thing that is wrong with a definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +48,26 @@ impl Problem {
 /// Every problem of the document at once, in document order; at most [`parse::PROBLEMS_MAX`].
 pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
     validate::compile(document, catalog)
+}
+
+/// Checks a tool or an agent that stands alone, with its `name` inside.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_callee(
+    document: &Document,
+    kind: CalleeKind,
+    catalog: &Catalog,
+) -> Result<Callee, Vec<Problem>> {
+    validate::compile_callee(document, kind, catalog)
+}
+
+/// Checks the `tools` and `agents` of a document, and nothing else in it.
+///
+/// # Errors
+/// As [`compile`].
+pub fn check_callees(document: &Document, catalog: &Catalog) -> Result<(), Vec<Problem>> {
+    validate::check_callees(document, catalog)
 }
 
 /// A key as a token of a JSON pointer.

@@ -1,6 +1,7 @@
 //! Definitions, from text to plan, and the expressions in them.
 
 mod attacks;
+mod callees;
 mod expressions;
 mod graphs;
 mod plans;

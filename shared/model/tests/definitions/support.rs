@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 use windlass_model::Plan;
+use windlass_model::callee::CalleeKind;
 use windlass_model::workflow::{Catalog, Document, Format, KindSpec, Problem, compile};
 
 /// Kinds shaped like the worker's.
 pub(crate) fn catalog() -> Catalog {
-    Catalog::new([
+    let catalog = Catalog::new([
         KindSpec {
             name: "noop",
             summary: "Does nothing",
@@ -100,7 +101,30 @@ pub(crate) fn catalog() -> Catalog {
             },
             retry_safe: |_| true,
         },
-    ])
+        caller("tool", || caller_keys("tool")),
+        caller("agent", || caller_keys("agent")),
+    ]);
+    let deeds = ["http", "transform"].map(|name| *catalog.get(name).expect("it is one of these"));
+    let mock = KindSpec {
+        name: "mock",
+        summary: "Answers what is written",
+        params: || json!({ "type": "object", "properties": { "answer": {} }, "additionalProperties": false }),
+        retry_safe: |_| true,
+    };
+    catalog.with_deeds(CalleeKind::Tool, deeds.into()).with_deeds(CalleeKind::Agent, vec![mock])
+}
+
+fn caller(name: &'static str, params: fn() -> Value) -> KindSpec {
+    KindSpec { name, summary: "Calls by name", params, retry_safe: |_| false }
+}
+
+fn caller_keys(name: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": { name: { "type": "string" }, "with": { "type": "object" } },
+        "required": [name],
+        "additionalProperties": false
+    })
 }
 
 pub(crate) fn plan(text: &str) -> Result<Plan, Vec<Problem>> {

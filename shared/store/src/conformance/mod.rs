@@ -5,6 +5,8 @@
 
 pub mod approvals;
 pub mod blobs;
+pub mod callees;
+pub mod circuits;
 pub mod claims;
 pub mod commands;
 pub mod due;
@@ -114,6 +116,23 @@ macro_rules! conformance_tests {
                 an_inline_definition_is_stored_once
                 workflows_are_listed_by_name
                 workflows_are_found_by_tag_and_text
+            }
+            callees {
+                a_callee_is_registered_and_read_back
+                a_callee_that_changes_has_a_new_revision
+                a_callee_is_changed_only_by_who_knows_it
+                of_many_first_registrations_one_succeeds
+                a_deleted_callee_is_gone_and_its_name_counts_on
+                callees_are_listed_by_name_in_pages
+                a_registration_remembers_its_reply
+                callees_belong_to_their_tenant
+            }
+            circuits {
+                what_never_failed_passes_and_leaves_nothing
+                failures_of_all_workers_open_one_circuit
+                of_many_who_ask_to_try_one_may
+                a_try_closes_or_opens_it
+                circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant
             }
             approvals {
                 a_gate_opens_and_closes

@@ -1,5 +1,7 @@
 //! The store of the simulator and of unit tests: everything in memory, nothing survives.
 
+mod callees;
+mod circuits;
 mod faults;
 mod integrity;
 mod runs;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Circuit, CircuitKey};
 use windlass_model::event::EventBody;
 use windlass_model::payload::Blob;
 use windlass_model::{
@@ -12,14 +14,16 @@ use windlass_model::{
 
 use crate::stored::{StoredEvent, StoredSnapshot};
 use crate::{
-    ApprovalChange, ApprovalDecision, ApprovalRow, IdempotencyKey, OutboxRow, Remember, Reply, RunRow,
-    StoreError, VersionRow, WorkflowRow, WriteError,
+    ApprovalChange, ApprovalDecision, ApprovalRow, CalleeRow, IdempotencyKey, OutboxRow, Remember, Reply,
+    RunRow, StoreError, VersionRow, WorkflowRow, WriteError,
 };
 
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) workflows: BTreeMap<(TenantId, String), Workflow>,
+    pub(super) callees: BTreeMap<(TenantId, CalleeKind, String), Callee>,
+    pub(super) circuits: BTreeMap<CircuitKey, Circuit>,
     pub(super) versions: BTreeMap<VersionId, Version>,
     /// When each session ends.
     pub(super) sessions: HashMap<SessionId, Timestamp>,
@@ -52,6 +56,12 @@ pub(super) struct Log {
 pub(super) struct Workflow {
     pub(super) row: WorkflowRow,
     pub(super) is_hidden: bool,
+}
+
+pub(super) struct Callee {
+    pub(super) row: CalleeRow,
+    pub(super) spec: String,
+    pub(super) is_deleted: bool,
 }
 
 pub(super) struct Version {

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, Damage, Definition, DueRun, Fence, Guard,
-    IdempotencyKey, Integrity, NewRun, NewWorkflow, Outbox, OutboxRow, OutboxSettlement, PutWorkflow, Reply,
-    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, Sessions, StoreError, VersionRow,
-    WorkflowFilter, WorkflowRow, Workflows, WriteError,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits, Damage, Definition,
+    DueRun, Fence, Guard, IdempotencyKey, Integrity, NewCallee, NewRun, NewWorkflow, Outbox, OutboxRow,
+    OutboxSettlement, PutCallee, PutWorkflow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs,
+    Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows, WriteError,
 };
 
 use super::World;
@@ -246,6 +248,66 @@ impl Runs for SimStore {
 
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
         self.read("count_runs", self.database().count_runs()).await
+    }
+}
+
+#[async_trait]
+impl Callees for SimStore {
+    async fn put_callee(&self, new: NewCallee) -> Result<PutCallee, WriteError> {
+        self.write("put_callee", self.database().put_callee(new), |_| {}).await
+    }
+
+    async fn get_callee(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        name: &str,
+    ) -> Result<Option<(CalleeRow, String)>, StoreError> {
+        self.read("get_callee", self.database().get_callee(tenant, kind, name)).await
+    }
+
+    async fn list_callees(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<CalleeRow>, StoreError> {
+        self.read("list_callees", self.database().list_callees(tenant, kind, after, limit)).await
+    }
+
+    async fn delete_callee(
+        &self,
+        tenant: TenantId,
+        kind: CalleeKind,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<bool, WriteError> {
+        self.write("delete_callee", self.database().delete_callee(tenant, kind, name, revision), |_| {}).await
+    }
+}
+
+#[async_trait]
+impl Circuits for SimStore {
+    async fn look_at_circuit(&self, key: &CircuitKey) -> Result<Admission, StoreError> {
+        self.read("look_at_circuit", self.database().look_at_circuit(key)).await
+    }
+
+    async fn step_circuit(&self, key: CircuitKey, step: CircuitStep) -> Result<Admission, StoreError> {
+        self.write("step_circuit", self.database().step_circuit(key, step), |_| {}).await
+    }
+
+    async fn list_circuits(
+        &self,
+        tenant: TenantId,
+        after: Option<(CalleeKind, String)>,
+        limit: u32,
+    ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError> {
+        self.read("list_circuits", self.database().list_circuits(tenant, after, limit)).await
+    }
+
+    async fn count_open_circuits(&self) -> Result<u64, StoreError> {
+        self.read("count_open_circuits", self.database().count_open_circuits()).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Attacks, each with the answer it must get.
 
 mod bodies;
+mod callees;
 mod definitions;
 mod expressions;
 mod parameters;
@@ -16,6 +17,7 @@ use serde_json::json;
 in_every_mode!(
     bodies_that_are_no_bodies,
     definitions_that_are_none,
+    tools_that_are_none,
     parameters_and_headers_out_of_bounds,
     expressions_that_reach_too_far_or_take_too_long,
     artifact_names_that_climb,
@@ -119,6 +121,10 @@ async fn bodies_that_are_no_bodies(mode: Mode) {
 
 async fn definitions_that_are_none(mode: Mode) {
     withstand(mode, definitions::attacks(), 30).await;
+}
+
+async fn tools_that_are_none(mode: Mode) {
+    withstand(mode, callees::attacks(), 30).await;
 }
 
 async fn parameters_and_headers_out_of_bounds(mode: Mode) {

@@ -20,6 +20,7 @@ pub struct Context<'a> {
     secrets: Option<&'a BTreeMap<String, String>>,
     error: Option<&'a StepError>,
     scene: Option<Scene<'a>>,
+    parameters: Option<&'a Arc<Value>>,
 }
 
 /// What a machine remembers, and what it reacts to.
@@ -41,7 +42,7 @@ impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
         let machine = state.machine.as_ref();
         let scene = machine.map(|machine| Scene { context: &machine.state.context, event: None });
-        Self { plan, state, step: None, secrets: None, error: None, scene }
+        Self { plan, state, step: None, secrets: None, error: None, scene, parameters: None }
     }
 
     /// For expressions of one step: `node.id` and `node.attempt` can be read, and its item if it has one.
@@ -62,6 +63,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_error(mut self, error: &'a StepError) -> Self {
         self.error = Some(error);
+        self
+    }
+
+    /// For the expressions of a tool or an agent: what it is called with.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: &'a Arc<Value>) -> Self {
+        self.parameters = Some(parameters);
         self
     }
 
@@ -101,6 +109,10 @@ impl<'a> Context<'a> {
                 _ => None,
             }))),
             Source::Item | Source::Loop => self.of_item(key, reference),
+            Source::Parameters => Ok(match self.parameters {
+                Some(parameters) => Found::Shared(parameters, &reference.path),
+                None => Found::Missing,
+            }),
             Source::Context => Ok(match &self.scene {
                 Some(scene) => Found::Shared(scene.context, &reference.path),
                 None => Found::Missing,

@@ -34,6 +34,8 @@ pub enum Source {
     Item,
     /// One of a loop's rounds.
     Loop,
+    /// What a tool or an agent is called with.
+    Parameters,
     /// What a machine remembers.
     Context,
     /// What a machine reacts to; a part of it when the reference began with that part's own name.
@@ -65,8 +67,20 @@ pub(super) enum Step {
 }
 
 /// The names that an expression may start at.
-pub(crate) const ROOTS: &[&str] =
-    &["inputs", "nodes", "run", "node", "secrets", "item", "loop", "context", "event", "output", "error"];
+pub(crate) const ROOTS: &[&str] = &[
+    "inputs",
+    "nodes",
+    "run",
+    "node",
+    "secrets",
+    "item",
+    "loop",
+    "context",
+    "event",
+    "output",
+    "error",
+    "parameters",
+];
 /// Names that the language keeps for what arrives later.
 pub(super) const LATER_ROOTS: &[&str] = &["vars"];
 
@@ -101,6 +115,7 @@ impl Reference {
             "run" => Source::Run,
             "node" => Source::Node,
             "secrets" => Source::Secrets,
+            "parameters" => Source::Parameters,
             "context" => Source::Context,
             "event" => Source::Event { part: None },
             "output" => Source::Event { part: Some(EventPart::Output) },
@@ -200,6 +215,7 @@ impl fmt::Display for Reference {
             Source::Secrets => f.write_str("secrets")?,
             Source::Item => f.write_str("item")?,
             Source::Loop => f.write_str("loop")?,
+            Source::Parameters => f.write_str("parameters")?,
             Source::Context => f.write_str("context")?,
             Source::Event { part } => f.write_str(part.map_or("event", EventPart::name))?,
             Source::Output { node } => write_node(f, node, "output")?,

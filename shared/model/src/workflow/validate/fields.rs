@@ -22,6 +22,8 @@ pub(super) struct Scope {
     pub has_own_error: bool,
     /// What undoes a node reads what the node has done.
     pub has_own_result: bool,
+    /// Tools and agents know what they are called with, and nothing of the run that calls.
+    pub is_callee: bool,
     /// Which names of a machine are there; none outside of one.
     pub machine: Option<&'static [&'static str]>,
     /// The root that an item, or a round of a loop, is read at, and what can be read there.
@@ -35,9 +37,14 @@ impl Scope {
             has_secrets: false,
             has_own_error: false,
             has_own_result: false,
+            is_callee: false,
             machine: None,
             fan: None,
         }
+    }
+
+    pub(super) fn callee() -> Self {
+        Self { is_callee: true, has_secrets: true, ..Self::outputs() }
     }
 
     pub(super) fn node(index: usize) -> Self {

@@ -3,6 +3,7 @@
 //! Checking never stops at the first problem: what could not be read is left out of the plan, the rest
 //! is checked on, and everything that was found is reported in the order of the document.
 
+mod callees;
 mod errors;
 mod fan;
 mod fields;
@@ -14,14 +15,18 @@ mod reads;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::parse::{DEPTH_MAX, PROBLEMS_MAX, Place, VALUES_MAX};
 use super::schema::{Schema, member};
 use super::{Catalog, Document, Problem, excerpt};
+use crate::callee::{Callee, CalleeKind};
 use crate::plan::{Plan, WorkflowKind};
 use crate::{Digest, NodeIndex};
+pub(super) use callees::CALLEE_KEYS;
+pub use callees::{CALLEE_CHARS_MAX, CALLEES_MAX, is_callee_name};
 use fields::Scope;
 pub(super) use node::COMMON_KEYS;
 use node::Draft;
@@ -57,6 +62,8 @@ const KEYS: &[&str] = &[
     "steps",
     "nodes",
     "edges",
+    "tools",
+    "agents",
     "context",
     "events",
     "initial",
@@ -84,26 +91,30 @@ enum Kind {
 }
 
 pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
-    let mut checker = Checker {
-        catalog,
-        problems: Vec::new(),
-        reads: Vec::new(),
-        kind_schemas: BTreeMap::new(),
-        defaults: settings::Defaults::default(),
-        main_count: 0,
-        item_name: None,
-        inside: Vec::new(),
-        asked_to_compensate: None,
-    };
+    let mut checker = Checker::new(catalog);
     let plan = checker.document(&document.spec);
-    match plan {
-        Some(plan) if checker.problems.is_empty() => Ok(plan),
-        _ => {
-            let mut problems = document.arrange(checker.problems);
-            problems.truncate(PROBLEMS_MAX);
-            Err(problems)
-        }
+    checker.judge(document, plan)
+}
+
+pub fn compile_callee(
+    document: &Document,
+    kind: CalleeKind,
+    catalog: &Catalog,
+) -> Result<Callee, Vec<Problem>> {
+    let mut checker = Checker::new(catalog);
+    let callee = checker.registered(kind, &document.spec);
+    checker.judge(document, callee)
+}
+
+pub fn check_callees(document: &Document, catalog: &Catalog) -> Result<(), Vec<Problem>> {
+    let mut checker = Checker::new(catalog);
+    if checker.check_values(&document.spec).is_some()
+        && let Some(map) = document.spec.as_object()
+    {
+        checker.callees(map);
+        checker.check_reads(&[], None, None);
     }
+    checker.judge(document, Some(()))
 }
 
 struct Checker<'a> {
@@ -113,6 +124,8 @@ struct Checker<'a> {
     reads: Vec<reads::Read>,
     /// Compiled once for each kind that is used.
     kind_schemas: BTreeMap<&'static str, Option<node::KindSchema>>,
+    /// The tools and agents that the definition brings along; none for one that was not understood.
+    callees: BTreeMap<(CalleeKind, String), Option<Arc<Callee>>>,
     defaults: settings::Defaults,
     /// How many nodes stand under `nodes` or `steps`.
     main_count: usize,
@@ -122,6 +135,34 @@ struct Checker<'a> {
     inside: Vec<Option<crate::plan::Node>>,
     /// The first place where an error rule asks for it.
     asked_to_compensate: Option<String>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            problems: Vec::new(),
+            reads: Vec::new(),
+            kind_schemas: BTreeMap::new(),
+            callees: BTreeMap::new(),
+            defaults: settings::Defaults::default(),
+            main_count: 0,
+            item_name: None,
+            inside: Vec::new(),
+            asked_to_compensate: None,
+        }
+    }
+
+    fn judge<T>(self, document: &Document, read: Option<T>) -> Result<T, Vec<Problem>> {
+        match read {
+            Some(read) if self.problems.is_empty() => Ok(read),
+            _ => {
+                let mut problems = document.arrange(self.problems);
+                problems.truncate(PROBLEMS_MAX);
+                Err(problems)
+            }
+        }
+    }
 }
 
 impl Checker<'_> {
@@ -153,6 +194,7 @@ impl Checker<'_> {
         self.check_labels(map);
         self.read_defaults(map);
         let inputs = map.get("inputs").and_then(|inputs| self.input_schema(inputs));
+        self.callees(map);
         let (drafts, machine) = match kind {
             WorkflowKind::Machine => self.machine(map),
             WorkflowKind::Steps | WorkflowKind::Dag => (self.nodes(map, kind), None),

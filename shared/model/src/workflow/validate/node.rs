@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::fields::Scope;
 use super::{Checker, ID_CHARS_MAX};
 use crate::NodeIndex;
+use crate::callee::CalleeKind;
 use crate::plan::{Node, Part, Role, WaitSpec, WorkflowKind};
 use crate::time::{Timestamp, parse_duration};
 use crate::workflow::expression::{Expression, Template};
@@ -34,8 +35,6 @@ pub(in crate::workflow) const COMMON_KEYS: &[&str] = &[
 /// Keys and kinds of the format that arrive with a later version.
 const LATER_NODE_KEYS: &[&str] = &["concurrency", "on_done"];
 const LATER_KINDS: &[&str] = &[
-    "agent",
-    "tool",
     "sql",
     "email",
     "mcp",
@@ -164,10 +163,12 @@ impl Checker<'_> {
         };
         draft.node.kind = spec.name.to_owned();
         let params = self.params(map, &pointer, spec);
+        let callee = CalleeKind::of_node(spec.name).and_then(|kind| self.called(kind, &params, &pointer));
         draft.node.retry_safe = match map.get("retry_safe") {
             Some(value) => self.boolean(value, &member(&pointer, "retry_safe")).unwrap_or(false),
-            None => (spec.retry_safe)(&params),
+            None => callee.as_ref().map_or_else(|| (spec.retry_safe)(&params), |callee| callee.retry_safe),
         };
+        draft.node.callee = callee;
         self.role(map, params, draft, kind);
         self.inherit(map, draft);
     }
@@ -236,7 +237,7 @@ impl Checker<'_> {
     }
 
     /// The keys that belong to the kind, checked against its schema.
-    fn params(&mut self, map: &Map<String, Value>, pointer: &str, spec: KindSpec) -> Value {
+    pub(super) fn params(&mut self, map: &Map<String, Value>, pointer: &str, spec: KindSpec) -> Value {
         let entry = self.kind_schemas.remove(spec.name).unwrap_or_else(|| KindSchema::of(&spec));
         let mut params = Map::new();
         if let Some(kind) = &entry {
@@ -407,6 +408,7 @@ impl Draft {
             retry_safe: false,
             output_is_read: false,
             output_schema: None,
+            callee: None,
             compensation: None,
             fallback: None,
             body: None,
@@ -478,7 +480,7 @@ fn written_map<'v>(map: &'v Map<String, Value>, pointer: &str) -> Vec<Written<'v
 
 /// What one violation of a kind's schema means: code, pointer, sentence, and whether it is about a key.
 /// A string that holds an expression stands for any type.
-fn violations(error: &ValidationError<'_>) -> Vec<(&'static str, String, String, bool)> {
+pub(super) fn violations(error: &ValidationError<'_>) -> Vec<(&'static str, String, String, bool)> {
     if may_become_valid(error) {
         return Vec::new();
     }

@@ -38,6 +38,15 @@ impl Checker<'_> {
         let mut reads = std::mem::take(&mut self.reads);
         for read in &mut reads {
             match &read.reference.source {
+                Source::Parameters | Source::Secrets | Source::Run if read.scope.is_callee => {}
+                _ if read.scope.is_callee => {
+                    let detail = "tools and agents see their `parameters`, `secrets` and `run`: hand over the rest by `with`";
+                    self.problem("bad_expression", &read.pointer, detail);
+                }
+                Source::Parameters => {
+                    let detail = "`parameters` are only there inside a tool or an agent";
+                    self.problem("bad_expression", &read.pointer, detail);
+                }
                 Source::Inputs => self.check_input(read, inputs),
                 Source::Secrets if !read.scope.has_secrets => {
                     let detail = "secrets are only there for what a runner receives: this value is stored";

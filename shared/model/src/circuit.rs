@@ -1,0 +1,245 @@
+//! Circuit breakers: when a tool or an agent is in trouble, calls of it are refused for a while instead of made.
+
+use std::time::Duration;
+
+use crate::callee::CalleeKind;
+use crate::{StepError, TenantId, Timestamp};
+
+/// When calls of a tool or an agent are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CircuitSpec {
+    /// So many failures within the window open it.
+    pub failures: u32,
+    pub window: Duration,
+    /// How long it stays open before one call may try.
+    pub cool_down: Duration,
+    /// Patterns of errors that count, as in [`StepError::matches`].
+    pub errors: Vec<String>,
+}
+
+/// Errors that say that the other side, or the way there, is in trouble.
+pub const TROUBLE: &[&str] = &[
+    "timeout",
+    "http.connect",
+    "http.tls",
+    "http.response",
+    "http.429",
+    "http.5xx",
+    "agent.offline",
+    "agent.overloaded",
+];
+
+/// Whose circuit: one for each tool and each agent of a tenant, whichever definition calls it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CircuitKey {
+    pub tenant: TenantId,
+    pub kind: CalleeKind,
+    pub name: String,
+}
+
+/// Where a circuit stands. One that nothing is known of is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circuit {
+    pub state: CircuitState,
+    /// Failures since the window began.
+    pub failures: u32,
+    pub window_ends_at: Timestamp,
+    /// When the next call may try; none while it is closed.
+    pub probe_at: Option<Timestamp>,
+    /// Since when the state is what it is.
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitState {
+    /// Calls are made.
+    Closed,
+    /// Calls are refused.
+    Open,
+    /// One call tries; the others are refused.
+    HalfOpen,
+}
+
+/// What happens to a circuit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CircuitStep {
+    /// A call wants to be made. Should it be the one that tries, no other may for so long.
+    Ask { probe_for: Duration },
+    /// A call has failed by an error that counts.
+    Failed { spec: CircuitSpec, was_probe: bool },
+    /// The call that tried has reached the other side.
+    Healed,
+}
+
+/// Whether a call may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Pass,
+    /// It may, and how it goes decides about the circuit.
+    Probe,
+    Refused {
+        retry_after: Duration,
+    },
+}
+
+impl CircuitSpec {
+    pub fn counts(&self, error: &StepError) -> bool {
+        self.errors.iter().any(|pattern| error.matches(pattern))
+    }
+}
+
+impl CircuitState {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl Circuit {
+    pub fn closed(now: Timestamp) -> Self {
+        Self { state: CircuitState::Closed, failures: 0, window_ends_at: now, probe_at: None, since: now }
+    }
+
+    /// Whether a call may be made now, as far as nobody has to be told.
+    pub fn look(&self, now: Timestamp) -> Admission {
+        match self.probe_at {
+            None => Admission::Pass,
+            Some(at) if at > now => Admission::Refused { retry_after: now.until(at) },
+            Some(_) => Admission::Probe,
+        }
+    }
+
+    /// Takes a step, and says whether the call that asked may be made.
+    pub fn step(&mut self, step: &CircuitStep, now: Timestamp) -> Admission {
+        match step {
+            CircuitStep::Ask { probe_for } => {
+                let admission = self.look(now);
+                if admission == Admission::Probe {
+                    // Whoever tries may die of it: then the next one may.
+                    self.become_state(CircuitState::HalfOpen, Some(now.plus(*probe_for)), now);
+                }
+                return admission;
+            }
+            CircuitStep::Failed { spec, was_probe } => self.fail(spec, *was_probe, now),
+            CircuitStep::Healed => {
+                self.failures = 0;
+                self.become_state(CircuitState::Closed, None, now);
+            }
+        }
+        Admission::Pass
+    }
+
+    fn fail(&mut self, spec: &CircuitSpec, was_probe: bool, now: Timestamp) {
+        let is_closed = self.state == CircuitState::Closed;
+        if is_closed {
+            if self.window_ends_at <= now {
+                (self.failures, self.window_ends_at) = (0, now.plus(spec.window));
+            }
+            self.failures = self.failures.saturating_add(1);
+        }
+        // What was called before it opened, and fails late, says nothing new.
+        if was_probe || is_closed && self.failures >= spec.failures {
+            self.become_state(CircuitState::Open, Some(now.plus(spec.cool_down)), now);
+        }
+    }
+
+    fn become_state(&mut self, state: CircuitState, probe_at: Option<Timestamp>, now: Timestamp) {
+        if self.state != state {
+            self.since = now;
+        }
+        (self.state, self.probe_at) = (state, probe_at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn spec() -> CircuitSpec {
+        let errors = TROUBLE.iter().map(|it| (*it).to_owned()).collect();
+        CircuitSpec { failures: 3, window: 10 * SECOND, cool_down: 5 * SECOND, errors }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp(0).plus(Duration::from_secs(seconds))
+    }
+
+    fn fail(circuit: &mut Circuit, was_probe: bool, seconds: u64) {
+        circuit.step(&CircuitStep::Failed { spec: spec(), was_probe }, at(seconds));
+    }
+
+    fn ask(circuit: &mut Circuit, seconds: u64) -> Admission {
+        circuit.step(&CircuitStep::Ask { probe_for: 5 * SECOND }, at(seconds))
+    }
+
+    fn open() -> Circuit {
+        let mut circuit = Circuit::closed(at(0));
+        (0..3).for_each(|second| fail(&mut circuit, false, second));
+        circuit
+    }
+
+    #[test]
+    fn failures_within_the_window_open_it() {
+        let mut circuit = open();
+        assert_eq!((circuit.state, circuit.since), (CircuitState::Open, at(2)));
+        assert_eq!(ask(&mut circuit, 3), Admission::Refused { retry_after: 4 * SECOND });
+    }
+
+    #[test]
+    fn failures_that_are_far_apart_do_not() {
+        let mut circuit = Circuit::closed(at(0));
+        for second in [0, 9, 10, 19, 20, 30] {
+            fail(&mut circuit, false, second);
+        }
+        assert_eq!(circuit.state, CircuitState::Closed);
+        assert_eq!(ask(&mut circuit, 30), Admission::Pass);
+    }
+
+    #[test]
+    fn after_the_cool_down_one_call_tries_and_decides() {
+        let mut circuit = open();
+        assert_eq!(ask(&mut circuit, 7), Admission::Probe);
+        assert_eq!(circuit.state, CircuitState::HalfOpen);
+        assert!(matches!(ask(&mut circuit, 8), Admission::Refused { .. }));
+        let mut failed = circuit.clone();
+        fail(&mut failed, true, 9);
+        assert_eq!((failed.state, failed.probe_at), (CircuitState::Open, Some(at(14))));
+        circuit.step(&CircuitStep::Healed, at(9));
+        assert_eq!(
+            (circuit.state, circuit.failures, ask(&mut circuit, 9)),
+            (CircuitState::Closed, 0, Admission::Pass)
+        );
+    }
+
+    #[test]
+    fn one_that_tried_and_died_is_followed_by_another() {
+        let mut circuit = open();
+        assert_eq!(ask(&mut circuit, 7), Admission::Probe);
+        assert_eq!(ask(&mut circuit, 12), Admission::Probe);
+    }
+
+    #[test]
+    fn calls_that_fail_late_keep_it_no_longer_open() {
+        let mut circuit = open();
+        fail(&mut circuit, false, 6);
+        assert_eq!(circuit.probe_at, Some(at(7)));
+    }
+
+    #[test]
+    fn what_the_other_side_refuses_is_no_trouble() {
+        let counts = |kind: &str| spec().counts(&StepError::new(kind, ""));
+        assert!(counts("http.503") && counts("timeout") && counts("agent.overloaded"));
+        assert!(!counts("http.404") && !counts("tool.a.declined") && !counts("schema.input"));
+    }
+}

@@ -1,0 +1,4 @@
+update callees
+   set revision = revision + 1, updated_at = :now, deleted_at = :now
+ where tenant = :tenant and kind = :kind and name = :name and deleted_at is null
+   and (:revision is null or revision = :revision)

@@ -1,0 +1,3 @@
+select kind, name, state, failures, window_ends_at, probe_at, since
+  from circuits
+ where tenant = :tenant and kind = :kind and name = :name

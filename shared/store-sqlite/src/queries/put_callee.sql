@@ -1,0 +1,5 @@
+insert into callees (tenant, kind, name, revision, content_hash, risk, created_at, updated_at, spec)
+values (:tenant, :kind, :name, :revision, :hash, :risk, :created_at, :updated_at, :spec)
+    on conflict (tenant, kind, name) do update
+   set revision = excluded.revision, content_hash = excluded.content_hash, risk = excluded.risk,
+       created_at = excluded.created_at, updated_at = excluded.updated_at, spec = excluded.spec, deleted_at = null

@@ -1,0 +1,95 @@
+//! Circuit breakers that all workers share.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::{Admission, CircuitKey, CircuitSpec, CircuitState, CircuitStep};
+
+use super::Subject;
+use super::subject::*;
+
+const COOL_DOWN: Duration = Duration::from_secs(60);
+const ASK: CircuitStep = CircuitStep::Ask { probe_for: COOL_DOWN };
+
+fn key(name: &str) -> CircuitKey {
+    CircuitKey { tenant: TENANT, kind: CalleeKind::Tool, name: name.into() }
+}
+
+async fn fail(subject: &Subject, key: CircuitKey, times: u32, was_probe: bool) {
+    let window = Duration::from_secs(600);
+    let spec = CircuitSpec { failures: 2, window, cool_down: COOL_DOWN, errors: Vec::new() };
+    for _ in 0..times {
+        let failed = CircuitStep::Failed { spec: spec.clone(), was_probe };
+        subject.store.step_circuit(key.clone(), failed).await.unwrap();
+    }
+}
+
+async fn state(subject: &Subject, key: &CircuitKey) -> Option<CircuitState> {
+    let all = subject.store.list_circuits(key.tenant, None, 100).await.unwrap();
+    all.into_iter().find(|(other, _)| other == key).map(|(_, circuit)| circuit.state)
+}
+
+pub async fn what_never_failed_passes_and_leaves_nothing(subject: &Subject) {
+    let store = &subject.store;
+    assert_eq!(store.look_at_circuit(&key("a")).await.unwrap(), Admission::Pass);
+    assert_eq!(store.step_circuit(key("a"), ASK).await.unwrap(), Admission::Pass);
+    assert_eq!(store.count_open_circuits().await.unwrap(), 0);
+}
+
+pub async fn failures_of_all_workers_open_one_circuit(subject: &Subject) {
+    let store = &subject.store;
+    fail(subject, key("a"), 1, false).await;
+    assert_eq!(store.look_at_circuit(&key("a")).await.unwrap(), Admission::Pass);
+    fail(subject, key("a"), 1, false).await;
+    for admission in [store.look_at_circuit(&key("a")).await, store.step_circuit(key("a"), ASK).await] {
+        assert!(matches!(admission, Ok(Admission::Refused { retry_after }) if retry_after <= COOL_DOWN));
+    }
+    assert_eq!(store.look_at_circuit(&key("b")).await.unwrap(), Admission::Pass);
+    assert_eq!(store.count_open_circuits().await.unwrap(), 1);
+}
+
+pub async fn of_many_who_ask_to_try_one_may(subject: &Subject) {
+    fail(subject, key("a"), 2, false).await;
+    subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
+    assert_eq!(subject.store.look_at_circuit(&key("a")).await.unwrap(), Admission::Probe);
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let store = subject.store.clone();
+        tasks.spawn(async move { store.step_circuit(key("a"), ASK).await.unwrap() });
+    }
+    let admissions = tasks.join_all().await;
+    assert_eq!(admissions.iter().filter(|it| **it == Admission::Probe).count(), 1, "{admissions:?}");
+    assert_eq!(state(subject, &key("a")).await, Some(CircuitState::HalfOpen));
+}
+
+pub async fn a_try_closes_or_opens_it(subject: &Subject) {
+    let store = &subject.store;
+    for name in ["good", "bad"] {
+        fail(subject, key(name), 2, false).await;
+    }
+    subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
+    for name in ["good", "bad"] {
+        assert_eq!(store.step_circuit(key(name), ASK).await.unwrap(), Admission::Probe);
+    }
+    store.step_circuit(key("good"), CircuitStep::Healed).await.unwrap();
+    fail(subject, key("bad"), 1, true).await;
+    assert_eq!(store.look_at_circuit(&key("good")).await.unwrap(), Admission::Pass);
+    assert_eq!(state(subject, &key("good")).await, Some(CircuitState::Closed));
+    assert!(matches!(store.look_at_circuit(&key("bad")).await, Ok(Admission::Refused { .. })));
+}
+
+pub async fn circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant(subject: &Subject) {
+    let store = &subject.store;
+    for (kind, name) in [(CalleeKind::Tool, "b"), (CalleeKind::Agent, "c"), (CalleeKind::Tool, "a")] {
+        fail(subject, CircuitKey { kind, ..key(name) }, 1, false).await;
+    }
+    fail(subject, CircuitKey { tenant: OTHER_TENANT, ..key("theirs") }, 2, false).await;
+    let names = async |after, limit| -> Vec<String> {
+        let all = store.list_circuits(TENANT, after, limit).await.unwrap();
+        all.into_iter().map(|(key, _)| key.name).collect()
+    };
+    assert_eq!(names(None, 100).await, ["c", "a", "b"]);
+    assert_eq!(names(Some((CalleeKind::Agent, "c".into())), 1).await, ["a"]);
+    assert_eq!(store.look_at_circuit(&key("theirs")).await.unwrap(), Admission::Pass);
+}
