@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
+use windlass_model::event::Parent;
 use windlass_model::present::{self, CompensationView, StepView};
 use windlass_model::state::Phase;
 use windlass_model::{
@@ -78,6 +79,9 @@ pub(crate) struct RunSummary {
     pub ended_at: Option<Timestamp>,
     #[schema(value_type = String, format = DateTime)]
     pub last_activity_at: Timestamp,
+    /// The run whose step started this one.
+    #[schema(value_type = Option<String>, format = Uuid, required)]
+    pub parent_run_id: Option<RunId>,
     /// When time alone moves the run next.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub wake_at: Option<Timestamp>,
@@ -100,6 +104,7 @@ impl From<RunRow> for RunSummary {
             started_at: row.started_at,
             ended_at: row.ended_at,
             last_activity_at: row.last_activity_at,
+            parent_run_id: row.parent,
             wake_at: row.wake_at,
             error_type: row.error,
         }
@@ -143,6 +148,9 @@ pub(crate) struct RunView<'a> {
     /// The undoing of what the run did, once it was planned.
     #[schema(value_type = Option<Compensation>, required)]
     pub compensation: Option<CompensationView<'a>>,
+    /// The step of another run that started this one.
+    #[schema(value_type = Option<ParentView>, required)]
+    pub parent: Option<&'a Parent>,
     #[schema(value_type = Object)]
     pub created_by: &'a Actor,
     #[schema(value_type = String, format = DateTime)]
@@ -194,6 +202,7 @@ impl Folded {
             outcome: outcome_of(state),
             error: state.error.as_ref(),
             compensation: present::compensation_view(plan, state),
+            parent: state.parent.as_ref(),
             created_by: &state.requester,
             created_at: row.created_at,
             started_at: row.started_at,
@@ -262,6 +271,9 @@ pub(crate) struct Step {
     status: String,
     /// The current or last attempt; 0 before the first.
     attempt: u16,
+    /// The run that the current or last attempt has started.
+    #[schema(format = Uuid)]
+    child_run_id: Option<String>,
     /// Attempts that have ended, oldest first.
     attempts: Vec<AttemptView>,
     #[schema(format = DateTime, required)]
@@ -291,6 +303,9 @@ pub(crate) struct AttemptView {
     #[schema(format = DateTime)]
     ended_at: String,
     error: Option<StepErrorView>,
+    /// The run that it has started.
+    #[schema(format = Uuid)]
+    child_run_id: Option<String>,
 }
 
 const ATTEMPT_OUTCOMES: [&str; 5] = ["succeeded", "failed", "timed_out", "canceled", "lost"];
@@ -314,6 +329,22 @@ pub(crate) struct StepErrorView {
     /// One sentence for people.
     message: String,
     details: Option<Value>,
+}
+
+/// Where a run was started that people did not start themselves.
+#[derive(ToSchema)]
+#[schema(as = Parent)]
+#[expect(dead_code, reason = "describes what the model serializes")]
+pub(crate) struct ParentView {
+    #[schema(format = Uuid)]
+    run_id: String,
+    /// Id of the node that called the workflow.
+    node: String,
+    /// Index of the item, inside a fan-out.
+    item: Option<u32>,
+    attempt: u16,
+    /// How many runs stand above this one.
+    depth: u32,
 }
 
 /// What is undone, and what became of it.
@@ -380,13 +411,16 @@ pub(crate) struct WaitingOn {
     on: String,
     /// Of the signal, when it waits for one.
     name: Option<String>,
+    /// Of the run, when it waits for one.
+    #[schema(format = Uuid)]
+    run_id: Option<String>,
     #[schema(format = DateTime, required)]
     until: Option<String>,
     gate: Option<GateDescription>,
 }
 
 fn wait_reasons() -> RefOr<Schema> {
-    words(["timer", "signal", "approval", "retry", "fallback", "items"], false)
+    words(["timer", "signal", "approval", "retry", "fallback", "items", "child"], false)
 }
 
 /// An open gate: what to show to whom.

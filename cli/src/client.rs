@@ -125,11 +125,13 @@ impl Client {
 
     /// Publishes a definition under the name it gives itself, whether or not there is one. Its own text keeps
     /// the positions of problems; tags need the definition as JSON.
-    pub async fn push_workflow(&self, text: &str, spec: &Value, tags: &[String]) -> Result<Value> {
+    /// `text`: the definition as it was written, so that the answer can name its lines.
+    pub async fn push_workflow(&self, text: Option<&str>, spec: &Value, tags: &[String]) -> Result<Value> {
         let request = self.request(Method::POST, &["v1", "workflows"]);
-        let request = match tags {
-            [] => request.header(CONTENT_TYPE, "application/yaml").body(text.to_owned()),
-            tags => request.json(&json!({ "spec": spec, "tags": tags })),
+        let request = match (text, tags) {
+            (Some(text), []) => request.header(CONTENT_TYPE, "application/yaml").body(text.to_owned()),
+            (None, []) => request.json(&json!({ "spec": spec })),
+            (_, tags) => request.json(&json!({ "spec": spec, "tags": tags })),
         };
         Ok(self.send(request).await?.json().await?)
     }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use windlass_model::Plan;
 use windlass_model::workflow::{Catalog, Document, Format, Problem, compile};
 
+use crate::beside;
 use crate::failure::{Exit, Failure};
 use crate::output::{Style, clean, shorten};
 
@@ -23,12 +24,16 @@ pub struct Source {
     pub name: String,
     pub text: String,
     pub format: Format,
+    /// Where it was read from, unless that was standard input.
+    pub path: Option<PathBuf>,
 }
 
 /// A definition that is valid.
 pub struct Definition {
     pub document: Document,
     pub plan: Plan,
+    /// It calls workflows by the paths of their files, of which the document has the names.
+    pub calls_files: bool,
 }
 
 impl Source {
@@ -47,15 +52,18 @@ impl Source {
             Failure::new(Exit::Failed, format!("{name}:{line}: this is no UTF-8 text"))
         })?;
         let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        Ok(Self { name, text, format: if is_json { Format::Json } else { Format::Yaml } })
+        let format = if is_json { Format::Json } else { Format::Yaml };
+        let path = (path != Path::new("-")).then(|| path.to_owned());
+        Ok(Self { name, text, format, path })
     }
 
     /// # Errors
     /// Every problem of the definition.
     pub fn compile(&self, catalog: &Catalog) -> Result<Definition, Vec<Problem>> {
-        let document = Document::parse(&self.text, self.format)?;
+        let mut document = Document::parse(&self.text, self.format)?;
+        let calls_files = beside::put_names(self, &mut document);
         let plan = compile(&document, catalog)?;
-        Ok(Definition { document, plan })
+        Ok(Definition { document, plan, calls_files })
     }
 
     /// Like [`Source::compile`], with the problems as a failure for people.

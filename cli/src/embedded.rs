@@ -162,6 +162,7 @@ pub fn worker_options(settings: &Settings) -> WorkerOptions {
         stale_after: settings.stale_after,
         max_runs: settings.worker_max_runs,
         drain_timeout: settings.drain_timeout,
+        child_depth_max: u32::try_from(settings.child_depth_max).unwrap_or(u32::MAX),
     }
 }
 
@@ -179,5 +180,6 @@ mod tests {
         assert_eq!(ours.stale_after, theirs.stale_after);
         assert_eq!(ours.max_runs, theirs.max_runs);
         assert_eq!(ours.drain_timeout, theirs.drain_timeout);
+        assert_eq!(ours.child_depth_max, theirs.child_depth_max);
     }
 }

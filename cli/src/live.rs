@@ -130,6 +130,11 @@ impl Live {
         match kind.as_str() {
             "step.started" => self.begins(&node, attempt, at),
             "step.waiting" => self.waits(&node, attempt, at, &self.what_for(event)),
+            "child.started" => {
+                let what = format!("run {} of {}", text(event, "/run_id"), text(event, "/workflow"));
+                self.waits(&node, attempt, at, &what);
+            }
+            "child.cancel_requested" => self.remark(&node, "its run is asked to stop"),
             "approval.requested" => self.waits(&node, attempt, at, "an approval"),
             "approval.granted" => self.decided(&node, event, "approved"),
             "approval.rejected" => self.decided(&node, event, "rejected"),

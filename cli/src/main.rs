@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod approvals;
+mod beside;
 mod callee;
 mod client;
 mod commands;

@@ -4,17 +4,40 @@ use anyhow::Result;
 use serde_json::Value;
 use windlass_model::workflow::Problem;
 
+use crate::beside;
 use crate::client::{Client, Refusal};
-use crate::definitions::Source;
+use crate::definitions::{Definition, Source};
 use crate::embedded;
 use crate::failure::{Exit, Failure};
 use crate::output::text;
 
-/// Publishes one definition under its own name. Returns the line that says what became of it.
+/// Publishes a definition under its own name, and before it those that it calls by their files. Returns a line for each
+/// that says what became of it.
 pub async fn push(client: &Client, source: &Source, tags: &[String]) -> Result<String> {
+    let mut lines = push_called(client, source, tags).await?;
     let definition = source.compile_or_explain(&embedded::catalog_without_registry())?;
+    lines.push(push_one(client, source, &definition, tags).await?);
+    Ok(lines.join("\n"))
+}
+
+/// Publishes the definitions that this one calls by their files.
+pub async fn push_called(client: &Client, source: &Source, tags: &[String]) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for (called, definition) in beside::called_by(source, &embedded::catalog_without_registry())? {
+        lines.push(push_one(client, &called, &definition, tags).await?);
+    }
+    Ok(lines)
+}
+
+async fn push_one(
+    client: &Client,
+    source: &Source,
+    definition: &Definition,
+    tags: &[String],
+) -> Result<String> {
+    let written = (!definition.calls_files).then_some(source.text.as_str());
     let published = client
-        .push_workflow(&source.text, &definition.document.spec, tags)
+        .push_workflow(written, &definition.document.spec, tags)
         .await
         .map_err(|error| in_own_lines(error, source))?;
     let is = |key: &str| published.get(key).and_then(Value::as_bool).unwrap_or(false);

@@ -11,6 +11,7 @@ use windlass_boot::shutdown::Signals;
 use windlass_boot::{Settings, telemetry};
 
 use crate::answers::{Answers, HowToGoOn};
+use crate::beside;
 use crate::client::{Client, ServerArgs, settings_failure};
 use crate::definitions::{self, Source};
 use crate::embedded::{self, House};
@@ -18,6 +19,7 @@ use crate::failure::Exit;
 use crate::follow::{Ctrl, Follow};
 use crate::inputs::{self, InputArgs};
 use crate::output::{Format, OutputArgs, text};
+use crate::push;
 use crate::result;
 
 /// How long steps in flight may go on when a run is left that ends with its process.
@@ -72,7 +74,7 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
     }
     if !definitions::looks_like_file(&args.target) {
         body["workflow"] = args.target.as_str().into();
-        return on_server(args, body).await;
+        return on_server(args, None, body).await;
     }
     let source = Source::read(Path::new(&args.target))?;
     // A database of its own, made for this run, has nothing registered.
@@ -80,15 +82,19 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
         (None, None) => embedded::catalog(),
         _ => embedded::catalog_without_registry(),
     };
+    beside::called_by(&source, &catalog)?;
     body["spec"] = source.compile_or_explain(&catalog)?.document.spec;
     match args.server.server {
-        Some(_) => on_server(args, body).await,
-        None => in_this_process(args, body).await,
+        Some(_) => on_server(args, Some(&source), body).await,
+        None => in_this_process(args, &source, body).await,
     }
 }
 
-async fn on_server(args: RunArgs, body: Value) -> Result<Exit> {
+async fn on_server(args: RunArgs, source: Option<&Source>, body: Value) -> Result<Exit> {
     let client = args.server.client()?;
+    if let Some(source) = source {
+        push::push_called(&client, source, &[]).await?;
+    }
     let run = client.create_run(&body, None).await?;
     let how = HowToGoOn::OnServer(args.server.server.clone());
     let signals = Signals::listen()?;
@@ -96,7 +102,7 @@ async fn on_server(args: RunArgs, body: Value) -> Result<Exit> {
 }
 
 /// Starts everything for this one run, and stops it all afterwards.
-async fn in_this_process(args: RunArgs, body: Value) -> Result<Exit> {
+async fn in_this_process(args: RunArgs, source: &Source, body: Value) -> Result<Exit> {
     let folder = tempfile::Builder::new().prefix("windlass-run-").tempdir().context("no temporary folder")?;
     let file = args.db.clone().unwrap_or_else(|| folder.path().join("run.db"));
     let mut flags = vec![("database_url", format!("sqlite://{}", file.display()))];
@@ -118,6 +124,7 @@ async fn in_this_process(args: RunArgs, body: Value) -> Result<Exit> {
         None => HowToGoOn::Gone { server: house.server.clone() },
     };
     let ending = async {
+        push::push_called(&client, source, &[]).await?;
         let run = client.create_run(&body, None).await?;
         to_its_end(&args, &client, &run, how, signals).await
     };

@@ -110,6 +110,9 @@ pub struct ListArgs {
     /// Only runs of this workflow
     #[arg(long)]
     workflow: Option<String>,
+    /// Only runs that steps of this run have started
+    #[arg(long, value_name = "ID")]
+    parent: Option<String>,
     /// Only runs with this label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
@@ -208,6 +211,7 @@ async fn list(args: ListArgs) -> Result<Exit> {
         query.push(("label".to_owned(), format!("{key}:{}", value.as_str().unwrap_or_default())));
     }
     for (key, value) in [
+        ("parent", &args.parent),
         ("created_after", &args.created_after),
         ("created_before", &args.created_before),
         ("text", &args.text),

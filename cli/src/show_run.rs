@@ -112,7 +112,8 @@ fn step_details(step: &Value) -> String {
         return text(step, "/skip_reason");
     }
     let name = text(step, "/waiting_on/name");
-    let name = if name.is_empty() { name } else { format!(" `{name}`") };
+    let name = if name.is_empty() { text(step, "/waiting_on/run_id") } else { format!("`{name}`") };
+    let name = if name.is_empty() { name } else { format!(" {name}") };
     let until = time(step, "/waiting_on/until");
     let until = if until.is_empty() { until } else { format!(" until {until}") };
     format!("waits for {on}{name}{until}")

@@ -84,6 +84,8 @@ create table circuits (
 create table workflow_runs (
     id               uuid        primary key,
     lease_owner      uuid,
+    -- The run whose step started this one.
+    parent_id        uuid,
     version_id       bigint      not null,
     last_activity_at timestamptz not null,
     created_at       timestamptz not null,
@@ -97,6 +99,8 @@ create table workflow_runs (
     priority         smallint    not null,
     -- The door has written since the engine that holds the run last did.
     attention        boolean     not null default false,
+    -- The parent has taken in how this run ended.
+    parent_told      boolean     not null default false,
     status           text collate "C" not null,
     paused_reason    text collate "C",
     error            text,
@@ -104,19 +108,25 @@ create table workflow_runs (
                       'canceled')),
     check ((paused_reason is null) = (status <> 'paused')),
     check (lease_owner is null or status not in ('completed', 'failed', 'canceled')),
-    check (not attention or lease_owner is not null)
+    check (not attention or lease_owner is not null),
+    check (not parent_told or parent_id is not null and ended_at is not null)
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- Lists, newest first: a list over all statuses merges nine walks along the first index.
 create index workflow_runs_by_status on workflow_runs (tenant, status, id);
 create index workflow_runs_by_definition on workflow_runs (version_id, id);
--- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held.
+-- The sweep: runs that wait for an engine, runs that wait for a time, runs that are held, children whose parent does
+-- not know yet that they have ended.
 create index workflow_runs_claimable on workflow_runs (tenant, priority, id)
-    where lease_owner is null and status in ('queued', 'running', 'canceling');
+    where lease_owner is null and status in ('queued', 'running');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at, priority)
-    where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null;
+    where lease_owner is null and status in ('waiting', 'paused', 'canceling', 'compensating')
+          and wake_at is not null;
 create index workflow_runs_held on workflow_runs (lease_owner) where lease_owner is not null;
 create index workflow_runs_moved on workflow_runs (lease_owner) where attention;
+create index workflow_runs_untold on workflow_runs (parent_id, id)
+    where parent_id is not null and not parent_told and ended_at is not null;
+create index workflow_runs_by_parent on workflow_runs (parent_id, id) where parent_id is not null;
 
 create function refuse_to_change() returns trigger language plpgsql as $$
 begin
@@ -142,7 +152,7 @@ create index run_labels_by_value on run_labels (tenant, key, value, run_id);
 create view run_rows as
 select r.id, r.tenant, r.version_id, v.name as workflow, v.version as workflow_version, r.status, r.paused_reason,
        r.version, r.next_seq, r.wake_at, r.last_activity_at, r.lease_owner, r.epoch, r.priority, r.created_at,
-       r.started_at, r.ended_at, r.error,
+       r.started_at, r.ended_at, r.error, r.parent_id,
        (select json_object_agg(l.key, l.value)::text from run_labels l where l.run_id = r.id) as labels
   from workflow_runs r
   left join workflow_versions v on v.id = r.version_id;

@@ -90,6 +90,9 @@ create table workflow_runs (
     version          integer not null,
     next_seq         integer not null,
     epoch            integer not null,
+    -- The run whose step started this one, and whether it has taken in how this one ended.
+    parent_id        blob    check (length(parent_id) = 16),
+    parent_told      integer not null default 0 check (parent_told = 0 or parent_id is not null and ended_at is not null),
     priority         integer not null,
     lease_owner      blob    check (lease_owner is null
                                     or status <> 'completed' and status <> 'failed' and status <> 'canceled'),
@@ -108,14 +111,17 @@ create index workflow_runs_by_tenant on workflow_runs (tenant, id);
 create index workflow_runs_by_status on workflow_runs (tenant, status, id);
 create index workflow_runs_by_workflow on workflow_runs (tenant, workflow, id);
 -- The sweep: runs that wait for an engine (all that it asks of them is in the index, because it reads them all),
--- runs that wait for a time, runs that are held.
+-- runs that wait for a time, runs that are held, children whose parent does not know yet that they have ended.
 create index workflow_runs_claimable on workflow_runs (tenant, priority, id, status, lease_owner)
-    where lease_owner is null and (status = 'queued' or status = 'running' or status = 'canceling');
+    where lease_owner is null and (status = 'queued' or status = 'running');
 create index workflow_runs_by_wake_at on workflow_runs (wake_at)
     where wake_at is not null and lease_owner is null
-          and (status = 'waiting' or status = 'paused' or status = 'compensating');
+          and (status = 'waiting' or status = 'paused' or status = 'canceling' or status = 'compensating');
 create index workflow_runs_held on workflow_runs (lease_owner) where lease_owner is not null;
 create index workflow_runs_moved on workflow_runs (lease_owner) where attention = 1;
+create index workflow_runs_untold on workflow_runs (parent_id, id)
+    where parent_id is not null and parent_told = 0 and ended_at is not null;
+create index workflow_runs_by_parent on workflow_runs (parent_id, id) where parent_id is not null;
 
 create trigger workflow_runs_stay_ended before update of status on workflow_runs
     when new.status <> old.status
@@ -137,7 +143,7 @@ create index run_labels_by_value on run_labels (tenant, key, value, run_id);
 -- A run's row with its labels, as it is read everywhere.
 create view run_rows as
 select id, tenant, version_id, workflow, workflow_version, status, paused_reason, version, next_seq, wake_at,
-       last_activity_at, lease_owner, epoch, priority, created_at, started_at, ended_at, error,
+       last_activity_at, lease_owner, epoch, priority, created_at, started_at, ended_at, error, parent_id,
        (select json_group_object(l.key, l.value) from run_labels l where l.run_id = r.id) as labels
   from workflow_runs r;
 

@@ -248,6 +248,21 @@ impl Client {
         }
     }
 
+    /// Every run that steps of this one have started, newest first.
+    pub async fn children(&self, run: &str) -> Vec<Value> {
+        let mut children = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/workflow-runs?parent={run}&limit=200{cursor}");
+            let page = self.get(&path).await.ok();
+            children.extend(page["items"].as_array().expect("a page has items").iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return children,
+            }
+        }
+    }
+
     // ---- commands ------------------------------------------------------------------------------
 
     /// `pause`, `resume`, `cancel`, …

@@ -25,6 +25,8 @@ const EXAMPLES: &[&str] = &[
     "release-notes/workflow.yaml",
     "saga.yaml",
     "serial-approval.yaml",
+    "sub-workflows/order.yaml",
+    "sub-workflows/parcel.yaml",
     "switch-branches.yaml",
     "tools.yaml",
 ];
@@ -408,6 +410,27 @@ fn flaky_http_does_not_call_this_machine_unless_it_is_allowed() {
     assert_eq!((exit_code, requests.load(Ordering::SeqCst)), (Some(1), 0));
     let failures = of_type(&events, "step.failed");
     assert!(failures.len() == 1 && failures[0]["error"]["type"] == "egress_blocked", "{events:?}");
+}
+
+// ---- sub-workflows ---------------------------------------------------------------------------------
+
+#[test]
+fn an_order_is_packed_by_runs_of_the_workflow_beside_it() {
+    let ran = run("sub-workflows/order.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"]["parcels"], json!([{ "content": "feather + scarf", "carrier": "post" }]));
+    assert_eq!(ran.steps()["heavy"], "skipped");
+    assert!(ran.step("light")["child_run_id"].is_string());
+
+    let ran = run("sub-workflows/order.yaml", &["-i", "heavy=[\"anvil\"]"]);
+    let parcels = ran.run["output"]["parcels"].as_array().unwrap();
+    assert_eq!(parcels[1], json!({ "content": "anvil", "carrier": "freight" }));
+}
+
+#[test]
+fn a_parcel_is_packed_by_itself() {
+    let ran = run("sub-workflows/parcel.yaml", &["-i", "items=[\"scarf\"]"]);
+    assert_eq!(ran.run["output"], json!({ "content": "scarf", "carrier": "post" }));
 }
 
 // ---- the collection --------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ pub struct WorkerOptions {
     pub max_runs: usize,
     /// How long a stop waits for attempts in flight.
     pub drain_timeout: Duration,
+    /// How many runs may stand above one that a step starts.
+    pub child_depth_max: u32,
 }
 
 impl Default for WorkerOptions {
@@ -55,6 +57,7 @@ impl Default for WorkerOptions {
             stale_after: Duration::from_secs(60),
             max_runs: 512,
             drain_timeout: Duration::from_secs(30),
+            child_depth_max: 8,
         }
     }
 }
@@ -98,6 +101,7 @@ pub async fn run(
         options: EngineOptions {
             stale_after: options.stale_after,
             near_timer_horizon: options.sweep_interval * 2,
+            child_depth_max: options.child_depth_max,
             drain_timeout: options.drain_timeout,
         },
     });

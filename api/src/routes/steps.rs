@@ -239,6 +239,14 @@ fn sentence_of(run: &Folded, key: StepKey, step: &FoldedStep) -> Option<String> 
                         fan.map_or((0, 0, 0), |fan| (fan.count, fan.open, fan.failed.len()));
                     format!("Of its {count} items, {open} are under way and {failed} have failed.")
                 }
+                WaitReason::Child { run_id } => match wait.until {
+                    Some(at) => {
+                        format!(
+                            "It waits for run {run_id}, which is asked to stop unless it has ended by {at}."
+                        )
+                    }
+                    None => format!("It waits for run {run_id}."),
+                },
                 WaitReason::Fallback => format!("It failed{error}. Its fallback does it in another way."),
                 WaitReason::Retry => {
                     format!("Attempt {} failed{error}. The next one waits{until}.", step.attempt)

@@ -84,6 +84,9 @@ impl Runs for SlowStore {
     async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32) -> Read<Vec<DueRun>> {
         self.inner().await.find_due(horizon, stale_after, limit).await
     }
+    async fn find_ended_children(&self, t: TenantId, parent: RunId, limit: u32) -> Read<Vec<EndedChild>> {
+        self.inner().await.find_ended_children(t, parent, limit).await
+    }
     async fn find_moved(&self, session: SessionId) -> Read<Vec<Ring>> {
         self.inner().await.find_moved(session).await
     }

@@ -11,12 +11,15 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
 use windlass_model::workflow::expression::Context;
 use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId};
+use windlass_store::NewRun;
 
 use crate::breaker::Breaker;
 use crate::engine::EngineParts;
 use crate::runner::{Done, Failure, File};
 use crate::{Progress, Runner, StepContext};
 
+/// Between two tries while the database is away.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// After a cancel, a runner that has not returned by then is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
@@ -34,6 +37,8 @@ pub(crate) struct Ended {
     pub(crate) work: Work,
     pub(crate) outcome: Outcome,
     pub(crate) blobs: Vec<Blob>,
+    /// The run that the step starts.
+    pub(crate) child: Option<Box<NewRun>>,
 }
 
 impl Attempt {
@@ -49,7 +54,7 @@ impl Attempt {
         let node = plan.node(work.node);
         let fail = |error: StepError| {
             let outcome = Outcome::Failed { error, artifacts: Vec::new() };
-            Box::new(Ended { work, outcome, blobs: Vec::new() })
+            Box::new(Ended { work, outcome, blobs: Vec::new(), child: None })
         };
         let runner = parts.runners.get(&node.kind).cloned().ok_or_else(|| {
             fail(StepError::new("internal", format!("this worker has no runner for `{}`", node.kind)))
@@ -90,7 +95,7 @@ impl Attempt {
             }
             Err(error) => {
                 let outcome = Outcome::Failed { error, artifacts: Vec::new() };
-                Ended { work: self.work, outcome, blobs: Vec::new() }
+                Ended { work: self.work, outcome, blobs: Vec::new(), child: None }
             }
         }
     }
@@ -118,7 +123,7 @@ impl Attempt {
             () = too_long => {
                 let error = StepError::new("timeout", format!("the step took longer than {:?}", timeout.unwrap_or_default()));
                 metrics::counter!("windlass_step_timeouts_total", "kind" => kind).increment(1);
-                return Ended { work, outcome: Outcome::TimedOut { error }, blobs: Vec::new() };
+                return Ended { work, outcome: Outcome::TimedOut { error }, blobs: Vec::new(), child: None };
             }
         };
         let mut blobs = Vec::new();
@@ -131,7 +136,7 @@ impl Attempt {
             Some(Ok(done)) => succeeded(parts, done, &mut blobs),
         };
         record(kind, &outcome, started_at.elapsed());
-        Ended { work, outcome, blobs }
+        Ended { work, outcome, blobs, child: None }
     }
 }
 
@@ -184,6 +189,7 @@ fn record(kind: &'static str, outcome: &Outcome, took: Duration) {
         Outcome::Failed { .. } => "failed",
         Outcome::TimedOut { .. } => "timed_out",
         Outcome::Canceled => "canceled",
+        Outcome::Called(_) => "called",
     };
     metrics::histogram!("windlass_step_duration_seconds", "kind" => kind, "outcome" => word)
         .record(took.as_secs_f64());
@@ -192,5 +198,5 @@ fn record(kind: &'static str, outcome: &Outcome, took: Duration) {
 /// What a runner that panicked is taken to have answered.
 pub(crate) fn panicked(work: Work) -> Ended {
     let error = StepError::new("internal", "the runner broke down").with_details(json!({ "panic": true }));
-    Ended { work, outcome: Outcome::Failed { error, artifacts: Vec::new() }, blobs: Vec::new() }
+    Ended { work, outcome: Outcome::Failed { error, artifacts: Vec::new() }, blobs: Vec::new(), child: None }
 }

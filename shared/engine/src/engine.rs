@@ -36,6 +36,8 @@ pub struct EngineOptions {
     pub stale_after: Duration,
     /// Timers due within this time are kept in memory when their run parks.
     pub near_timer_horizon: Duration,
+    /// How many runs may stand above one that a step starts.
+    pub child_depth_max: u32,
     /// How long a drain waits for attempts in flight before it gives them up.
     pub drain_timeout: Duration,
 }
@@ -94,10 +96,10 @@ impl Engine {
 
     /// The door wrote to a run that this process holds.
     pub fn poke(&self, ring: Ring) {
-        let held = self.held.lock().expect("no panic while holding it");
-        match held.get(&ring.run_id) {
-            // A run that just ended no longer listens.
-            Some(hold) => drop(hold.inbox.send(Message::Moved)),
+        let mut held = self.held.lock().expect("no panic while holding it");
+        match held.get_mut(&ring.run_id) {
+            // A run that is just being let go no longer listens.
+            Some(hold) => hold.rung |= hold.inbox.send(Message::Moved).is_err(),
             None => {
                 drop(held);
                 self.parts.bus.ring(ring);

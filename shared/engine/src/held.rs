@@ -1,5 +1,7 @@
 //! A run in the hands of this engine: tick, wait for news, tick again, until it parks.
 
+mod children;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,15 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
-    Event, EventSeq, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunVersion, TenantId, Timestamp,
-    decide, open_work, planted,
+    Event, EventSeq, Input, Payload, Plan, Ring, RunId, RunState, RunVersion, TenantId, Timestamp, decide,
+    open_work, planted,
 };
-use windlass_store::{Fence, Guard, PlanError, RunRecord, RunWrite, StoreError, WriteError};
+use windlass_store::{Fence, Guard, NewRun, PlanError, RunRecord, RunWrite, StoreError, WriteError};
 
-use crate::attempt::{Attempt, Ended, panicked};
+use crate::attempt::{Attempt, Ended, RETRY_PAUSE, panicked};
+use crate::call::{Call, Heritage};
 use crate::engine::Engine;
+use crate::family;
 
 /// A run that will wake by itself this soon is held instead of parked and claimed again.
 const HOLD_NEAR: Duration = Duration::from_millis(250);
@@ -28,12 +32,10 @@ const HOLD_NEAR: Duration = Duration::from_millis(250);
 const OUTCOMES_PER_TICK_MAX: usize = 128;
 /// A held run says this often, within the stale time, that it is alive.
 const PULSES_PER_STALE_TIME: u32 = 4;
-/// Pauses between tries while the database is away.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// News for a held run.
 pub(crate) enum Message {
-    /// The door wrote to it.
+    /// The door wrote to it, or a child of it has ended.
     Moved,
 }
 
@@ -62,8 +64,8 @@ enum Ticked {
 
 pub(crate) struct HeldRun {
     engine: Arc<Engine>,
-    tenant: TenantId,
-    priority: Priority,
+    /// What its children have from it.
+    heritage: Heritage,
     fence: Fence,
     version: RunVersion,
     plan: Arc<Plan>,
@@ -75,6 +77,10 @@ pub(crate) struct HeldRun {
     task_work: BTreeMap<Id, Work>,
     /// What could not even be started.
     ended: Vec<Ended>,
+    /// Children that this engine has asked to stop. Another one asks again: it cannot know.
+    recalled: BTreeSet<RunId>,
+    /// Whether more children may have ended than the last tick took in.
+    has_more_ended: bool,
 }
 
 /// What a wait brought.
@@ -82,6 +88,8 @@ pub(crate) struct HeldRun {
 struct News {
     inputs: Vec<Input>,
     blobs: Vec<Blob>,
+    /// Runs that steps are ready to start.
+    children: Vec<NewRun>,
     moved: bool,
     drain_is_over: bool,
 }
@@ -99,7 +107,8 @@ impl HeldRun {
             return Ok(None);
         };
         let fence = Fence { session, epoch: record.row.epoch };
-        let (tenant, priority, version) = (record.row.tenant, record.row.priority, record.row.version);
+        let (priority, version) = (record.row.priority, record.row.version);
+        let heritage = Heritage { tenant: record.row.tenant, priority, labels: record.row.labels.clone() };
         let plan = parts.plans.get(record.row.version_id).await?;
         if let Some(taken) = record.events.last() {
             parts.bus.publish(run_id, vec![taken.clone()]);
@@ -107,8 +116,7 @@ impl HeldRun {
         let state = fold(&engine, &plan, record).await?;
         Ok(Some(Self {
             engine,
-            tenant,
-            priority,
+            heritage,
             fence,
             version,
             plan,
@@ -118,16 +126,19 @@ impl HeldRun {
             tasks: JoinSet::new(),
             task_work: BTreeMap::new(),
             ended: Vec::new(),
+            recalled: BTreeSet::new(),
+            has_more_ended: false,
         }))
     }
 
     /// Tick until the run parks, ends, or is lost.
     pub(crate) async fn run(mut self) {
         let mut news = News { inputs: vec![Input::Taken], ..News::default() };
+        self.has_more_ended = true;
         loop {
             match self.tick(news).await {
                 Ok(Ticked::Goes) => {}
-                Ok(Ticked::Parked) => return self.parked(),
+                Ok(Ticked::Parked) => return self.parked().await,
                 Ok(Ticked::Lost) => {
                     metrics::counter!("windlass_leases_lost_total").increment(1);
                     info!(run.id = %self.state.run_id, epoch = %self.fence.epoch, "Lease lost; dropping the run");
@@ -138,6 +149,10 @@ impl HeldRun {
                     return;
                 }
             }
+            if self.recall_children().await || self.has_more_ended {
+                news = News::default();
+                continue;
+            }
             news = match self.wait().await {
                 Some(news) => news,
                 None => return,
@@ -146,10 +161,16 @@ impl HeldRun {
     }
 
     fn ring(&self) -> Ring {
-        Ring { run_id: self.state.run_id, tenant: self.tenant, priority: self.priority }
+        let Heritage { tenant, priority, .. } = self.heritage;
+        Ring { run_id: self.state.run_id, tenant, priority }
     }
 
-    fn parked(&self) {
+    async fn parked(mut self) {
+        self.inbox.close();
+        if self.inbox.try_recv().is_ok() {
+            // A child ended just then; nothing else is told without the version being moved.
+            self.engine.parts.bus.ring(self.ring());
+        }
         if self.engine.draining.is_cancelled() && self.state.wants_engine() {
             // Let go with work to do: another worker need not wait for its sweep.
             self.engine.parts.bus.ring(self.ring());
@@ -165,6 +186,9 @@ impl HeldRun {
             metrics::histogram!("windlass_run_duration_seconds", "status" => status)
                 .record(took.as_secs_f64());
             debug!(run.id = %self.state.run_id, status, "Run ended");
+            if let Some(parent) = &self.state.parent {
+                family::tell_parent(&self.engine.parts, self.heritage.tenant, parent.run_id).await;
+            }
         }
     }
 }
@@ -174,7 +198,8 @@ impl HeldRun {
 impl HeldRun {
     /// Decides about `news` and commits what follows, together with whatever starts next.
     async fn tick(&mut self, news: News) -> Result<Ticked, HoldError> {
-        let News { mut inputs, blobs, moved, drain_is_over } = news;
+        let News { mut inputs, blobs, children, moved, drain_is_over } = news;
+        let has_ended_children = moved || self.has_more_ended;
         let drains = self.engine.draining.is_cancelled();
         match (drains, drain_is_over) {
             (_, true) => inputs.push(Input::Drain),
@@ -183,6 +208,15 @@ impl HeldRun {
             (false, false) => inputs.push(Input::Advance),
         }
         let mut must_reload = moved;
+        if must_reload && !self.reload().await? {
+            return Ok(Ticked::Lost);
+        }
+        if has_ended_children {
+            // After what a claim says, before what follows from all of it.
+            let place = usize::from(matches!(inputs.first(), Some(Input::Taken)));
+            inputs.splice(place..place, self.ended_children().await?);
+        }
+        must_reload = false;
         loop {
             if must_reload && !self.reload().await? {
                 return Ok(Ticked::Lost);
@@ -197,7 +231,7 @@ impl HeldRun {
             if events.is_empty() && !parks {
                 return self.start_open_work(now).await;
             }
-            match self.commit(events, &blobs, parks).await {
+            match self.commit(events, &blobs, &children, parks).await {
                 Ok(()) if parks => return Ok(Ticked::Parked),
                 Ok(()) => return self.start_open_work(now).await,
                 Err(WriteError::Fenced) => return Ok(Ticked::Lost),
@@ -238,18 +272,40 @@ impl HeldRun {
                 && self.state.pause_reason().is_none()
                 && self.state.wake_at().is_some_and(|at| now.until(at) <= HOLD_NEAR)
         };
-        self.state.in_flight.is_empty() && (drains || !wakes_soon())
+        let is_at_rest = self.state.in_flight.is_empty() && !self.has_more_ended && !self.owes_recall();
+        is_at_rest && (drains || !wakes_soon())
     }
 
-    async fn commit(&mut self, events: Vec<Event>, blobs: &[Blob], parks: bool) -> Result<(), WriteError> {
+    async fn commit(
+        &mut self,
+        events: Vec<Event>,
+        blobs: &[Blob],
+        children: &[NewRun],
+        parks: bool,
+    ) -> Result<(), WriteError> {
         let guard = Guard::Engine(self.fence);
-        let mut write =
-            RunWrite::new(self.tenant, guard, self.version, &self.plan, &self.state, events.clone(), !parks);
+        let mut write = RunWrite::new(
+            self.heritage.tenant,
+            guard,
+            self.version,
+            &self.plan,
+            &self.state,
+            events.clone(),
+            !parks,
+        );
         write.blobs.extend_from_slice(blobs);
+        // Only those of which the log says that they were started.
+        write.children =
+            children.iter().filter(|child| children::starts(&events, child.id)).cloned().collect();
+        let started: Vec<_> = write.children.iter().map(|child| (child.id, child.event.clone())).collect();
         self.engine.parts.store.write_run(write).await?;
         self.version.0 += 1;
         metrics::counter!("windlass_ticks_total").increment(1);
         self.engine.parts.bus.publish(self.state.run_id, events);
+        for (run_id, event) in started {
+            self.engine.parts.bus.publish(run_id, vec![event]);
+            self.engine.parts.bus.ring(Ring { run_id, ..self.ring() });
+        }
         Ok(())
     }
 
@@ -259,7 +315,7 @@ impl HeldRun {
         let store = &self.engine.parts.store;
         loop {
             tokio::time::sleep(RETRY_PAUSE).await;
-            match store.read_events(self.tenant, self.state.run_id, EventSeq(first.0 - 1), 1).await {
+            match store.read_events(self.heritage.tenant, self.state.run_id, EventSeq(first.0 - 1), 1).await {
                 Ok(events) => {
                     let epoch = events.and_then(|events| events.first().and_then(|event| event.epoch));
                     return epoch == Some(self.fence.epoch);
@@ -273,7 +329,7 @@ impl HeldRun {
     async fn reload(&mut self) -> Result<bool, HoldError> {
         let store = &self.engine.parts.store;
         let record = loop {
-            match store.load_run(self.tenant, self.state.run_id).await {
+            match store.load_run(self.heritage.tenant, self.state.run_id).await {
                 Ok(record) => break record,
                 Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
                 Err(error) => return Err(error.into()),
@@ -319,7 +375,18 @@ impl HeldRun {
         for work in new {
             let cancel = CancellationToken::new();
             self.running.insert(work, cancel.clone());
-            match Attempt::prepare(parts, self.tenant, &self.plan, &self.state, work, cancel) {
+            if let Some(call) = Call::prepare(&self.plan, &self.state, work, &self.heritage, &cancel) {
+                match call {
+                    Err(ended) => self.ended.push(*ended),
+                    Ok(call) => {
+                        let engine = self.engine.clone();
+                        let task = self.tasks.spawn(async move { call.run(&engine.parts).await });
+                        self.task_work.insert(task.id(), work);
+                    }
+                }
+                continue;
+            }
+            match Attempt::prepare(parts, self.heritage.tenant, &self.plan, &self.state, work, cancel) {
                 Err(ended) => self.ended.push(*ended),
                 Ok(attempt) => {
                     let engine = self.engine.clone();
@@ -412,9 +479,10 @@ impl HeldRun {
                     None => return,
                 },
             };
-            let Ended { work, outcome, blobs } = ended;
+            let Ended { work, outcome, blobs, child } = ended;
             self.running.remove(&work);
             news.blobs.extend(blobs);
+            news.children.extend(child.map(|child| *child));
             news.inputs.push(Input::Outcome {
                 node: work.node,
                 item: work.item,
@@ -437,11 +505,17 @@ async fn fold(engine: &Engine, plan: &Plan, record: RunRecord) -> Result<RunStat
     let RunRecord { row, snapshot, events } = record;
     let mut state = RunState::fold(plan, row.id, snapshot, &events)?;
     for payload in state.missing_payloads(plan) {
-        let Payload::Blob { blob, value } = payload else { continue };
-        let missing = || HoldError::MissingBlob(blob.digest.to_string());
-        let content = engine.parts.store.get_blob(row.tenant, &blob.digest).await?.ok_or_else(missing)?;
-        let parsed: Value = serde_json::from_slice(&content).map_err(|_| missing())?;
-        *value = Some(Arc::new(parsed));
+        fetch(engine, row.tenant, payload).await?;
     }
     Ok(state)
+}
+
+/// Brings the value of a payload that lies in the blob store.
+async fn fetch(engine: &Engine, tenant: TenantId, payload: &mut Payload) -> Result<(), HoldError> {
+    let Payload::Blob { blob, value } = payload else { return Ok(()) };
+    let missing = || HoldError::MissingBlob(blob.digest.to_string());
+    let content = engine.parts.store.get_blob(tenant, &blob.digest).await?.ok_or_else(missing)?;
+    let parsed: Value = serde_json::from_slice(&content).map_err(|_| missing())?;
+    *value = Some(Arc::new(parsed));
+    Ok(())
 }

@@ -4,8 +4,10 @@
 
 mod attempt;
 mod breaker;
+mod call;
 mod clock;
 mod engine;
+mod family;
 mod held;
 mod lease;
 pub mod runner;

@@ -97,6 +97,7 @@ impl House {
             options: EngineOptions {
                 stale_after: Duration::from_secs(60),
                 near_timer_horizon: Duration::from_secs(2),
+                child_depth_max: 3,
                 drain_timeout: Duration::from_millis(50),
             },
         })

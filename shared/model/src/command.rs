@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Artifact, EventEmitted};
-use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunStatus, StepError, StepKey};
+use crate::event::{Artifact, ChildStarted, EventEmitted};
+use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunId, RunStatus, StepError, StepKey};
 
 /// What [`crate::decide`] decides about.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub enum Input {
     Taken,
     /// A runner returned.
     Outcome { node: NodeIndex, item: Option<u32>, attempt: Attempt, outcome: Outcome },
+    /// A run that a step of this one started has ended.
+    ChildEnded { run_id: RunId, end: ChildEnd },
     /// Move whatever can move now: the end of every tick, unless the engine drains.
     Advance,
     /// The engine stops: attempts still in flight are given up.
@@ -90,6 +92,36 @@ pub enum Outcome {
     },
     /// It stopped because its cancellation token was tripped.
     Canceled,
+    /// A child is ready to be started, and is written together with the event that follows from this.
+    Called(ChildStarted),
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChildEnd {
+    Completed(Payload),
+    Failed(StepError),
+    Canceled,
+}
+
+impl ChildEnd {
+    /// What the last event of a run says; none for any other event.
+    pub fn of(body: crate::EventBody) -> Option<Self> {
+        match body {
+            crate::EventBody::RunCompleted(body) => Some(Self::Completed(body.output)),
+            crate::EventBody::RunFailed(body) => Some(Self::Failed(body.error)),
+            crate::EventBody::RunCanceled(_) => Some(Self::Canceled),
+            _ => None,
+        }
+    }
+
+    pub fn status(&self) -> RunStatus {
+        match self {
+            Self::Completed(_) => RunStatus::Completed,
+            Self::Failed(_) => RunStatus::Failed,
+            Self::Canceled => RunStatus::Canceled,
+        }
+    }
 }
 
 /// Why a request was refused. Nothing was changed.

@@ -24,6 +24,11 @@ impl StepError {
         Self { kind: kind.into(), message: message.into(), details: None }
     }
 
+    /// How a run fails whose time is over.
+    pub(crate) fn past_deadline() -> Self {
+        Self::new("timeout", "the run did not end before its deadline")
+    }
+
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
         self.details = Some(details);

@@ -3,6 +3,8 @@
 //! An event is stored as columns (seq, at, code, node, item, attempt, epoch, actor) and a small JSON
 //! object, the body's data. Codes and names are a promise to stored logs: never renumber, only add.
 
+mod child;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use crate::machine::TimerIndex;
 use crate::payload::{BlobRef, Payload};
 use crate::state::PauseReason;
 use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, StepKey, Timestamp};
+
+pub use child::{ChildCancelRequested, ChildFinished, ChildStarted, Parent, RecallReason};
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +127,9 @@ event_bodies! {
     40 "machine.transitioned" MachineTransitioned,
     41 "machine.failed" MachineFailed,
     50 "items.planned" ItemsPlanned,
+    55 "child.started" ChildStarted,
+    56 "child.finished" ChildFinished,
+    57 "child.cancel_requested" ChildCancelRequested,
 }
 
 impl EventBody {
@@ -175,6 +182,9 @@ pub struct RunCreated {
     pub inputs: Payload,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Timestamp>,
+    /// The step of another run that started this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ pub mod time;
 pub mod workflow;
 
 pub use actor::Actor;
-pub use command::{Command, Input, Outcome, Rejection};
+pub use command::{ChildEnd, Command, Input, Outcome, Rejection};
 pub use decide::decide;
 pub use error::StepError;
 pub use event::{Event, EventBody};

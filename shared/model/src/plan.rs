@@ -119,6 +119,11 @@ pub enum Role {
     },
     /// The node itself is a gate.
     Approval(GateSpec),
+    /// A run of another workflow does it: of this version, or of the latest there is when the step starts.
+    Workflow {
+        name: String,
+        version: Option<u32>,
+    },
     /// Another node runs for each item of a list: its [`Node::body`].
     Map(MapSpec),
 }
@@ -210,6 +215,13 @@ pub enum ErrorAction {
     Fail,
     /// Fail, and undo what was done, whatever the definition says about failures in general.
     Compensate,
+}
+
+impl Role {
+    /// Whether something is done, and done anew by another attempt: by a runner, or by a run.
+    pub fn is_work(&self) -> bool {
+        matches!(self, Self::Run | Self::Workflow { .. })
+    }
 }
 
 impl ErrorRule {

@@ -106,6 +106,9 @@ pub struct StepView<'a> {
     pub item: Option<u32>,
     pub status: StepStatus,
     pub attempt: Attempt,
+    /// The run that the current or last attempt has started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child_run_id: Option<RunId>,
     pub attempts: &'a [AttemptRecord],
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -241,6 +244,7 @@ fn step_view<'a>(plan: &'a Plan, state: &'a RunState, key: StepKey, step: &'a St
         item: key.item,
         status: step.status,
         attempt: step.attempt,
+        child_run_id: step.child,
         attempts: &step.attempts,
         started_at: step.started_at,
         ended_at: step.ended_at,

@@ -42,8 +42,16 @@ pub enum Jitter {
 pub const ATTEMPTS_MAX: u16 = 1_000;
 
 /// Failures that another attempt cannot mend, unless the definition names them.
-pub const NEVER_RETRIED: &[&str] =
-    &["canceled", "rejected", "expression", "schema.*", "limit.*", "egress_blocked"];
+pub const NEVER_RETRIED: &[&str] = &[
+    "canceled",
+    "rejected",
+    "expression",
+    "schema.*",
+    "limit.*",
+    "egress_blocked",
+    "child.canceled",
+    "workflow.*",
+];
 
 impl Default for RetryPolicy {
     fn default() -> Self {

@@ -153,12 +153,13 @@ where
 
 async fn create(store: &PostgresStore, version_id: VersionId) -> RunId {
     let id = RunId(uuid::Uuid::now_v7());
-    let body = RunCreated { inputs: Payload::null(), deadline_at: None };
+    let body = RunCreated { inputs: Payload::null(), deadline_at: None, parent: None };
     let created = NewRun {
         id,
         tenant: TENANT,
         version_id,
         pin: Pin::Inline,
+        parent: None,
         priority: Priority::Normal,
         labels: Labels::new(),
         event: event(1, None, None, body),
@@ -213,6 +214,8 @@ impl Held {
             blobs: Vec::new(),
             approvals: ended.into_iter().collect(),
             outbox: Vec::new(),
+            children: Vec::new(),
+            finished: Vec::new(),
             remember: None,
         };
         store.write_run(write).await.expect("a tick");

@@ -91,6 +91,16 @@ fn first_of_each_key(creates: &[Create]) -> (Vec<(usize, &Create)>, Answers<()>)
     (group, answers)
 }
 
+/// Writes the children that steps have started. Wants a transaction around it, which fails if one cannot be written.
+pub(crate) async fn write_children(db: &mut PgConnection, children: &[&Create]) -> Result<(), Fault> {
+    let group: Vec<_> = children.iter().copied().enumerate().collect();
+    let written = insert(db, &group).await?;
+    if written.done.len() < group.len() {
+        return Err(refused("the definition of a child is not there".to_owned()).into());
+    }
+    blobs::keep(db, &content_of(&group, &written.done)).await
+}
+
 fn content_of<'a>(group: &[(usize, &'a Create)], done: &HashSet<usize>) -> Vec<(TenantId, &'a Blob)> {
     let runs = done.iter().map(|place| &group[*place].1.run);
     runs.flat_map(|run| run.blobs.iter().map(|blob| (run.tenant, blob))).collect()
@@ -124,7 +134,7 @@ async fn insert(db: &mut PgConnection, group: &[(usize, &Create)]) -> Result<Wri
         .bind(runs.actors)
         .bind(runs.datas);
     if is_plain {
-        return written(&query.bind(runs.pins).fetch_one(db).await?);
+        return written(&query.bind(runs.pins).bind(runs.parents).fetch_one(db).await?);
     }
     let (mut replies, mut reply_ords, mut labels) =
         (ReplyColumns::default(), Vec::new(), LabelColumns::default());
@@ -153,7 +163,8 @@ async fn insert(db: &mut PgConnection, group: &[(usize, &Create)]) -> Result<Wri
         .bind(labels.ords)
         .bind(labels.keys)
         .bind(labels.values)
-        .bind(runs.pins);
+        .bind(runs.pins)
+        .bind(runs.parents);
     written(&query.fetch_one(db).await?)
 }
 
@@ -191,6 +202,7 @@ struct RunColumns<'a> {
     datas: Vec<&'a str>,
     key_ids: Vec<Option<Uuid>>,
     pins: Vec<i16>,
+    parents: Vec<Option<Uuid>>,
 }
 
 impl<'a> RunColumns<'a> {
@@ -213,5 +225,6 @@ impl<'a> RunColumns<'a> {
         self.datas.push(&event.data);
         self.key_ids.push(create.key_id());
         self.pins.push(run.pin as i16);
+        self.parents.push(run.parent.map(|parent| parent.0));
     }
 }

@@ -52,12 +52,15 @@ fn walk(
     before: Option<RunId>,
     limit: u32,
 ) {
-    let RunFilter { statuses: _, workflow, labels, created_after, created_before, text } = filter;
+    let RunFilter { statuses: _, workflow, parent, labels, created_after, created_before, text } = filter;
     search.push("(select r.id from workflow_runs r where true");
     and(search, "r.tenant = ", tenant.0);
     and(search, "r.status = ", status.as_str());
     if let Some(before) = before {
         and(search, "r.id < ", before.0);
+    }
+    if let Some(parent) = parent {
+        and(search, "r.parent_id = ", parent.0);
     }
     if let Some(workflow) = workflow {
         and(search, "r.version_id in (select v.id from workflow_versions v where v.tenant = ", tenant.0);

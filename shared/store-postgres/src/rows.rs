@@ -74,6 +74,7 @@ pub(crate) fn run(row: &PgRow) -> Result<RunRow, Fault> {
         last_activity_at: time(row, "last_activity_at")?,
         lease_owner: get::<Option<_>>(row, "lease_owner")?.map(SessionId),
         epoch: Epoch(counter(row, "epoch")?),
+        parent: get::<Option<_>>(row, "parent_id")?.map(RunId),
         priority: Priority::from_rank(get(row, "priority")?),
         labels: labels(get(row, "labels")?)?,
         created_at: time(row, "created_at")?,

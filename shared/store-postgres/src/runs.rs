@@ -10,8 +10,8 @@ use windlass_model::state::SNAPSHOT_FORMAT;
 use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, RunCounts, RunFilter, RunRecord,
-    RunRow, RunWrite, Runs, StoreError, WriteError,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, NewRun, RunCounts, RunFilter,
+    RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
 use crate::claim_run::{self, Claim};
@@ -147,6 +147,26 @@ impl Runs for PostgresStore {
                     rows::all(&found, |row| {
                         let after = duration(&row.try_get::<PgInterval, _>(3)?);
                         Ok(DueRun { ring: rows::ring(row)?, after })
+                    })
+                })
+            })
+            .await
+    }
+
+    async fn find_ended_children(
+        &self,
+        tenant: TenantId,
+        parent: RunId,
+        limit: u32,
+    ) -> Result<Vec<EndedChild>, StoreError> {
+        self.lookups
+            .ask(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query(query!("find_ended_children")).bind(parent.0).bind(tenant.0);
+                    let found = query.bind(i64::from(limit)).fetch_all(db).await?;
+                    rows::all(&found, |row| {
+                        let last = rows::event(row)?.read()?;
+                        Ok(EndedChild::read(RunId(row.try_get("run_id")?), last)?)
                     })
                 })
             })

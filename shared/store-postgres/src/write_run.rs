@@ -10,6 +10,7 @@ use windlass_model::{SessionId, TenantId};
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
 use windlass_store::{ApprovalChange, Fence, Guard, Remember, RunWrite, StoreError, WriteError};
 
+use crate::create_run::Create;
 use crate::fault::Fault;
 use crate::lane::{Answers, Kind};
 use crate::rows::NO_ITEM;
@@ -20,19 +21,22 @@ use crate::{query, replies, write_run_extras};
 pub(crate) struct Append {
     pub(crate) events: Vec<StoredEvent>,
     pub(crate) snapshot: Option<StoredSnapshot>,
+    pub(crate) children: Vec<Create>,
     pub(crate) write: RunWrite,
 }
 
 impl Append {
     /// # Errors
-    /// When the events do not follow one another; that they follow the log is the update's condition.
+    /// When the events do not follow one another; that they follow the log is the update's condition. When the first
+    /// event of a child is not the first of a log.
     pub(crate) fn new(mut write: RunWrite) -> Result<Self, StoreError> {
         let events: Vec<_> = std::mem::take(&mut write.events).iter().map(StoredEvent::from).collect();
         if let Some(pair) = events.windows(2).find(|pair| pair[1].seq != pair[0].seq.next()) {
             return Err(refused(format!("event {} follows event {}", pair[1].seq, pair[0].seq)));
         }
         let snapshot = write.snapshot.take().map(|state| StoredSnapshot::from(&*state));
-        Ok(Self { events, snapshot, write })
+        let children = std::mem::take(&mut write.children).into_iter().map(Create::new);
+        Ok(Self { events, snapshot, children: children.collect::<Result<_, _>>()?, write })
     }
 
     fn fence(&self) -> Option<Fence> {
@@ -52,8 +56,10 @@ impl Append {
 
     /// Whether the one statement does not write all of it.
     fn has_extras(&self) -> bool {
-        let Self { snapshot, write, .. } = self;
+        let Self { snapshot, children, write, .. } = self;
         snapshot.is_some()
+            || !children.is_empty()
+            || !write.finished.is_empty()
             || write.remember.is_some()
             || !write.blobs.is_empty()
             || !write.outbox.is_empty()

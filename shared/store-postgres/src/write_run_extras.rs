@@ -8,13 +8,15 @@ use windlass_store::{ApprovalChange, ApprovalDecision};
 use crate::fault::Fault;
 use crate::types::{At, int4};
 use crate::write_run::Append;
-use crate::{blobs, query};
+use crate::{blobs, create_run, query};
 
 /// For writes whose events are written already, in the order of their runs. Wants a transaction around it.
 pub(crate) async fn write(db: &mut PgConnection, appends: &[&Append]) -> Result<(), Fault> {
     keep_snapshots(db, appends).await?;
     blobs::keep(db, &content_of(appends)).await?;
     send(db, appends).await?;
+    start_children(db, appends).await?;
+    finish_children(db, appends).await?;
     // Gates are opened and decided by people: few, and in an order that matters.
     for append in appends {
         for change in &append.write.approvals {
@@ -71,6 +73,27 @@ async fn send(db: &mut PgConnection, appends: &[&Append]) -> Result<(), Fault> {
             .bind(bodies)
             .execute(db)
             .await?;
+    }
+    Ok(())
+}
+
+async fn start_children(db: &mut PgConnection, appends: &[&Append]) -> Result<(), Fault> {
+    let children: Vec<_> = appends.iter().flat_map(|append| &append.children).collect();
+    if children.is_empty() { Ok(()) } else { create_run::write_children(db, &children).await }
+}
+
+async fn finish_children(db: &mut PgConnection, appends: &[&Append]) -> Result<(), Fault> {
+    let (mut ids, mut tenants, mut parents) = (Vec::new(), Vec::new(), Vec::new());
+    for append in appends {
+        for child in &append.write.finished {
+            ids.push(child.0);
+            tenants.push(append.write.tenant.0);
+            parents.push(append.write.run_id.0);
+        }
+    }
+    if !ids.is_empty() {
+        let query = sqlx::query(query!("write_run.finished")).bind(ids).bind(tenants).bind(parents);
+        query.execute(db).await?;
     }
     Ok(())
 }

@@ -110,12 +110,13 @@ struct Held {
 impl Held {
     async fn new(store: &SqliteStore, version_id: VersionId) -> Self {
         let id = RunId(uuid::Uuid::now_v7());
-        let body = RunCreated { inputs: Payload::null(), deadline_at: None };
+        let body = RunCreated { inputs: Payload::null(), deadline_at: None, parent: None };
         let created = NewRun {
             id,
             tenant: TENANT,
             version_id,
             pin: Pin::Inline,
+            parent: None,
             priority: Priority::Normal,
             labels: Labels::new(),
             event: event(1, None, None, body),
@@ -159,6 +160,8 @@ impl Held {
             blobs: Vec::new(),
             approvals: Vec::new(),
             outbox: Vec::new(),
+            children: Vec::new(),
+            finished: Vec::new(),
             remember: None,
         };
         store.write_run(write).await.expect("a tick");

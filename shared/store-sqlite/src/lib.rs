@@ -8,6 +8,7 @@ mod blobs;
 mod callees;
 mod circuits;
 mod claim;
+mod create_run;
 mod fault;
 mod integrity;
 mod list_runs;

@@ -64,7 +64,7 @@ impl Search {
         before: Option<RunId>,
         limit: u32,
     ) -> Self {
-        let RunFilter { statuses: _, workflow, labels, created_after, created_before, text } = filter;
+        let RunFilter { statuses: _, workflow, parent, labels, created_after, created_before, text } = filter;
         let mut search = Self { sql: String::from("select r.* from "), values: Vec::new() };
         // The first label drives: a label is as narrow as a filter gets.
         let mut labels = labels.iter();
@@ -84,6 +84,9 @@ impl Search {
                 "r.id"
             }
         };
+        if let Some(parent) = parent {
+            search.and("r.parent_id = ", Id::from(*parent));
+        }
         if let Some(before) = before {
             search.and(&format!("{id} < "), Id::from(before));
         }

@@ -101,6 +101,7 @@ mod tests {
         let data = r#"{"inputs":null,"session":"00000000-0000-0000-0000-000000000000","reason":"requested","deaths":1,
             "error":{"type":"timeout","message":""},"then":{"do":"pause"},"retry":true,"on":"timer",
             "at":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
+            "run_id":"00000000-0000-0000-0000-000000000000","workflow":"","status":"completed","because":"timeout",
             "after":"failed","order":"reverse","steps":[]}"#;
         let others = r#"{"reason":"need","rule":"","action":"fail",
             "event":"","cause":{"kind":"start"},"is_taken":true,"configuration":[]}"#;

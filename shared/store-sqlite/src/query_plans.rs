@@ -119,7 +119,11 @@ fn a_write_finds_its_run_by_the_primary_key() {
 #[test]
 fn a_claim_finds_run_and_session_by_their_primary_keys() {
     let databases = Databases::all();
-    let accesses = ["SEARCH workflow_runs USING PRIMARY KEY (id=?)", "SEARCH s USING PRIMARY KEY (id=?)"];
+    let accesses = [
+        "SEARCH workflow_runs USING PRIMARY KEY (id=?)",
+        "SEARCH s USING PRIMARY KEY (id=?)",
+        "SEARCH c USING INDEX workflow_runs_untold (parent_id=?)",
+    ];
     databases.assert_plan(query!("claim_run"), &accesses);
 }
 
@@ -146,11 +150,24 @@ fn a_sweep_reads_only_what_may_be_due() {
         "SEARCH workflow_runs USING INDEX workflow_runs_by_wake_at (wake_at>? AND wake_at<?)",
         "SEARCH r USING INDEX workflow_runs_held (lease_owner>?)",
         "SEARCH s USING PRIMARY KEY (id=?)",
+        "SEARCH workflow_runs USING INDEX workflow_runs_untold (parent_id>?)",
+        "SEARCH p USING PRIMARY KEY (id=?)",
     ];
     databases.assert_plan(query!("find_due"), &accesses);
     databases.assert_plan(
         query!("find_moved"),
-        &["SEARCH workflow_runs USING INDEX workflow_runs_moved (lease_owner=?)"],
+        &[
+            "SEARCH workflow_runs USING INDEX workflow_runs_moved (lease_owner=?)",
+            "SEARCH c USING INDEX workflow_runs_untold (parent_id>?)",
+            "SEARCH p USING PRIMARY KEY (id=?)",
+        ],
+    );
+    databases.assert_plan(
+        query!("find_ended_children"),
+        &[
+            "SEARCH c USING INDEX workflow_runs_untold (parent_id=?)",
+            "SEARCH e USING INDEX sqlite_autoindex_workflow_run_events_1 (run_id=? AND seq=?)",
+        ],
     );
 }
 

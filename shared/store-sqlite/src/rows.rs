@@ -102,7 +102,7 @@ fn optional_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T
 
 /// A row of the view `run_rows`.
 pub(crate) fn run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
-    const LABELS: usize = 18;
+    const LABELS: usize = 19;
     Ok(RunRow {
         id: row.get::<_, Id>(0)?.into(),
         tenant: TenantId(row.get(1)?),
@@ -117,6 +117,7 @@ pub(crate) fn run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         last_activity_at: timestamp(row, 10)?,
         lease_owner: row.get::<_, Option<Id>>(11)?.map(Into::into),
         epoch: Epoch(row.get(12)?),
+        parent: row.get::<_, Option<Id>>(18)?.map(Into::into),
         priority: Priority::from_rank(row.get(13)?),
         created_at: timestamp(row, 14)?,
         started_at: optional_timestamp(row, 15)?,
@@ -131,17 +132,22 @@ pub(crate) fn run(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 
 /// Columns as in `load_run.events.sql`.
 pub(crate) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
-    let item: i64 = row.get(4)?;
+    event_from(row, 0)
+}
+
+/// As [`event`], for columns of which `first` is the first.
+pub(crate) fn event_from(row: &Row<'_>, first: usize) -> rusqlite::Result<StoredEvent> {
+    let item: i64 = row.get(first + 4)?;
     Ok(StoredEvent {
-        seq: EventSeq(row.get(0)?),
-        at: timestamp(row, 1)?,
-        code: row.get(2)?,
-        node: row.get::<_, Option<u16>>(3)?.map(NodeIndex),
+        seq: EventSeq(row.get(first)?),
+        at: timestamp(row, first + 1)?,
+        code: row.get(first + 2)?,
+        node: row.get::<_, Option<u16>>(first + 3)?.map(NodeIndex),
         item: u32::try_from(item).ok(),
-        attempt: row.get(5)?,
-        epoch: row.get::<_, Option<u32>>(6)?.map(Epoch),
-        actor: row.get(7)?,
-        data: row.get(8)?,
+        attempt: row.get(first + 5)?,
+        epoch: row.get::<_, Option<u32>>(first + 6)?.map(Epoch),
+        actor: row.get(first + 7)?,
+        data: row.get(first + 8)?,
     })
 }
 

@@ -7,22 +7,21 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, NewRun, Pin, RunCounts, RunFilter, RunRecord,
-    RunRow, RunWrite, Runs, StoreError, WriteError,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, NewRun, RunCounts, RunFilter,
+    RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
 use crate::claim::{self, before};
 use crate::fault::Fault;
-use crate::list_runs;
 use crate::rows::{self, Id};
 use crate::write_run::Append;
-use crate::{SqliteStore, blobs, query, replies};
+use crate::{SqliteStore, create_run, list_runs, query};
 
 #[async_trait]
 impl Runs for SqliteStore {
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError> {
         let event = StoredEvent::from(&run.event);
-        self.write(move |db, now| create(db, &run, &event, now)).await
+        self.write(move |db, now| create_run::create(db, &run, &event, now)).await
     }
 
     async fn write_run(&self, write: RunWrite) -> Result<(), WriteError> {
@@ -140,6 +139,26 @@ impl Runs for SqliteStore {
         .await
     }
 
+    async fn find_ended_children(
+        &self,
+        tenant: TenantId,
+        parent: RunId,
+        limit: u32,
+    ) -> Result<Vec<EndedChild>, StoreError> {
+        self.read(move |db, _| {
+            let mut statement = db.prepare_cached(query!("find_ended_children"))?;
+            let mut found = statement
+                .query(named_params! { ":parent": Id::from(parent), ":tenant": tenant.0, ":limit": limit })?;
+            let mut children = Vec::new();
+            while let Some(row) = found.next()? {
+                let last = rows::event_from(row, 1)?.read()?;
+                children.push(EndedChild::read(row.get::<_, Id>(0)?.into(), last)?);
+            }
+            Ok(children)
+        })
+        .await
+    }
+
     async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
         self.read(move |db, _| {
             let mut statement = db.prepare_cached(query!("find_moved"))?;
@@ -152,47 +171,6 @@ impl Runs for SqliteStore {
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
         self.read(count).await
     }
-}
-
-fn create(db: &Connection, run: &NewRun, event: &StoredEvent, now: Timestamp) -> Result<(), Fault> {
-    if event.seq != EventSeq(1) {
-        return Err(Fault::refused(format!("a run's first event has seq 1, not {}", event.seq)));
-    }
-    replies::remember(db, run.tenant, run.remember.as_ref(), now)?;
-    let projection = &run.projection;
-    let written = db.prepare_cached(query!("create_run"))?.execute(named_params! {
-        ":run_id": Id::from(run.id),
-        ":tenant": run.tenant.0,
-        ":version_id": run.version_id.0,
-        ":status": projection.status.as_str(),
-        ":paused_reason": projection.paused_reason.map(|reason| reason.as_str()),
-        ":priority": run.priority.rank(),
-        ":wake_at": projection.wake_at.map(|at| at.0),
-        ":now": now.0,
-        ":created_at": event.at.0,
-        ":started_at": projection.started_at.map(|at| at.0),
-        ":ended_at": projection.ended_at.map(|at| at.0),
-        ":error": projection.error,
-        ":pin": run.pin as u8,
-    })?;
-    match (written, run.pin) {
-        (0, Pin::Inline) => {
-            return Err(Fault::refused(format!("there is no definition {}", run.version_id)));
-        }
-        (0, Pin::Version | Pin::Latest) => return Err(WriteError::Moved.into()),
-        _ => {}
-    }
-    let mut statement = db.prepare_cached(query!("append_event"))?;
-    rows::append_event(&mut statement, run.id.into(), event)?;
-    for (key, value) in &run.labels {
-        db.prepare_cached(query!("create_run.label"))?.execute(named_params! {
-            ":run_id": Id::from(run.id),
-            ":tenant": run.tenant.0,
-            ":key": key,
-            ":value": value,
-        })?;
-    }
-    Ok(blobs::keep(db, run.tenant, &run.blobs)?)
 }
 
 fn row(db: &Connection, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, Fault> {

@@ -7,12 +7,14 @@ use windlass_store::{ApprovalChange, ApprovalDecision, Fence, Guard, OutboxMessa
 
 use crate::fault::Fault;
 use crate::rows::{self, Id};
-use crate::{blobs, query, replies};
+use crate::{blobs, create_run, query, replies};
 
 /// A write whose JSON has been rendered before it reaches the writer's thread.
 pub(crate) struct Append {
     events: Vec<StoredEvent>,
     snapshot: Option<StoredSnapshot>,
+    /// The first events of the children that it starts.
+    first_events: Vec<StoredEvent>,
     write: RunWrite,
 }
 
@@ -20,13 +22,14 @@ impl From<RunWrite> for Append {
     fn from(mut write: RunWrite) -> Self {
         let events = std::mem::take(&mut write.events).iter().map(StoredEvent::from).collect();
         let snapshot = write.snapshot.take().map(|state| StoredSnapshot::from(&*state));
-        Self { events, snapshot, write }
+        let first_events = write.children.iter().map(|child| StoredEvent::from(&child.event)).collect();
+        Self { events, snapshot, first_events, write }
     }
 }
 
 impl Append {
     pub(crate) fn run(&self, db: &Connection, now: Timestamp) -> Result<(), Fault> {
-        let Self { events, snapshot, write } = self;
+        let Self { events, snapshot, first_events, write } = self;
         self.check_order()?;
         // First: to somebody who asks twice, "asked before" says more than "somebody was faster".
         replies::remember(db, write.tenant, write.remember.as_ref(), now)?;
@@ -54,6 +57,16 @@ impl Append {
         }
         for message in &write.outbox {
             self.send(db, message, now)?;
+        }
+        for (child, first) in write.children.iter().zip(first_events) {
+            create_run::create(db, child, first, now)?;
+        }
+        for child in &write.finished {
+            db.prepare_cached(query!("write_run.finished"))?.execute(named_params! {
+                ":run_id": Id::from(*child),
+                ":tenant": write.tenant.0,
+                ":parent": run_id,
+            })?;
         }
         Ok(blobs::keep(db, write.tenant, &write.blobs)?)
     }

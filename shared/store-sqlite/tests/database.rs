@@ -53,7 +53,7 @@ async fn create_run(store: &SqliteStore, n: u32) {
         attempt: None,
         epoch: None,
         actor: None,
-        body: RunCreated { inputs: Payload::null(), deadline_at: None }.into(),
+        body: RunCreated { inputs: Payload::null(), deadline_at: None, parent: None }.into(),
     };
     let projection = Projection {
         status: RunStatus::Queued,
@@ -68,6 +68,7 @@ async fn create_run(store: &SqliteStore, n: u32) {
         tenant: TENANT,
         version_id,
         pin: Pin::Inline,
+        parent: None,
         priority: Priority::Normal,
         labels: [("team".to_owned(), "docs".to_owned())].into(),
         event,

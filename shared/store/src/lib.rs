@@ -9,6 +9,8 @@
 mod callees;
 mod clock;
 pub mod conformance;
+mod due;
+mod ended_child;
 pub mod memory;
 mod plans;
 pub mod stored;
@@ -23,6 +25,8 @@ use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timesta
 
 pub use callees::{CalleeRow, NewCallee, PutCallee};
 pub use clock::Clock;
+pub use due::{DueRun, RunCounts};
+pub use ended_child::EndedChild;
 pub use plans::{PlanError, Plans};
 pub use values::*;
 
@@ -40,7 +44,8 @@ pub trait Runs: Send + Sync + 'static {
     /// not what it was pinned as any more; nothing was written.
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError>;
 
-    /// Appends events to a run and brings its row up to date, if the guard holds.
+    /// Appends events to a run and brings its row up to date, if the guard holds. Children that steps start with it are
+    /// written as by [`Self::create_run`], or not at all.
     ///
     /// A used key is told before a guard that does not hold: who asks twice learns of his first answer. The end
     /// of a run lets it go, whether the write says so or not; a command on a held run leaves it with its holder.
@@ -95,8 +100,8 @@ pub trait Runs: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ApprovalRow>, StoreError>;
 
-    /// Runs that an engine should take, now or within `horizon`: queued, due, canceling, of a dead
-    /// session, or silent for `stale_after`. What is due comes first, by priority; of one priority each tenant's
+    /// Runs that an engine should take, now or within `horizon`: queued, due, with a child whose end they have not
+    /// taken in, of a dead session, or silent for `stale_after`. What is due comes first, by priority; of one priority each tenant's
     /// oldest run, then each one's second, and so on. What is not yet due follows by its time.
     async fn find_due(
         &self,
@@ -105,7 +110,16 @@ pub trait Runs: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<DueRun>, StoreError>;
 
-    /// Runs of this session that the door wrote to since their engine last did.
+    /// Children of this run that have ended, and whose end it has not taken in, in the order of their ids.
+    async fn find_ended_children(
+        &self,
+        tenant: TenantId,
+        parent: RunId,
+        limit: u32,
+    ) -> Result<Vec<EndedChild>, StoreError>;
+
+    /// Runs of this session that the door wrote to since their engine last did, or that have a child whose end they
+    /// have not taken in.
     async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError>;
 
     /// How many runs stand where, over all tenants, and since when the oldest claimable one waits.

@@ -83,6 +83,8 @@ pub struct NewRun {
     pub tenant: TenantId,
     pub version_id: VersionId,
     pub pin: Pin,
+    /// The run whose step starts this one; of the same tenant.
+    pub parent: Option<RunId>,
     pub priority: Priority,
     pub labels: Labels,
     /// `run.created`, with seq 1.
@@ -100,6 +102,7 @@ impl NewRun {
             tenant,
             version_id,
             pin: Pin::default(),
+            parent: state.parent.as_ref().map(|parent| parent.run_id),
             priority: Priority::default(),
             labels: Labels::new(),
             projection: Projection::of(state, false),
@@ -159,6 +162,10 @@ pub struct RunWrite {
     pub blobs: Vec<Blob>,
     pub approvals: Vec<ApprovalChange>,
     pub outbox: Vec<OutboxMessage>,
+    /// Runs that steps start with this write.
+    pub children: Vec<NewRun>,
+    /// Children whose end `events` take in: it wakes this run no more.
+    pub finished: Vec<RunId>,
     pub remember: Option<Remember>,
 }
 
@@ -185,6 +192,8 @@ impl RunWrite {
             outbox: (events.iter().filter(|_| !planted("outbox_forgotten")))
                 .filter_map(OutboxMessage::from_event)
                 .collect(),
+            children: Vec::new(),
+            finished: events.iter().filter_map(crate::ended_child::finished_child).collect(),
             projection: Projection::of(state, held),
             release: !held,
             blobs: blobs_of(&events),
@@ -219,6 +228,8 @@ pub struct RunRow {
     pub last_activity_at: Timestamp,
     pub lease_owner: Option<SessionId>,
     pub epoch: Epoch,
+    /// The run whose step started this one.
+    pub parent: Option<RunId>,
     pub priority: Priority,
     pub labels: Labels,
     pub created_at: Timestamp,
@@ -248,25 +259,13 @@ pub struct RunFilter {
     /// Any of these; empty means all.
     pub statuses: Vec<RunStatus>,
     pub workflow: Option<String>,
+    /// Runs that steps of this one have started.
+    pub parent: Option<RunId>,
     pub labels: Vec<(String, String)>,
     pub created_after: Option<Timestamp>,
     pub created_before: Option<Timestamp>,
     /// Part of the workflow's name, the run's id, a label's value or the error's type. Case is ignored.
     pub text: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueRun {
-    pub ring: Ring,
-    /// How long from now, by the database's clock; zero when it is due.
-    pub after: std::time::Duration,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunCounts {
-    pub by_status: BTreeMap<RunStatus, u64>,
-    /// Age of the longest claimable run that nobody has claimed.
-    pub oldest_claimable: Option<std::time::Duration>,
 }
 
 // ---- approvals ---------------------------------------------------------------------------------

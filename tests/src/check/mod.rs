@@ -3,6 +3,7 @@
 //! The rules are those that any history must keep, whatever the story was. They lean on the log, the
 //! definition as its author wrote it, and what arrived at the sinks, never on the product's own model.
 
+mod family;
 mod gates;
 mod order;
 #[cfg(test)]
@@ -27,6 +28,8 @@ pub struct Record {
     pub definition: Option<Value>,
     /// What its steps did outside.
     pub effects: Vec<Effect>,
+    /// Runs that have it as their parent, as lists show them.
+    pub children: Vec<Value>,
     /// Places in the log of the events about each node.
     by_node: BTreeMap<String, Vec<usize>>,
 }
@@ -66,6 +69,9 @@ pub fn violations(record: &Record) -> Vec<String> {
     undoing::nothing_begins_but_what_was_planned(record, &mut report);
     undoing::what_acted_is_planned(record, &mut report);
     undoing::each_is_undone_once(record, &mut report);
+    family::children_are_those_of_the_log(record, &mut report);
+    family::attempts_have_one_child(record, &mut report);
+    family::children_end_once_and_first(record, &mut report);
     report.0
 }
 
@@ -77,7 +83,7 @@ impl Record {
                 by_node.entry(node.clone()).or_default().push(index);
             }
         }
-        Self { run, log, definition, effects, by_node }
+        Self { run, log, definition, effects, children: Vec::new(), by_node }
     }
 
     /// How the attempts of a node ended, in order.
@@ -129,13 +135,15 @@ async fn read(client: &Client, id: &str, sinks: &[&Sink]) -> Record {
     let mut run = client.get_run(id).await;
     loop {
         let log = client.events(id).await;
+        // After the log: what that says has ended must have.
+        let children = client.children(id).await;
         let now = client.get_run(id).await;
         if now == run {
             let definition = client.definition_of(&run);
             let prefix = format!("{id}/");
             let effects = sinks.iter().flat_map(|sink| sink.effects());
             let effects = effects.filter(|effect| effect.key.starts_with(&prefix)).collect();
-            return Record::new(run, log, definition, effects);
+            return Record { children, ..Record::new(run, log, definition, effects) };
         }
         run = now;
     }

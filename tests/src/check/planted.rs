@@ -366,3 +366,55 @@ fn an_undoing_of_what_did_nothing_is_found() {
     let never = lines.replace("1 step.started hold/1 {\"idempotency_key\": \"r/hold/1\"}\n", "");
     finds(&record_of(SAGA, &never, Vec::new()), "hold.compensate is planned, but hold did nothing");
 }
+
+const FAMILY: &str = r#"
+- run.created
+1 run.engine_taken {"session": "s"}
+1 step.started call/1 {"idempotency_key": "r/call/1"}
+1 child.started call/1 {"run_id": "c1"}
+1 child.finished call/1 {"run_id": "c1", "status": "failed"}
+1 step.failed call/1 {"then": {"do": "retry"}}
+1 step.retry_scheduled call {"at": "1970-01-01T00:00:07Z"}
+1 step.started call/2 {"idempotency_key": "r/call/2"}
+1 child.started call/2 {"run_id": "c2"}
+1 child.finished call/2 {"run_id": "c2", "status": "completed"}
+1 step.succeeded call/2
+1 run.completed
+"#;
+const CALLER: &str = "{version: 1, name: f, type: steps, steps: [{id: call, type: workflow, workflow: c, retry: {max_attempts: 2}}]}";
+
+fn family(lines: &str) -> Record {
+    let child = |id: &str, status: &str| json!({"id": id, "parent_run_id": "r", "status": status});
+    let children = vec![child("c2", "completed"), child("c1", "failed")];
+    Record { children, ..record_of(CALLER, lines, Vec::new()) }
+}
+
+fn spoilt_family(line: &str, instead: &str) -> Record {
+    assert!(FAMILY.contains(&format!("\n{line}\n")), "no such line: {line}");
+    family(&FAMILY.replacen(&format!("\n{line}\n"), &format!("\n{instead}\n"), 1))
+}
+
+#[test]
+fn children_that_are_lost_or_started_twice_are_found() {
+    assert_eq!(violations(&family(FAMILY)), Vec::<String>::new());
+    let started = r#"1 child.started call/2 {"run_id": "c2"}"#;
+    finds(&spoilt_family(started, ""), "the log starts {\"c1\"}, and there are");
+    finds(&spoilt_family(started, &format!("{started}\n{started}")), "starts c2 again");
+    let other = r#"1 child.started call/2 {"run_id": "c3"}"#;
+    finds(&spoilt_family(started, &format!("{started}\n{other}")), "the second child of its attempt");
+    finds(&spoilt_family(started, &format!("{started}\n{other}")), "leaves children behind: [\"c3\"]");
+    let mut foreign = family(FAMILY);
+    foreign.children[0]["parent_run_id"] = "s".into();
+    finds(&foreign, "has another parent");
+}
+
+#[test]
+fn ends_of_children_that_are_missed_or_told_otherwise_are_found() {
+    let finished = r#"1 child.finished call/2 {"run_id": "c2", "status": "completed"}"#;
+    finds(&spoilt_family(finished, ""), "leaves children behind: [\"c2\"]");
+    finds(&spoilt_family(finished, &format!("{finished}\n{finished}")), "which this step has not open");
+    finds(&spoilt_family(finished, &finished.replace("completed", "canceled")), "c2 ended otherwise");
+    let mut left = family(FAMILY);
+    left.children[0]["status"] = "running".into();
+    finds(&left, "run \"c2\" is \"running\" although its parent has ended");
+}

@@ -3,6 +3,7 @@
 mod approvals;
 mod bad_inputs;
 mod cancel;
+mod children;
 mod circuits;
 mod commands;
 mod creating;

@@ -7,7 +7,7 @@ use super::{TextFile, nothing, read, root, text_files};
 
 /// Beginnings of names that only events have.
 const EVENT_FAMILIES: &[&str] = &["run", "step", "approval", "signal", "timer", "child", "compensation"];
-/// Names of the same shape that are something else: fields that expressions and logs read, messages of streams.
+/// Names of the same shape that are something else: fields that expressions and logs read, messages of streams, errors.
 const NOT_EVENTS: &[&str] = &[
     "run.id",
     "run.workflow",
@@ -25,6 +25,8 @@ const NOT_EVENTS: &[&str] = &[
     "run.rs",
     "run.inputs",
     "run.requester",
+    "child.failed",
+    "child.canceled",
 ];
 
 fn documents() -> Vec<TextFile> {

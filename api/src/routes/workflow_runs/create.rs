@@ -176,6 +176,7 @@ async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Re
         started_at: None,
         ended_at: None,
         last_activity_at: event.at,
+        parent_run_id: None,
         wake_at: new.projection.wake_at,
         error_type: None,
     };

@@ -32,6 +32,9 @@ pub(crate) struct ListParams {
     /// Runs of the workflow with exactly this name.
     #[param(pattern = "^[a-z][a-z0-9_-]{0,62}$")]
     workflow: Option<String>,
+    /// Runs that steps of this run have started.
+    #[param(format = Uuid)]
+    parent: Option<String>,
     /// `key:value`; repeat it to ask for several labels at once.
     #[param(schema_with = labels, explode = true)]
     label: Option<Vec<String>>,
@@ -98,6 +101,8 @@ fn read_filter(query: &mut Query) -> Result<RunFilter> {
             1..=63 => Ok(text.to_owned()),
             _ => Err("is not the name of a workflow".to_owned()),
         })?,
+        parent: query
+            .read("parent", |text| parse_run_id(text).ok_or_else(|| "must be the id of a run".to_owned()))?,
         created_after: query.read("created_after", moment)?,
         created_before: query.read("created_before", moment)?,
         text: query.search()?,

@@ -34,6 +34,7 @@ pub struct Settings {
     pub sweep_interval: Duration,
     pub stale_after: Duration,
     pub drain_timeout: Duration,
+    pub child_depth_max: usize,
     pub log: Option<String>,
     pub log_format: LogFormat,
     pub server: String,
@@ -138,6 +139,7 @@ impl Settings {
         let sweep_interval = values.parse("sweep_interval", problems, values::duration);
         let stale_after = values.parse("stale_after", problems, values::duration);
         let drain_timeout = values.parse("drain_timeout", problems, windlass_model::time::parse_duration);
+        let child_depth_max = values.parse("child_depth_max", problems, values::count);
         let log_format = values.parse("log_format", problems, LogFormat::parse);
         let server = values.parse("server", problems, values::server_url);
         let emit_url =
@@ -167,6 +169,7 @@ impl Settings {
             sweep_interval: sweep_interval?,
             stale_after: stale_after?,
             drain_timeout: drain_timeout?,
+            child_depth_max: child_depth_max?,
             log: values.given("log").map(str::to_owned),
             log_format: log_format?,
             server: server?,

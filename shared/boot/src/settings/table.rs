@@ -161,6 +161,12 @@ pub const SETTINGS: &[Setting] = &[
         "How long a stopping worker lets steps in flight finish before it gives them up.",
     ),
     server(
+        "child_depth_max",
+        "8",
+        "levels",
+        "How many runs may stand above one that a workflow node starts; one level more fails as limit.depth.",
+    ),
+    server(
         "log",
         "",
         "filter",

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::Tick;
 use crate::event::{
-    ApprovalExpired, Ending, ExpiryAction, RetryScheduled, RunCompleted, RunPaused, SkipReason, StepCanceled,
-    StepFailed, StepSkipped, StepStarted, StepSucceeded, StepTimedOut, StepWaiting, Then, TimerFired,
-    WaitingOn,
+    ApprovalExpired, Ending, ExpiryAction, RecallReason, RetryScheduled, RunCompleted, RunPaused, SkipReason,
+    StepCanceled, StepFailed, StepSkipped, StepStarted, StepSucceeded, StepTimedOut, StepWaiting, Then,
+    TimerFired, WaitingOn,
 };
 use crate::plan::{GateSpec, Role, WaitSpec};
 use crate::state::{Gate, GateOutcome, Grant, Phase, WaitReason};
@@ -33,6 +33,7 @@ impl Tick<'_> {
             }
             self.fire_due_timers();
             if self.state.is_moving() {
+                self.recall_children();
                 self.conclude_gates();
                 self.hand_out_signals();
                 self.move_machine();
@@ -53,18 +54,22 @@ impl Tick<'_> {
 
     /// Ends a run that is stopping, or begins to undo what it did, once nothing is in flight.
     fn conclude(&mut self) {
+        self.recall_children();
         if !self.state.in_flight.is_empty() {
             return;
         }
         let open: Vec<StepKey> = (self.state.all_steps())
             .filter(|(_, step)| matches!(step.status, StepStatus::Waiting | StepStatus::Paused))
             .map(|(key, _)| key)
+            .filter(|key| !self.state.waits_for_child(*key))
             .collect();
         for node in open {
             let attempt = self.state.open_attempt(self.plan, node);
             self.emit_step(node, attempt, StepCanceled {});
         }
-        self.end_stopped();
+        if self.state.children.is_empty() {
+            self.end_stopped();
+        }
     }
 
     // ---- timers --------------------------------------------------------------------------------
@@ -87,6 +92,7 @@ impl Tick<'_> {
                 self.succeed(node, attempt, json!({ "woke_at": self.now }));
             }
             Some(WaitReason::Retry) => self.begin(node),
+            Some(WaitReason::Child { run_id }) => self.recall(run_id, node, RecallReason::Timeout),
             Some(WaitReason::Signal { name }) => {
                 let error = StepError::new("timeout", format!("no signal named `{name}` came in time"));
                 self.time_out(node, attempt, error);
@@ -210,7 +216,7 @@ impl Tick<'_> {
         }
         let plan = self.plan;
         match &plan.node(node).role {
-            Role::Run | Role::Map(_) => match &plan.node(node).gate {
+            Role::Run | Role::Map(_) | Role::Workflow { .. } => match &plan.node(node).gate {
                 Some(spec) if !self.is_gate_open(node) => self.request_approval(node, next, spec),
                 _ => self.start(node),
             },
@@ -308,7 +314,8 @@ impl Tick<'_> {
     fn complete_if_settled(&mut self) {
         let machine = self.state.machine.as_ref();
         let goes_on = machine.is_some_and(|machine| !machine.state.is_done);
-        if goes_on || self.state.unsettled > 0 || !matches!(self.state.phase, Phase::Active) {
+        let is_settled = self.state.unsettled == 0 && self.state.children.is_empty();
+        if goes_on || !is_settled || !matches!(self.state.phase, Phase::Active) {
             return;
         }
         let output = match (machine, &self.plan.outputs) {

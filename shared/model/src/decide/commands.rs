@@ -319,7 +319,12 @@ impl RunState {
             }
             (
                 StepStatus::Waiting,
-                Some(WaitReason::Timer | WaitReason::Signal { .. } | WaitReason::Items),
+                Some(
+                    WaitReason::Timer
+                    | WaitReason::Signal { .. }
+                    | WaitReason::Items
+                    | WaitReason::Child { .. },
+                ),
             ) => true,
             _ => false,
         };

@@ -12,8 +12,7 @@ impl Tick<'_> {
             Phase::Canceling => self.end_or_compensate(Ending::Canceled, None),
             Phase::Failing => self.end_or_compensate(Ending::Failed, None),
             _ => {
-                let error = StepError::new("timeout", "the run did not end before its deadline");
-                self.end_or_compensate(Ending::Failed, Some(error));
+                self.end_or_compensate(Ending::Failed, Some(StepError::past_deadline()));
             }
         }
     }
@@ -30,7 +29,8 @@ impl Tick<'_> {
     /// Ends a run once all that it did is undone.
     pub(super) fn end_if_compensated(&mut self) {
         let Some(compensation) = &self.state.compensation else { return };
-        if compensation.unsettled == 0 && self.state.phase == Phase::Compensating {
+        let is_over = compensation.unsettled == 0 && self.state.children.is_empty();
+        if is_over && self.state.phase == Phase::Compensating {
             self.end_as(compensation.after, None);
         }
     }

@@ -72,6 +72,11 @@ impl Tick<'_> {
         if !self.state.in_flight.contains(&node) || self.state.step(node).attempt != attempt {
             return;
         }
+        self.take_outcome(node, attempt, outcome);
+    }
+
+    /// The open attempt of a step has come to this.
+    pub(super) fn take_outcome(&mut self, node: StepKey, attempt: Attempt, outcome: Outcome) {
         match outcome {
             Outcome::Succeeded { output, artifacts, emit } => {
                 let broken = output.value().map(|output| self.plan.node(node).violations(output));
@@ -87,9 +92,11 @@ impl Tick<'_> {
                 self.fail(node, attempt, error, |error, then| StepFailed { error, then, artifacts });
             }
             Outcome::TimedOut { error } => self.time_out(node, attempt, error),
-            Outcome::Canceled if self.is_stopping() => {
+            // What has not begun is not begun any more.
+            Outcome::Canceled | Outcome::Called(_) if self.is_stopping() => {
                 self.emit_step(node, Some(attempt), StepCanceled {});
             }
+            Outcome::Called(child) => self.call(node, attempt, child),
             Outcome::Canceled => {
                 let error = StepError::new("canceled", "the runner stopped without being asked to");
                 self.fail(node, attempt, error, |error, then| StepFailed {

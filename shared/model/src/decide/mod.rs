@@ -4,6 +4,7 @@
 //! ends or times out because of it follows from `Input::Advance`, which only an engine asks for.
 
 mod advance;
+mod children;
 mod commands;
 mod compensate;
 mod engine;
@@ -16,7 +17,7 @@ pub use commands::SIGNALS_BUFFERED_MAX;
 pub use engine::DEATHS_MAX;
 pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
 
-use crate::event::{Event, EventBody, RunCreated};
+use crate::event::{Event, EventBody, Parent, RunCreated};
 use crate::{
     Actor, Attempt, Epoch, EventSeq, Input, Payload, Plan, Rejection, RunId, RunState, StepKey, Timestamp,
 };
@@ -48,6 +49,7 @@ pub fn decide(
         Input::Outcome { node, item, attempt, outcome } => {
             tick.outcome(StepKey { node, item }, attempt, outcome);
         }
+        Input::ChildEnded { run_id, end } => tick.child_ended(run_id, end),
         Input::Advance => tick.advance(),
         Input::Drain => tick.drain(),
     }
@@ -56,6 +58,19 @@ pub fn decide(
 
 /// A run's first event, and the state it makes.
 pub fn create(
+    plan: &Plan,
+    run_id: RunId,
+    inputs: Payload,
+    deadline_at: Option<Timestamp>,
+    actor: Actor,
+    now: Timestamp,
+) -> (Event, RunState) {
+    create_below(None, plan, run_id, inputs, deadline_at, actor, now)
+}
+
+/// As [`create`], for a run that a step of another one starts.
+pub fn create_below(
+    parent: Option<Parent>,
     plan: &Plan,
     run_id: RunId,
     inputs: Payload,
@@ -76,7 +91,7 @@ pub fn create(
         attempt: None,
         epoch: None,
         actor: Some(actor.kept()),
-        body: RunCreated { inputs, deadline_at }.into(),
+        body: RunCreated { inputs, deadline_at, parent }.into(),
     };
     let state = RunState::created(plan, run_id, &event).expect("the event above is run.created");
     (event, state)

@@ -118,6 +118,7 @@ impl RunState {
                 step.attempt = event.attempt.unwrap_or(step.attempt + 1);
                 step.key_attempt = body.key_attempt.unwrap_or(step.attempt);
                 step.outcome_unknown = false;
+                step.child = None;
                 step.started_at = Some(at);
                 step.ended_at = None;
                 step.error = None;
@@ -186,6 +187,9 @@ impl RunState {
                     }
                 }
             }
+            EventBody::ChildStarted(body) => self.child_started(node, body),
+            EventBody::ChildFinished(body) => self.child_finished(body),
+            EventBody::ChildCancelRequested(body) => self.child_recalled(node, body),
             EventBody::StepPaused(_) => self.pause_step(node),
             EventBody::ItemsPlanned(body) => {
                 if event.attempt != Some(self.step(node).attempt) {
@@ -294,6 +298,7 @@ impl RunState {
                 started_at: step.started_at,
                 ended_at: event.at,
                 error: error.cloned(),
+                child_run_id: step.child,
             });
         }
     }
@@ -413,7 +418,7 @@ impl RunState {
         self.ready.insert(node);
     }
 
-    fn wait(&mut self, node: StepKey, on: WaitReason, until: Option<Timestamp>) {
+    pub(super) fn wait(&mut self, node: StepKey, on: WaitReason, until: Option<Timestamp>) {
         self.leave_timer(node);
         let step = self.step_mut(node);
         step.status = StepStatus::Waiting;
@@ -423,7 +428,7 @@ impl RunState {
         }
     }
 
-    fn leave_timer(&mut self, node: StepKey) {
+    pub(super) fn leave_timer(&mut self, node: StepKey) {
         if let Some(at) = self.step_mut(node).wait.as_mut().and_then(|wait| wait.until.take()) {
             self.timers.remove(&(at, node));
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AttemptOutcome, Phase, RunState, StepStatus};
 use crate::event::{CompensationOrder, CompensationOutcome, CompensationPlanned, Ending};
-use crate::plan::Plan;
+use crate::plan::{Plan, Role};
 use crate::{StepError, StepKey};
 
 /// What is undone, in which order, and how the run ends afterwards.
@@ -71,8 +71,20 @@ impl RunState {
         ended: AttemptOutcome,
         error: Option<&StepError>,
     ) {
-        let can_be_undone = plan.node(node).compensation.is_some();
-        if can_be_undone && self.step(node).status == StepStatus::Running && may_have_acted(ended, error) {
+        let (spec, step) = (plan.node(node), self.step(node));
+        let has_acted = match spec.role {
+            // A run that does not complete undoes what it did by itself.
+            Role::Workflow { .. } => {
+                let is_done = match ended {
+                    AttemptOutcome::Succeeded => true,
+                    AttemptOutcome::Failed => error.is_some_and(StepError::may_follow_the_deed),
+                    _ => false,
+                };
+                is_done && self.waits_for_child(node)
+            }
+            _ => step.status == StepStatus::Running && may_have_acted(ended, error),
+        };
+        if spec.compensation.is_some() && has_acted {
             if !self.step(node).attempts.is_empty() {
                 self.acted.retain(|it| *it != node);
             }

@@ -41,7 +41,7 @@ pub enum InboundKind {
 
 impl RunMachine {
     pub(super) fn wants_engine(&self) -> bool {
-        !self.has_started || !self.inbox.is_empty() || self.state.is_done
+        !self.has_started || !self.inbox.is_empty() && !self.state.is_done
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {

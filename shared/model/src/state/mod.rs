@@ -1,6 +1,7 @@
 //! What a run is right now: the fold of its events, and nothing else.
 
 mod apply;
+mod children;
 mod compensation;
 mod fan;
 mod machine;
@@ -11,12 +12,13 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Artifact, Event, EventBody, ExpiryAction, SkipReason};
+use crate::event::{Artifact, Event, EventBody, ExpiryAction, Parent, SkipReason};
 use crate::plan::{Accept, Part, Plan};
 use crate::{
     Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp,
 };
 
+pub use children::Child;
 pub use compensation::Compensation;
 pub use fan::Fan;
 pub use machine::{Inbound, InboundKind, RunMachine};
@@ -35,6 +37,8 @@ pub struct RunState {
     pub inputs: Payload,
     /// Who created the run.
     pub requester: Actor,
+    /// The step of another run that started this one.
+    pub parent: Option<Parent>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -61,6 +65,8 @@ pub struct RunState {
     pub signals: BTreeMap<String, VecDeque<Payload>>,
     /// Steps that a person must decide about.
     pub paused_steps: BTreeSet<StepKey>,
+    /// Runs that steps of this one started and that have not ended.
+    pub children: BTreeMap<RunId, Child>,
     /// How many steps have not settled; those that only an error or an undoing calls for don't count.
     pub unsettled: u32,
     /// Steps that can be undone, and did, or may have done, what there is to undo; oldest first.
@@ -124,6 +130,9 @@ pub struct Step {
     /// The gate of the current attempt, open or decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// The run that the current attempt has started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
     #[serde(skip_serializing_if = "Payload::is_null")]
     pub output: Payload,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,6 +170,10 @@ pub enum WaitReason {
     Fallback,
     /// Its items run.
     Items,
+    /// A run that it has started.
+    Child {
+        run_id: RunId,
+    },
 }
 
 /// A request for approval and what people answered.
@@ -202,6 +215,9 @@ pub struct AttemptRecord {
     pub ended_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<StepError>,
+    /// The run that it has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_run_id: Option<RunId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +262,7 @@ impl RunState {
             epoch: Epoch::default(),
             inputs: body.inputs.clone(),
             requester: event.actor.clone().unwrap_or_else(Actor::engine),
+            parent: body.parent.clone(),
             created_at: event.at,
             started_at: None,
             ended_at: None,
@@ -263,6 +280,7 @@ impl RunState {
             listening: BTreeMap::new(),
             signals: BTreeMap::new(),
             paused_steps: BTreeSet::new(),
+            children: BTreeMap::new(),
             acted: Vec::new(),
             must_compensate: false,
             compensation: None,
@@ -370,17 +388,20 @@ impl RunState {
     pub fn wants_engine(&self) -> bool {
         match self.phase {
             Phase::Active => {
-                let moves = match &self.machine {
-                    Some(machine) => machine.wants_engine(),
-                    None => self.unsettled == 0,
+                let (is_over, moves) = match &self.machine {
+                    Some(machine) => (machine.state.is_done, machine.wants_engine()),
+                    None => (self.unsettled == 0, false),
                 };
-                moves || !self.ready.is_empty() || !self.decided.is_empty()
+                let ends = is_over && self.children.is_empty();
+                moves || ends || self.owes_recall() || !self.ready.is_empty() || !self.decided.is_empty()
             }
             Phase::Compensating => {
                 let is_over = self.compensation.as_ref().is_none_or(|it| it.unsettled == 0);
+                let is_over = is_over && self.children.is_empty() || self.owes_recall();
                 !self.ready.is_empty() || !self.decided.is_empty() || is_over
             }
-            Phase::Failing | Phase::Canceling => true,
+            // Once its children were asked to stop, there is nothing to do before they have.
+            Phase::Failing | Phase::Canceling => self.children.is_empty() || self.owes_recall(),
             Phase::Paused { .. } | Phase::Completed | Phase::Failed | Phase::Canceled => false,
         }
     }
@@ -389,7 +410,7 @@ impl RunState {
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = match self.phase {
             // Its status does not tell whether it waits for a time or for an engine: that is due at once.
-            Phase::Compensating if self.wants_engine() => Some(self.last_event_at),
+            Phase::Compensating | Phase::Canceling if self.wants_engine() => Some(self.last_event_at),
             Phase::Active => {
                 let of_machine = self.machine.as_ref().and_then(RunMachine::wake_at);
                 self.timers.first().map(|(at, _)| *at).into_iter().chain(of_machine).min()

@@ -110,7 +110,7 @@ pub enum StepStatus {
     Pending,
     /// An attempt is in flight.
     Running,
-    /// At a gate, for a timer, for a signal, or between two attempts.
+    /// At a gate, for a timer, for a signal, for a child, or between two attempts.
     Waiting,
     /// Failed or interrupted; a person decides.
     Paused,

@@ -133,6 +133,27 @@ const KINDS_OF_RULES: &[KindSpec] = &[
         retry_safe: |_| true,
     },
     KindSpec {
+        name: "workflow",
+        summary: "Starts a run of another workflow and waits for its end; its output is that run's output",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "workflow": {
+                        "description": "Name of a published workflow, or name@version",
+                        "type": "string",
+                        "maxLength": 255
+                    },
+                    "with": { "description": "The inputs of the run", "type": "object" }
+                },
+                "required": ["workflow"],
+                "additionalProperties": false
+            })
+        },
+        // Nothing is done before the run is there, and then the log says so.
+        retry_safe: |_| true,
+    },
+    KindSpec {
         name: "approval",
         summary: "Waits until people approve or reject",
         params: gate_schema,

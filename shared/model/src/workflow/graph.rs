@@ -16,6 +16,8 @@ enum Shape {
     Gate,
     /// Time or a signal has to come.
     Wait,
+    /// A run of another workflow does it.
+    Called,
 }
 
 pub fn mermaid(plan: &Plan) -> String {
@@ -30,6 +32,7 @@ pub fn mermaid(plan: &Plan) -> String {
             Shape::Choice => ("{", "}"),
             Shape::Gate => ("{{", "}}"),
             Shape::Wait => ("([", "])"),
+            Shape::Called => ("[[", "]]"),
         };
         // Ids by position: a node may be called `end`, which Mermaid keeps for itself.
         put(&mut out, format_args!("    n{}{open}\"{label}\"{close}\n", node.index));
@@ -62,6 +65,7 @@ pub fn dot(plan: &Plan) -> String {
             Shape::Choice => ", shape=diamond, style=solid",
             Shape::Gate => ", shape=hexagon, style=solid",
             Shape::Wait => ", shape=oval, style=solid",
+            Shape::Called => ", peripheries=2",
         };
         put(&mut out, format_args!("    n{} [label=\"{label}\"{shape}];\n", node.index));
     }
@@ -89,6 +93,7 @@ fn shape(node: &Node) -> Shape {
         Role::Approval(_) => Shape::Gate,
         Role::Wait(_) | Role::Signal { .. } => Shape::Wait,
         Role::Run if node.kind == "switch" => Shape::Choice,
+        Role::Workflow { .. } => Shape::Called,
         Role::Run | Role::Map(_) => Shape::Work,
     }
 }
@@ -106,7 +111,13 @@ fn called_by(node: &Node) -> Option<(NodeIndex, &'static str)> {
 fn note(node: &Node) -> String {
     let gate = if node.gate.is_some() { ", after approval" } else { "" };
     let condition = if node.condition.is_some() { ", if" } else { "" };
-    format!("{}{gate}{condition}", node.kind)
+    match &node.role {
+        Role::Workflow { name, version: Some(version) } => {
+            format!("workflow {name}@{version}{gate}{condition}")
+        }
+        Role::Workflow { name, version: None } => format!("workflow {name}{gate}{condition}"),
+        _ => format!("{}{gate}{condition}", node.kind),
+    }
 }
 
 /// Which case of a switch leads here, or which ends of the needed node count.

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
+use windlass_model::event::ChildStarted;
+use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, KindSpec, compile};
 use windlass_model::{
-    Actor, Command, Event, Input, NodeIndex, Outcome, Payload, Plan, Rejection, RunId, RunState, StepError,
-    StepKey, Timestamp, decide, open_work,
+    Actor, ChildEnd, Command, Event, Input, NodeIndex, Outcome, Payload, Plan, Rejection, RunId, RunState,
+    StepError, StepKey, Timestamp, decide, open_work,
 };
 
 /// Kinds whose deeds the test itself does. `work` is not safe to repeat, `noop` is.
@@ -32,6 +34,8 @@ pub(crate) struct Run<'a> {
     pub(crate) log: Vec<Event>,
     pub(crate) now: Timestamp,
     epoch: u32,
+    /// Runs that were started so far.
+    children: u128,
 }
 
 impl<'a> Run<'a> {
@@ -40,7 +44,7 @@ impl<'a> Run<'a> {
         let run_id = RunId(Uuid::from_u128(7));
         let (event, state) =
             windlass_model::decide::create(plan, run_id, Payload::null(), None, Actor::user("rita"), now);
-        Self { plan, state, log: vec![event], now, epoch: 0 }
+        Self { plan, state, log: vec![event], now, epoch: 0, children: 0 }
     }
 
     pub(crate) fn node(&self, id: &str) -> NodeIndex {
@@ -107,7 +111,27 @@ impl<'a> Run<'a> {
 
     pub(crate) fn succeed(&mut self, id: &str) {
         let output = Payload::from(json!({ "by": id }));
-        self.outcome(id, Outcome::Succeeded { output, artifacts: Vec::new(), emit: None });
+        let outcome = match &self.plan.node(self.key(id)).role {
+            // To succeed in starting it is all that an engine does.
+            Role::Workflow { name, version } => Outcome::Called(self.new_child(name.clone(), *version)),
+            _ => Outcome::Succeeded { output, artifacts: Vec::new(), emit: None },
+        };
+        self.outcome(id, outcome);
+    }
+
+    fn new_child(&mut self, workflow: String, version: Option<u32>) -> ChildStarted {
+        self.children += 1;
+        ChildStarted { run_id: RunId(Uuid::from_u128(1_000 + self.children)), workflow, version, until: None }
+    }
+
+    /// The run that the current attempt of a step has started.
+    pub(crate) fn child_of(&self, id: &str) -> RunId {
+        self.state.step(self.key(id)).child.expect("the step has started a run")
+    }
+
+    pub(crate) fn child_ends(&mut self, run_id: RunId, end: ChildEnd) {
+        self.tick(Input::ChildEnded { run_id, end });
+        self.tick(Input::Advance);
     }
 
     pub(crate) fn fail(&mut self, id: &str, kind: &str) {

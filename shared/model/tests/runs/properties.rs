@@ -7,10 +7,10 @@ use crate::common::{Run, plan};
 use proptest::prelude::*;
 use windlass_model::command::Verdict;
 use windlass_model::event::{CompensationOrder, CompensationPlanned, StepFailed, StepTimedOut, Then};
-use windlass_model::plan::{Accept, Part};
+use windlass_model::plan::{Accept, Part, Role};
 use windlass_model::{
-    Actor, Command, Event, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan, RunStatus,
-    StepKey, StepStatus, open_work,
+    Actor, ChildEnd, Command, Event, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan,
+    RunStatus, StepError, StepKey, StepStatus, open_work,
 };
 
 /// What a random node does about an error, once its retries are used up.
@@ -66,7 +66,7 @@ struct NodeSpec {
 fn node_spec() -> impl Strategy<Value = NodeSpec> {
     let manners =
         (0..RULES.len() as u8, 0..3u8, prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..5u8);
-    (0..8u8, any::<u8>(), manners).prop_map(
+    (0..9u8, any::<u8>(), manners).prop_map(
         |(kind, needs, (on_error, retries, gated, accepts_all, undone_by))| NodeSpec {
             kind,
             needs,
@@ -90,6 +90,7 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
             3 => "type: approval, timeout: 60s",
             4 => "type: signal, name: go, timeout: 90s",
             6 => MAPS[usize::from(node.retries)],
+            8 => "type: workflow, workflow: child, timeout: 80s",
             _ => "type: wait, for: 30s",
         };
         let needs: Vec<String> = (0..index.min(8))
@@ -102,7 +103,7 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
         let on_error = RULES[usize::from(node.on_error)];
         let kind = kind.replace("MANNERS", ITEMS[usize::from(node.undone_by)]);
         text += &format!("  n{index}: {{ {kind}, needs: [{}], on_error: {on_error}", needs.join(", "));
-        if node.kind <= 2 {
+        if node.kind <= 2 || node.kind == 8 {
             text += &format!(
                 ", retry: {{ max_attempts: {}, backoff: {{ type: fixed, initial: 5s }} }}",
                 node.retries + 1
@@ -141,6 +142,7 @@ enum Happening {
     Skip(usize),
     Signal,
     Drain,
+    ChildEnds(usize, u8),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -159,6 +161,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::Skip),
         2 => Just(Happening::Signal),
         1 => Just(Happening::Drain),
+        4 => (any::<usize>(), 0..3u8).prop_map(|(which, how)| Happening::ChildEnds(which, how)),
     ]
 }
 
@@ -213,8 +216,22 @@ fn happen(run: &mut Run<'_>, happening: &Happening) {
             drop(run.command(Command::Signal { name: "go".into(), payload: Payload::null() }));
         }
         Happening::Drain => run.tick(Input::Drain),
+        Happening::ChildEnds(number, how) => {
+            let open: Vec<_> = run.state.children.keys().copied().collect();
+            if let Some(child) = open.get(number % open.len().max(1)) {
+                run.child_ends(*child, end_of_child(how));
+            }
+        }
     }
     run.tick(Input::Advance);
+}
+
+fn end_of_child(how: u8) -> ChildEnd {
+    match how {
+        0 => ChildEnd::Completed(Payload::null()),
+        1 => ChildEnd::Failed(StepError::new("http.500", "it broke")),
+        _ => ChildEnd::Canceled,
+    }
 }
 
 /// A patient operator and a healthy engine bring any run to its end.
@@ -234,6 +251,9 @@ fn heal(run: &mut Run<'_>) {
                 run.succeed(&id);
             }
         }
+        for (run_id, child) in run.state.children.clone() {
+            run.child_ends(run_id, end_of_child(if child.recalled.is_some() { 2 } else { 0 }));
+        }
         for node in run.plan.nodes.iter().map(|node| node.index) {
             let verdict = verdict(run, node);
             drop(run.command_by(Command::Approve(verdict), Actor::user("zoe")));
@@ -247,11 +267,25 @@ fn heal(run: &mut Run<'_>) {
 fn check_log(plan: &Plan, run: &Run<'_>) {
     let mut settled: BTreeMap<StepKey, &EventBody> = BTreeMap::new();
     let mut outcomes = BTreeSet::new();
-    let mut canceling = false;
+    let (mut canceling, mut children, mut recalled) = (false, BTreeSet::new(), BTreeSet::new());
     for (index, event) in run.log.iter().enumerate() {
         assert_eq!(event.seq.0 as usize, index + 1, "the log has no gaps");
         assert_eq!(event.body.is_terminal(), index + 1 == run.log.len(), "terminal is final, and last");
         canceling |= matches!(event.body, EventBody::CancelRequested(_));
+        match &event.body {
+            EventBody::ChildStarted(body) => assert!(children.insert(body.run_id), "started once"),
+            EventBody::ChildCancelRequested(body) => {
+                assert!(
+                    children.contains(&body.run_id) && recalled.insert(body.run_id),
+                    "asked to stop once"
+                );
+            }
+            EventBody::ChildFinished(body) => assert!(children.remove(&body.run_id), "ended once"),
+            body if body.is_terminal() => {
+                assert_eq!(children, BTreeSet::new(), "no child outlives its parent")
+            }
+            _ => {}
+        }
         let Some(node) = key(event) else { continue };
         if event.body.is_outcome()
             && let Some(attempt) = event.attempt
@@ -315,9 +349,14 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
             EventBody::StepFailed(StepFailed { then, .. })
             | EventBody::StepTimedOut(StepTimedOut { then, .. }) => {
                 must |= *then == Then::Compensate;
-                matches!(event.body, EventBody::StepTimedOut(_))
+                let is_run = !matches!(plan.node(node).role, Role::Workflow { .. });
+                is_run && matches!(event.body, EventBody::StepTimedOut(_))
             }
-            body if body.is_outcome() => true,
+            body if body.is_outcome() => {
+                // A child that does not complete undoes what it did by itself.
+                let is_run = matches!(plan.node(node).role, Role::Workflow { .. });
+                !is_run || matches!(body, EventBody::StepSucceeded(_))
+            }
             _ => continue,
         };
         if in_flight.remove(&node) && ended && plan.node(node).compensation.is_some() {

@@ -15,7 +15,9 @@ c as materialized (
      cross join n
      where r.status not in ('completed', 'failed', 'canceled')
        and case when r.lease_owner is null
-                then r.status in ('queued', 'running', 'canceling') or coalesce(r.wake_at <= n.now, false)
+                then r.status in ('queued', 'running') or coalesce(r.wake_at <= n.now, false)
+                     or exists (select from workflow_runs x
+                                 where x.parent_id = r.id and not x.parent_told and x.ended_at is not null)
                 else r.last_activity_at < n.now - t.stale_after
                      or not exists (select from worker_sessions s where s.id = r.lease_owner and s.expires_at > n.now)
            end
@@ -40,7 +42,7 @@ e as (
       from u)
 select u.id, u.tenant, u.version_id, v.name as workflow, v.version as workflow_version, u.status, u.paused_reason,
        u.version, u.next_seq, u.wake_at, u.last_activity_at, u.lease_owner, u.epoch, u.priority, u.created_at,
-       u.started_at, u.ended_at, u.error,
+       u.started_at, u.ended_at, u.error, u.parent_id,
        (select json_object_agg(l.key, l.value)::text from run_labels l where l.run_id = u.id) as labels,
        s.seq as snapshot_seq, s.format as snapshot_format, s.state as snapshot_state,
        h.*, u.ord::int4 as ord

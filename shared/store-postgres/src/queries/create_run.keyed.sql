@@ -4,16 +4,16 @@
 -- Every run:    $1 … $14 as there, $15 key id or null
 -- Every key:    $16 the run's place in the batch, id, principal, route, key, request, status, body, $24 location
 -- Every label:  $25 the run's place in the batch, key, $27 value
--- Every run:    $28 what it is pinned as
+-- Every run:    $28 what it is pinned as, $29 the run whose step starts it, or null
 with t as materialized (
     select x.*
       from unnest($1::uuid[], $2::int4[], $3::int8[], $4::int2[], $5::text[], $6::text[], $7::timestamptz[],
                   $8::timestamptz[], $9::timestamptz[], $10::text[], $11::timestamptz[], $12::int2[], $13::text[],
-                  $14::text[], $15::uuid[], $28::int2[])
+                  $14::text[], $15::uuid[], $28::int2[], $29::uuid[])
            with ordinality
            as x (id, tenant, version_id, priority, status, paused_reason, wake_at,
                  started_at, ended_at, error, at, code, actor,
-                 data, key_id, pin, ord)
+                 data, key_id, pin, parent_id, ord)
       join workflow_versions v on v.id = x.version_id and v.id = any ($3) and v.tenant = x.tenant
      where x.pin = 0
         or (select w.hidden_at is null and (x.pin = 1 or w.latest_version = v.version)
@@ -30,9 +30,9 @@ k as (
     on conflict (id) do nothing
     returning id),
 r as (
-    insert into workflow_runs (id, version_id, last_activity_at, created_at, started_at, ended_at, wake_at, tenant,
+    insert into workflow_runs (id, parent_id, version_id, last_activity_at, created_at, started_at, ended_at, wake_at, tenant,
                                version, next_seq, epoch, priority, status, paused_reason, error)
-    select t.id, t.version_id, clock_timestamp(), t.at, t.started_at, t.ended_at, t.wake_at, t.tenant,
+    select t.id, t.parent_id, t.version_id, clock_timestamp(), t.at, t.started_at, t.ended_at, t.wake_at, t.tenant,
            1, 2, 0, t.priority, t.status, t.paused_reason, t.error
       from t
      where t.key_id is null or t.key_id in (select k.id from k)

@@ -1,5 +1,6 @@
 -- Each source is read through its own index, so that a sweep costs what it finds. A run that waits for an engine,
--- one that waits for a time, and one that is held are never the same run.
+-- one that waits for a time, and one that is held are never the same run; one that waits for a child may wait for a
+-- time as well, and comes twice.
 --
 -- Tenants take turns: of each priority every tenant's oldest run comes before anybody's second.
 with recursive
@@ -9,13 +10,13 @@ n as materialized (
 waiting (tenant, leap) as (
     (select tenant, 1
        from workflow_runs
-      where lease_owner is null and status in ('queued', 'running', 'canceling')
+      where lease_owner is null and status in ('queued', 'running')
       order by tenant
       limit 1)
     union all
     select (select r.tenant
               from workflow_runs r
-             where r.lease_owner is null and r.status in ('queued', 'running', 'canceling') and r.tenant > w.tenant
+             where r.lease_owner is null and r.status in ('queued', 'running') and r.tenant > w.tenant
              order by r.tenant
              limit 1), w.leap + 1
       from waiting w
@@ -27,7 +28,7 @@ select id, tenant, priority, after from (
       cross join lateral (
           select r.id, r.tenant, r.priority
             from workflow_runs r
-           where r.tenant = w.tenant and r.lease_owner is null and r.status in ('queued', 'running', 'canceling')
+           where r.tenant = w.tenant and r.lease_owner is null and r.status in ('queued', 'running')
            order by r.priority, r.id
            limit $3) q
       order by priority, turn, id
@@ -35,16 +36,26 @@ select id, tenant, priority, after from (
     union all
     (select id, tenant, priority, interval '0', row_number() over (partition by tenant, priority order by id) as turn
        from workflow_runs
-      where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null
+      where lease_owner is null and status in ('waiting', 'paused', 'canceling', 'compensating') and wake_at is not null
         and wake_at <= (select now from n)
       order by priority, turn, id
       limit $3)
     union all
     (select id, tenant, priority, wake_at - (select now from n), 0
        from workflow_runs
-      where lease_owner is null and status in ('waiting', 'paused', 'compensating') and wake_at is not null
+      where lease_owner is null and status in ('waiting', 'paused', 'canceling', 'compensating') and wake_at is not null
         and wake_at > (select now from n) and wake_at <= (select now from n) + $1
       order by wake_at
+      limit $3)
+    union all
+    (select p.id, p.tenant, p.priority, interval '0',
+            row_number() over (partition by p.tenant, p.priority order by p.id) as turn
+       from (select distinct parent_id
+               from workflow_runs
+              where parent_id is not null and not parent_told and ended_at is not null) c
+       join workflow_runs p on p.id = c.parent_id
+      where p.lease_owner is null and p.status in ('waiting', 'paused', 'canceling', 'compensating')
+      order by priority, turn, id
       limit $3)
     union all
     (select r.id, r.tenant, r.priority, interval '0',

@@ -24,12 +24,13 @@ pub(crate) fn fresh_id() -> RunId {
 }
 
 pub(crate) fn new_run(id: RunId, version_id: VersionId) -> NewRun {
-    let body = RunCreated { inputs: Payload::null(), deadline_at: None };
+    let body = RunCreated { inputs: Payload::null(), deadline_at: None, parent: None };
     NewRun {
         id,
         tenant: TENANT,
         version_id,
         pin: Pin::Inline,
+        parent: None,
         priority: Default::default(),
         labels: Labels::new(),
         event: event(1, None, body),
@@ -102,6 +103,8 @@ impl Hand {
             blobs: Vec::new(),
             approvals: Vec::new(),
             outbox: Vec::new(),
+            children: Vec::new(),
+            finished: Vec::new(),
             remember: None,
         }
     }

@@ -120,7 +120,13 @@ pub async fn what_waits_for_a_time_is_claimed_when_it_has_come(subject: &Subject
 }
 
 pub async fn a_paused_or_canceling_run_stays_what_it_is(subject: &Subject) {
+    // It waits for its children until there is something to do.
     subject.parked(1, 1, projection(RunStatus::Canceling)).await;
+    assert!(subject.claim(1, 1).await.is_none());
+    let due = Projection { wake_at: Some(subject.clock.now()), ..projection(RunStatus::Canceling) };
+    let mut door = Hand::door(&subject.row(1).await);
+    door.projection = Projection { started_at: door.projection.started_at, ..due };
+    subject.write(&mut door, vec![]).await;
     assert_eq!(subject.claim(1, 1).await.unwrap().row.status, RunStatus::Canceling);
 
     let mut hand = subject.held(2, 1).await;

@@ -20,7 +20,8 @@ async fn due_ids(subject: &Subject) -> Vec<windlass_model::RunId> {
 
 pub async fn what_waits_for_an_engine_is_due(subject: &Subject) {
     subject.create(1).await;
-    subject.parked(2, 1, projection(RunStatus::Canceling)).await;
+    let wake_at = Some(subject.clock.now());
+    subject.parked(2, 1, Projection { wake_at, ..projection(RunStatus::Canceling) }).await;
     subject.parked(3, 1, projection(RunStatus::Waiting)).await;
     let paused = Projection { paused_reason: Some(PauseReason::Requested), ..projection(RunStatus::Paused) };
     subject.parked(4, 1, paused).await;

@@ -164,6 +164,7 @@ pub async fn filters_narrow_each_other(subject: &Subject) {
     let filter = RunFilter {
         statuses: vec![RunStatus::Queued, RunStatus::Canceling],
         workflow: Some("refund".into()),
+        parent: None,
         labels: vec![("half".into(), "second".into())],
         created_after: Some(Timestamp(10)),
         created_before: Some(Timestamp(80)),

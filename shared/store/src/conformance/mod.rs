@@ -6,6 +6,7 @@
 pub mod approvals;
 pub mod blobs;
 pub mod callees;
+pub mod children;
 pub mod circuits;
 pub mod claims;
 pub mod commands;
@@ -77,6 +78,14 @@ macro_rules! conformance_tests {
                 tenants_take_turns
                 no_more_than_the_limit_is_due_and_the_most_urgent_first
                 runs_are_counted_by_status_and_the_oldest_claimable_is_timed
+            }
+            children {
+                a_child_is_there_with_the_write_that_starts_it
+                a_write_that_does_not_happen_starts_no_child
+                the_end_of_a_child_moves_its_parent_until_it_is_taken_in
+                a_paused_parent_is_moved_as_well_and_an_ended_one_is_not
+                the_holder_of_a_parent_hears_of_the_end_of_a_child
+                children_of_many_parents_at_once_are_all_there
             }
             together {
                 ten_thousand_writes_at_once_are_all_answered

@@ -142,6 +142,7 @@ pub(super) fn new_run(n: u32, version_id: VersionId) -> NewRun {
         tenant: TENANT,
         version_id,
         pin: Pin::Inline,
+        parent: None,
         priority: Priority::Normal,
         labels: Labels::new(),
         event: Event {
@@ -152,7 +153,7 @@ pub(super) fn new_run(n: u32, version_id: VersionId) -> NewRun {
             attempt: None,
             epoch: None,
             actor: Some("user:ada".into()),
-            body: RunCreated { inputs: Payload::null(), deadline_at: None }.into(),
+            body: RunCreated { inputs: Payload::null(), deadline_at: None, parent: None }.into(),
         },
         projection: projection(RunStatus::Queued),
         blobs: Vec::new(),
@@ -282,6 +283,8 @@ impl Hand {
             blobs: Vec::new(),
             approvals: Vec::new(),
             outbox: Vec::new(),
+            children: Vec::new(),
+            finished: Vec::new(),
             remember: None,
         }
     }

@@ -13,8 +13,8 @@ use super::MemoryStore;
 use super::tables::{Log, Run, Tables, refused, wants_engine};
 use crate::stored::{StoredSnapshot, contains_ignoring_case};
 use crate::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, Fence, Guard, NewRun, OutboxRow, Pin, Projection,
-    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, Guard, NewRun, OutboxRow, Pin,
+    Projection, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
 #[async_trait]
@@ -137,10 +137,27 @@ impl Runs for MemoryStore {
         })
     }
 
+    async fn find_ended_children(
+        &self,
+        tenant: TenantId,
+        parent: RunId,
+        limit: u32,
+    ) -> Result<Vec<EndedChild>, StoreError> {
+        self.read(|tables, _| {
+            let children = tables.ended_children(parent).filter(|child| child.row.tenant == tenant);
+            let ended = children.take(limit as usize).filter_map(|child| {
+                let last = child.log.events.last()?;
+                Some(last.clone().read().and_then(|last| EndedChild::read(child.row.id, last)))
+            });
+            ended.collect()
+        })
+    }
+
     async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
         self.read(|tables, _| {
+            let held = tables.runs.values().filter(|run| run.row.lease_owner == Some(session));
             let moved =
-                tables.runs.values().filter(|run| run.attention && run.row.lease_owner == Some(session));
+                held.filter(|run| run.attention || tables.ended_children(run.row.id).next().is_some());
             Ok(moved.map(|run| run.row.ring()).collect())
         })
     }
@@ -199,6 +216,7 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
         last_activity_at: now,
         lease_owner: None,
         epoch: Epoch::default(),
+        parent: run.parent,
         priority: run.priority,
         labels: run.labels,
         created_at: run.event.at,
@@ -206,9 +224,23 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
         ended_at,
         error,
     };
-    tables.runs.insert(run.id, Run { row, attention: false, log, snapshot: None, approvals: Vec::new() });
+    tables.runs.insert(
+        run.id,
+        Run { row, attention: false, parent_told: false, log, snapshot: None, approvals: Vec::new() },
+    );
     tables.keep_blobs(run.tenant, run.blobs);
     tables.remember(run.tenant, run.remember, now);
+    Ok(())
+}
+
+/// All of them, or none.
+fn create_children(tables: &mut Tables, children: &[NewRun], now: Timestamp) -> Result<(), WriteError> {
+    for (at, child) in children.iter().enumerate() {
+        if let Err(error) = create(tables, child.clone(), now) {
+            children[..at].iter().for_each(|child| drop(tables.runs.remove(&child.id)));
+            return Err(error);
+        }
+    }
     Ok(())
 }
 
@@ -225,6 +257,9 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
         return Err(WriteError::Moved);
     }
     run.log.check(&write.events)?;
+    // Before anything of this run is written: what follows cannot fail any more.
+    create_children(tables, &write.children, now)?;
+    let run = tables.runs.get_mut(&write.run_id).expect("it was found a moment ago");
     let (by_engine, ends) = (write.guard != Guard::Door, write.projection.status.is_terminal());
     run.log.append(&write.events);
     run.row.version = RunVersion(run.row.version.0 + 1);
@@ -241,6 +276,11 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
         run.snapshot = Some(StoredSnapshot::from(&**state));
     }
     run.change_approvals(write.approvals, &write.events, now);
+    for child in write.finished {
+        if let Some(child) = tables.runs.get_mut(&child) {
+            child.parent_told = true;
+        }
+    }
     for message in write.outbox {
         tables.last_outbox_id += 1;
         let id = tables.last_outbox_id;
@@ -319,9 +359,10 @@ fn is_held(row: &RunRow, fence: Fence) -> bool {
 }
 
 fn matches(filter: &RunFilter, row: &RunRow) -> bool {
-    let RunFilter { statuses, workflow, labels, created_after, created_before, text } = filter;
+    let RunFilter { statuses, workflow, parent, labels, created_after, created_before, text } = filter;
     (statuses.is_empty() || statuses.contains(&row.status))
         && workflow.as_ref().is_none_or(|workflow| *workflow == row.workflow)
+        && parent.is_none_or(|parent| row.parent == Some(parent))
         && labels.iter().all(|(key, value)| row.labels.get(key) == Some(value))
         && created_after.is_none_or(|after| row.created_at > after)
         && created_before.is_none_or(|before| row.created_at < before)
@@ -340,7 +381,7 @@ fn claimable_since(tables: &Tables, row: &RunRow, now: Timestamp) -> Option<Time
     match row.lease_owner {
         _ if row.status.is_terminal() => None,
         None if wants_engine(row.status) => Some(row.last_activity_at),
-        None => row.wake_at.filter(|wake_at| *wake_at <= now),
+        None => tables.due_since(row, now),
         Some(owner) if tables.is_alive(owner, now) => None,
         Some(owner) => {
             Some(tables.sessions.get(&owner).map_or(row.last_activity_at, |expired_at| *expired_at))

@@ -40,6 +40,8 @@ pub(super) struct Run {
     pub(super) row: RunRow,
     /// The door has written since the engine that holds the run last did.
     pub(super) attention: bool,
+    /// Its parent has taken in how it ended.
+    pub(super) parent_told: bool,
     pub(super) log: Log,
     pub(super) snapshot: Option<StoredSnapshot>,
     pub(super) approvals: Vec<ApprovalRow>,
@@ -193,10 +195,23 @@ impl Tables {
             Some(_) if planted("dead_keep_their_runs") => false,
             Some(owner) => !self.is_alive(owner, now) || run.last_activity_at.plus(stale_after) < now,
             None if wants_engine(run.status) => true,
+            None if self.ended_children(run.id).next().is_some() => true,
             None if planted("timers_are_not_swept") => false,
             None => return run.wake_at.map(|wake_at| now.until(wake_at)),
         };
         is_free.then_some(Duration::ZERO)
+    }
+
+    /// Children of a run that have ended, and whose end it has not taken in.
+    pub(super) fn ended_children(&self, parent: RunId) -> impl Iterator<Item = &Run> {
+        let children = self.runs.values().filter(move |run| run.row.parent == Some(parent));
+        children.filter(|run| run.row.status.is_terminal() && !run.parent_told)
+    }
+
+    /// Since when time, or the end of a child, moves a run that nobody holds.
+    pub(super) fn due_since(&self, run: &RunRow, now: Timestamp) -> Option<Timestamp> {
+        let ended = self.ended_children(run.id).filter_map(|child| child.row.ended_at);
+        ended.chain(run.wake_at.filter(|wake_at| *wake_at <= now)).min()
     }
 
     pub(super) fn check_key(&self, tenant: TenantId, remember: Option<&Remember>) -> Result<(), WriteError> {
@@ -224,7 +239,7 @@ impl Tables {
 
 /// Whether a run in this status waits for an engine and for nothing else.
 pub(super) fn wants_engine(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Queued | RunStatus::Running | RunStatus::Canceling)
+    matches!(status, RunStatus::Queued | RunStatus::Running)
 }
 
 pub(super) fn reply_key(tenant: TenantId, key: &IdempotencyKey) -> ReplyKey {

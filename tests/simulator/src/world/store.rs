@@ -12,9 +12,9 @@ use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, 
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
     ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits, Damage, Definition,
-    DueRun, Fence, Guard, IdempotencyKey, Integrity, NewCallee, NewRun, NewWorkflow, Outbox, OutboxRow,
-    OutboxSettlement, PutCallee, PutWorkflow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs,
-    Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows, WriteError,
+    DueRun, EndedChild, Fence, Guard, IdempotencyKey, Integrity, NewCallee, NewRun, NewWorkflow, Outbox,
+    OutboxRow, OutboxSettlement, PutCallee, PutWorkflow, Reply, RunCounts, RunFilter, RunRecord, RunRow,
+    RunWrite, Runs, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows, WriteError,
 };
 
 use super::World;
@@ -236,6 +236,15 @@ impl Runs for SimStore {
         limit: u32,
     ) -> Result<Vec<DueRun>, StoreError> {
         self.read("find_due", self.database().find_due(horizon, stale_after, limit)).await
+    }
+
+    async fn find_ended_children(
+        &self,
+        tenant: TenantId,
+        parent: RunId,
+        limit: u32,
+    ) -> Result<Vec<EndedChild>, StoreError> {
+        self.read("find_ended_children", self.database().find_ended_children(tenant, parent, limit)).await
     }
 
     async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {

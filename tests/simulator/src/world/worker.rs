@@ -33,6 +33,7 @@ pub(crate) struct Worker {
 /// How all workers behave: everything a little faster than by default.
 fn options() -> WorkerOptions {
     WorkerOptions {
+        child_depth_max: 8,
         session_ttl: SESSION_TTL,
         session_renew: Duration::from_millis(500),
         sweep_interval: Duration::from_secs(1),

@@ -6,7 +6,7 @@ use super::Checker;
 use super::fields::Scope;
 use super::node::Draft;
 use crate::NodeIndex;
-use crate::plan::{Part, Role};
+use crate::plan::Part;
 use crate::workflow::schema::member;
 
 /// What a node inside another is there for.
@@ -95,7 +95,7 @@ impl Checker<'_> {
         self.inside.push(None);
         self.read_node(map, &mut draft, None);
         let kind = draft.node.kind.as_str();
-        if !matches!(draft.node.role, Role::Run) || kind == "switch" {
+        if !draft.node.role.is_work() || kind == "switch" {
             let detail = format!("a node of `type: {kind}` does nothing that could stand here");
             self.problem("invalid_field", &member(&draft.pointer, "type"), detail);
         }
@@ -116,7 +116,7 @@ impl Checker<'_> {
     /// `compensate:` of a node.
     pub(super) fn compensate(&mut self, value: &Value, draft: &Draft) -> Option<NodeIndex> {
         let pointer = member(&draft.pointer, "compensate");
-        if !draft.is_partial && (!matches!(draft.node.role, Role::Run) || draft.node.kind == "switch") {
+        if !draft.is_partial && (!draft.node.role.is_work() || draft.node.kind == "switch") {
             let detail = match draft.node.body {
                 Some(_) => "what is done for each item is undone for each: say it inside `do`".into(),
                 None => format!("a node of `type: {}` does nothing that could be undone", draft.node.kind),

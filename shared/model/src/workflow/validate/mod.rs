@@ -4,6 +4,7 @@
 //! is checked on, and everything that was found is reported in the order of the document.
 
 mod callees;
+mod calls;
 mod errors;
 mod fan;
 mod fields;
@@ -117,6 +118,15 @@ pub fn check_callees(document: &Document, catalog: &Catalog) -> Result<(), Vec<P
     checker.judge(document, Some(()))
 }
 
+/// Whether a workflow may have this name.
+pub(super) fn is_workflow_name(name: &str) -> bool {
+    name.len() <= NAME_CHARS_MAX
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+}
+
 struct Checker<'a> {
     catalog: &'a Catalog,
     problems: Vec<(Problem, Place)>,
@@ -210,6 +220,7 @@ impl Checker<'_> {
         let compensation = self.compensation(map);
         self.check_compensation(&drafts);
         self.check_reads(&drafts, order.as_deref(), inputs.as_ref());
+        self.check_endless_calls(&name, kind, &drafts, order.as_deref());
         let hash = Digest::of(spec.to_string().as_bytes());
         let (nodes, groups) = self.finish(drafts, order?);
         if kind == WorkflowKind::Machine && machine.is_none() {
@@ -333,15 +344,8 @@ impl Checker<'_> {
     }
 
     fn workflow_name(&mut self, map: &Map<String, Value>) -> String {
-        let is_name = |name: &str| {
-            name.len() <= NAME_CHARS_MAX
-                && name.starts_with(|first: char| first.is_ascii_lowercase())
-                && name.bytes().all(|byte| {
-                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
-                })
-        };
         match map.get("name") {
-            Some(Value::String(name)) if is_name(name) => name.clone(),
+            Some(Value::String(name)) if is_workflow_name(name) => name.clone(),
             Some(_) => {
                 let detail = format!(
                     "a name starts with a small letter and goes on with small letters, digits, `_` and `-`, \

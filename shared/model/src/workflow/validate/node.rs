@@ -40,7 +40,6 @@ const LATER_KINDS: &[&str] = &[
     "mcp",
     "parallel",
     "loop",
-    "workflow",
     "join",
     "merge",
     "collect",
@@ -295,6 +294,7 @@ impl Checker<'_> {
             }
             "signal" => self.signal(&params, &pointer),
             "map" => self.map(&params, draft, kind),
+            "workflow" => self.called_workflow(&params, &pointer),
             "approval" => {
                 let gate = params.as_object().cloned().unwrap_or_default();
                 // A gate's time is the node's time.
@@ -311,8 +311,10 @@ impl Checker<'_> {
             draft.node.params = literal(params);
             return;
         }
-        if matches!(draft.node.role, Role::Run) {
-            let scope = Scope { has_secrets: true, ..scope };
+        if draft.node.role.is_work() {
+            // What a child receives is in its log.
+            let has_secrets = matches!(draft.node.role, Role::Run);
+            let scope = Scope { has_secrets, ..scope };
             if let Some(params) = self.template(params, &pointer, scope) {
                 draft.node.params = params;
             }
@@ -359,10 +361,11 @@ impl Checker<'_> {
     /// Retries, error rules and timeouts, with the definition's defaults behind them.
     fn inherit(&mut self, map: &Map<String, Value>, draft: &mut Draft) {
         let pointer = draft.pointer.clone();
-        let is_run = matches!(draft.node.role, Role::Run);
+        let is_work = draft.node.role.is_work();
         // Defaults are about work: a signal that is not there yet has not failed.
-        let base = if is_run { self.defaults.retry.clone() } else { Default::default() };
-        if is_run && draft.node.timeout.is_none() {
+        let base = if is_work { self.defaults.retry.clone() } else { Default::default() };
+        // What a run may take, its own definition says: it may wait for people.
+        if matches!(draft.node.role, Role::Run) && draft.node.timeout.is_none() {
             draft.node.timeout = self.defaults.timeout;
         }
         draft.node.retry = match map.get("retry") {
@@ -373,11 +376,13 @@ impl Checker<'_> {
         };
         if let Some(value) = map.get("output_schema") {
             let pointer = member(&pointer, "output_schema");
-            match is_run {
+            match is_work {
                 true => draft.node.output_schema = self.schema(value, &pointer),
-                false => {
-                    self.key_problem("invalid_field", &pointer, "only what a runner returns has a schema")
-                }
+                false => self.key_problem(
+                    "invalid_field",
+                    &pointer,
+                    "only what is done has an output with a schema",
+                ),
             }
         }
         // What undoes a node is followed by nothing but a person.

@@ -1,0 +1,162 @@
+//! Gets a child ready for a step that calls a workflow: which version, with which inputs.
+//!
+//! Nothing is written here. The child goes with the commit of the event that says it was started, so there is never one
+//! without the other.
+
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use windlass_model::event::{ChildStarted, Parent};
+use windlass_model::open_work::Work;
+use windlass_model::payload::PAYLOAD_BYTES_MAX;
+use windlass_model::plan::Role;
+use windlass_model::workflow::expression::Context;
+use windlass_model::{
+    Actor, Outcome, Payload, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, decide,
+};
+use windlass_store::{Labels, NewRun, PlanError, StoreError, VersionRow};
+
+use crate::attempt::{Ended, RETRY_PAUSE};
+use crate::engine::EngineParts;
+
+/// What a child has from the run that starts it.
+#[derive(Clone)]
+pub(crate) struct Heritage {
+    pub(crate) tenant: TenantId,
+    pub(crate) priority: Priority,
+    pub(crate) labels: Labels,
+}
+
+/// A call that is ready to go: rendered against the state as it stood.
+pub(crate) struct Call {
+    work: Work,
+    workflow: String,
+    version: Option<u32>,
+    inputs: Value,
+    parent: Parent,
+    requester: Actor,
+    deadline_at: Option<Timestamp>,
+    heritage: Heritage,
+    cancel: CancellationToken,
+}
+
+impl Call {
+    /// None when the node does not call a workflow.
+    pub(crate) fn prepare(
+        plan: &Plan,
+        state: &RunState,
+        work: Work,
+        heritage: &Heritage,
+        cancel: &CancellationToken,
+    ) -> Option<Result<Self, Box<Ended>>> {
+        let node = plan.node(work.node);
+        let Role::Workflow { name, version } = &node.role else { return None };
+        let params = match node.params.render(&Context::new(plan, state).with_step(work.key())) {
+            Ok(params) => params,
+            Err(error) => return Some(Err(Box::new(failed(work, error)))),
+        };
+        Some(Ok(Self {
+            work,
+            workflow: name.clone(),
+            version: *version,
+            inputs: params.get("with").cloned().unwrap_or_else(|| Value::Object(Map::new())),
+            parent: Parent {
+                run_id: state.run_id,
+                node: node.id.clone(),
+                item: work.item,
+                attempt: work.attempt,
+                depth: state.depth() + 1,
+            },
+            requester: state.requester.clone(),
+            deadline_at: state.deadline_at,
+            heritage: heritage.clone(),
+            cancel: cancel.clone(),
+        }))
+    }
+
+    /// Finds the version and checks the inputs. Asks until the database answers, or the call is given up.
+    pub(crate) async fn run(self, parts: &EngineParts) -> Ended {
+        let work = self.work;
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            ended = self.get_ready(parts) => ended.unwrap_or_else(|error| failed(work, error)),
+            () = cancel.cancelled() => Ended { outcome: Outcome::Canceled, ..failed(work, StepError::new("canceled", "")) },
+        }
+    }
+
+    async fn get_ready(self, parts: &EngineParts) -> Result<Ended, StepError> {
+        let depth_max = parts.options.child_depth_max;
+        if self.parent.depth > depth_max {
+            let sentence =
+                format!("runs may call each other {depth_max} levels deep, and this would be one more");
+            return Err(StepError::new("limit.depth", sentence));
+        }
+        let (row, plan) = self.definition(parts).await?;
+        let mut inputs = self.inputs;
+        if !inputs.is_object() {
+            let sentence = "what `with` gives must be an object: the inputs by their names";
+            return Err(StepError::new("schema.input", sentence));
+        }
+        if let Some(schema) = &plan.inputs {
+            schema.fill_defaults(&mut inputs);
+            let broken = schema.check(&inputs);
+            if !broken.is_empty() {
+                let list: Vec<_> =
+                    broken.iter().map(|it| format!("inputs{}: {}", it.pointer, it.detail)).collect();
+                return Err(StepError::new("schema.input", list.join("; ")).with_details(json!(broken)));
+            }
+        }
+        let inputs = Payload::new(inputs);
+        if let Payload::Blob { blob, .. } = &inputs
+            && blob.size_bytes > PAYLOAD_BYTES_MAX as u64
+        {
+            let sentence =
+                format!("the inputs have {} bytes; {PAYLOAD_BYTES_MAX} are allowed", blob.size_bytes);
+            return Err(StepError::new("limit.inputs", sentence));
+        }
+        let run_id = RunId(Uuid::now_v7());
+        let (event, state) = decide::create_below(
+            Some(self.parent),
+            &plan,
+            run_id,
+            inputs,
+            self.deadline_at,
+            self.requester,
+            parts.clock.now(),
+        );
+        let Heritage { tenant, priority, labels } = self.heritage;
+        let mut child = NewRun::new(tenant, row.id, &state, event);
+        child.priority = priority;
+        child.labels = labels;
+        let started = ChildStarted { run_id, workflow: row.name, version: row.version, until: None };
+        let outcome = Outcome::Called(started);
+        Ok(Ended { work: self.work, outcome, blobs: Vec::new(), child: Some(Box::new(child)) })
+    }
+
+    async fn definition(&self, parts: &EngineParts) -> Result<(VersionRow, std::sync::Arc<Plan>), StepError> {
+        let row = loop {
+            match parts.store.get_version(self.heritage.tenant, &self.workflow, self.version).await {
+                Ok(row) => break row,
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(error) => return Err(StepError::new("internal", error.to_string())),
+            }
+        };
+        let row = row.ok_or_else(|| {
+            let sentence = match self.version {
+                Some(version) => format!("there is no version {version} of a workflow `{}`", self.workflow),
+                None => format!("there is no workflow `{}`", self.workflow),
+            };
+            StepError::new("workflow.unknown", sentence)
+        })?;
+        let plan = parts.plans.of(&row).map_err(|error| match error {
+            PlanError::Invalid { problem, .. } => StepError::new("workflow.invalid", problem),
+            other => StepError::new("internal", other.to_string()),
+        })?;
+        Ok((row, plan))
+    }
+}
+
+fn failed(work: Work, error: StepError) -> Ended {
+    let outcome = Outcome::Failed { error, artifacts: Vec::new() };
+    Ended { work, outcome, blobs: Vec::new(), child: None }
+}

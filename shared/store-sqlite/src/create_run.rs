@@ -1,0 +1,58 @@
+//! A new run: by somebody who asks for it, or by a step of another run.
+
+use rusqlite::{Connection, named_params};
+use windlass_model::{EventSeq, Timestamp};
+use windlass_store::stored::StoredEvent;
+use windlass_store::{NewRun, Pin, WriteError};
+
+use crate::fault::Fault;
+use crate::rows::{self, Id};
+use crate::{blobs, query, replies};
+
+/// Writes the row of a run, its first event, and what it brings along.
+pub(crate) fn create(
+    db: &Connection,
+    run: &NewRun,
+    event: &StoredEvent,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    if event.seq != EventSeq(1) {
+        return Err(Fault::refused(format!("a run's first event has seq 1, not {}", event.seq)));
+    }
+    replies::remember(db, run.tenant, run.remember.as_ref(), now)?;
+    let projection = &run.projection;
+    let written = db.prepare_cached(query!("create_run"))?.execute(named_params! {
+        ":run_id": Id::from(run.id),
+        ":tenant": run.tenant.0,
+        ":version_id": run.version_id.0,
+        ":status": projection.status.as_str(),
+        ":paused_reason": projection.paused_reason.map(|reason| reason.as_str()),
+        ":parent_id": run.parent.map(Id::from),
+        ":priority": run.priority.rank(),
+        ":wake_at": projection.wake_at.map(|at| at.0),
+        ":now": now.0,
+        ":created_at": event.at.0,
+        ":started_at": projection.started_at.map(|at| at.0),
+        ":ended_at": projection.ended_at.map(|at| at.0),
+        ":error": projection.error,
+        ":pin": run.pin as u8,
+    })?;
+    match (written, run.pin) {
+        (0, Pin::Inline) => {
+            return Err(Fault::refused(format!("there is no definition {}", run.version_id)));
+        }
+        (0, Pin::Version | Pin::Latest) => return Err(WriteError::Moved.into()),
+        _ => {}
+    }
+    let mut statement = db.prepare_cached(query!("append_event"))?;
+    rows::append_event(&mut statement, run.id.into(), event)?;
+    for (key, value) in &run.labels {
+        db.prepare_cached(query!("create_run.label"))?.execute(named_params! {
+            ":run_id": Id::from(run.id),
+            ":tenant": run.tenant.0,
+            ":key": key,
+            ":value": value,
+        })?;
+    }
+    Ok(blobs::keep(db, run.tenant, &run.blobs)?)
+}
