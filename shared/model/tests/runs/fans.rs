@@ -228,6 +228,7 @@ fn a_paused_run_lets_no_item_begin_until_it_is_resumed() {
 /// Nothing that happens to one item looks at the others, so the last thousands of ten thousand cost what the first
 /// did. The quickest of five is compared, because machines have other things to do; looking would cost hundreds of times as much.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test looks at the clock, the model does not")]
 fn an_item_costs_the_same_at_the_end_as_at_the_beginning() {
     let plan = map("'${{ range(10000) | list }}'", ", max_parallel: 16", "");
     let mut run = begun(&plan);
