@@ -286,6 +286,8 @@ impl RunState {
     ) {
         self.note_deed(plan, node, outcome, error);
         self.in_flight.remove(&node);
+        // It was the turn of a step whose items have ended; what comes next has its own time.
+        self.ready.remove(&node);
         self.leave_wait(node);
         let step = self.step_mut(node);
         step.ended_at = Some(event.at);

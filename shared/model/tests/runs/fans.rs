@@ -104,6 +104,25 @@ fn beyond_the_tolerance_nothing_more_begins_and_the_map_fails_with_a_list() {
 }
 
 #[test]
+fn a_map_that_fails_takes_its_way_out_once() {
+    let rules = ", on_error: [{match: [map.items_failed], action: fallback, do: {type: work}}]";
+    let plan = map("[1]", rules, "");
+    let mut run = begun(&plan);
+    run.fail("m.do[0]", "http.500");
+    assert_eq!(run.in_flight(), ["m.fallback"]);
+    succeed(&mut run, "m.fallback", json!("else"));
+    assert_eq!(output(&run), json!("else"));
+
+    let rules = ", retry: {max_attempts: 2, backoff: {type: fixed, initial: 5s}}";
+    let plan = map("[1]", rules, "");
+    let mut run = begun(&plan);
+    run.fail("m.do[0]", "http.500");
+    assert!(run.in_flight().is_empty(), "it waits for its time");
+    run.pass(Duration::from_secs(5));
+    assert_eq!(run.in_flight(), ["m.do[0]"]);
+}
+
+#[test]
 fn a_retry_of_the_map_does_only_what_is_left() {
     let plan = map("[1, 2, 3, 4]", ", max_parallel: 2", "");
     let mut run = begun(&plan);
