@@ -149,7 +149,8 @@ impl Live {
                 let why = format!("reason: {}", text(event, "/reason"));
                 self.ends(&node, "↷", "skipped", at, Some(why));
             }
-            "items.planned" => {
+            // A loop finds its rounds one by one, and each is shown itself.
+            "items.planned" if self.kinds.get(&node).is_some_and(|kind| kind == "map") => {
                 let count = event.get("count").and_then(Value::as_u64).unwrap_or(0);
                 self.waits(&node, attempt, at, &format!("its items, {count} of them"));
             }

@@ -21,6 +21,7 @@ const EXAMPLES: &[&str] = &[
     "fan-out-fan-in.yaml",
     "flaky-http.yaml",
     "long-wait.yaml",
+    "loop.yaml",
     "map.yaml",
     "release-notes/workflow.yaml",
     "saga.yaml",
@@ -227,6 +228,14 @@ fn map_measures_each_word_and_leaves_a_hole_for_what_is_none() {
     let items = &ran.step("measure")["items"];
     assert_eq!((&items["failed"], &items["failed_items"][0]["index"]), (&json!(1), &json!(1)));
     assert_eq!(items["failed_items"][0]["error"]["type"], "script.exit_65");
+}
+
+#[test]
+fn loop_goes_round_until_it_has_what_it_wants_and_the_judges_agree() {
+    let ran = run("loop.yaml", &[]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["output"], json!({ "tosses": 4, "won": true }));
+    assert_eq!(ran.step("verdict")["output"], json!({ "value": true, "votes": 3, "of": 3 }));
 }
 
 #[test]

@@ -126,6 +126,51 @@ pub enum Role {
     },
     /// Another node runs for each item of a list: its [`Node::body`].
     Map(MapSpec),
+    /// Its [`Node::body`] runs again and again, one round after the other.
+    Loop(LoopSpec),
+    /// Makes one value of many.
+    Join(JoinSpec),
+}
+
+#[derive(Debug)]
+pub struct LoopSpec {
+    pub goes_on: GoesOn,
+    pub rounds_max: u32,
+}
+
+/// What decides about another round.
+#[derive(Debug)]
+pub enum GoesOn {
+    /// Asked before each, the first one too.
+    While(Expression),
+    /// Asked after each.
+    Until(Expression),
+}
+
+#[derive(Debug)]
+pub struct JoinSpec {
+    pub strategy: JoinStrategy,
+    /// Gives a list; the outputs of the nodes that it needs when there is none.
+    pub over: Option<Template>,
+}
+
+#[derive(Debug)]
+pub enum JoinStrategy {
+    /// Objects become one; of members with the same name the last one counts.
+    Merge,
+    /// All of them, as they are.
+    Collect,
+    /// From `initial` on, `step` makes the next value of the last one and an element.
+    Reduce { initial: Template, step: Template },
+    /// The value that so many of them agree on.
+    Vote(Quorum),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quorum {
+    /// More than half of those that were given.
+    Majority,
+    Count(u32),
 }
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ mod hang_ups;
 mod health;
 mod interruptions;
 mod kills;
+mod loops;
 mod machines;
 mod maps;
 mod parked;

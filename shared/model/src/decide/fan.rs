@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Tick;
 use crate::event::{ItemsPlanned, StepSucceeded};
 use crate::payload::PAYLOAD_BYTES_MAX;
-use crate::plan::{MapSpec, Role};
+use crate::plan::{GoesOn, LoopSpec, Role};
 use crate::state::Fan;
 use crate::{NodeIndex, Payload, Plan, RunState, StepError, StepKey};
 
@@ -15,16 +15,17 @@ pub const ITEMS_MAX: usize = 10_000;
 pub const FAILED_LISTED_MAX: usize = 100;
 
 impl Tick<'_> {
-    /// Begins an attempt of a map: with all items of its list, or with those that the last one left undone.
-    pub(super) fn find_items(&mut self, node: StepKey, spec: &MapSpec) {
+    /// Begins an attempt: with all items, or with those that the last attempt left undone.
+    pub(super) fn find_items(&mut self, node: StepKey) {
         let attempt = self.state.step(node).attempt + 1;
-        let planned = match self.state.fans.get(&node.node) {
-            Some(fan) => Ok(ItemsPlanned {
-                count: fan.count,
-                each: Payload::null(),
-                again: fan.failed.iter().copied().collect(),
-            }),
-            None => spec.each.render(&self.context(node)).and_then(planned),
+        let planned = match (self.state.fans.get(&node.node), &self.plan.node(node).role) {
+            (Some(fan), _) => {
+                let again = fan.failed.iter().copied().collect();
+                Ok(ItemsPlanned { count: fan.count, each: Payload::null(), again })
+            }
+            (None, Role::Map(spec)) => spec.each.render(&self.context(node)).and_then(planned),
+            // Its rounds are found one by one.
+            (None, _) => Ok(ItemsPlanned::default()),
         };
         match planned {
             Ok(planned) => self.emit_step(node, Some(attempt), planned),
@@ -36,19 +37,55 @@ impl Tick<'_> {
     pub(super) fn conclude_items(&mut self, node: StepKey) {
         let attempt = self.state.step(node).attempt;
         let Some(fan) = self.state.fans.get(&node.node) else { return };
-        let result = match &self.plan.node(node).role {
+        let concluded = match &self.plan.node(node).role {
             Role::Map(spec) if spec.tolerate.is_exceeded(fan.failed.len(), fan.count) => {
                 Err(items_failed(self.plan, self.state, node.node, fan))
             }
-            _ => outputs(self.plan, self.state, node.node, fan),
+            Role::Loop(spec) => self.next_round(node, spec, fan),
+            _ => outputs(self.plan, self.state, node.node, fan).map(Next::Succeeds),
         };
-        match result {
-            Ok(output) => {
+        match concluded {
+            Ok(Next::Succeeds(output)) => {
                 self.emit_step(node, Some(attempt), StepSucceeded { output, artifacts: Vec::new() });
+            }
+            Ok(Next::Round(count)) => {
+                self.emit_step(node, Some(attempt), ItemsPlanned { count, ..ItemsPlanned::default() });
             }
             Err(error) => self.fail_without_runner(node, attempt, error),
         }
     }
+
+    fn next_round(&self, node: StepKey, spec: &LoopSpec, fan: &Fan) -> Result<Next, StepError> {
+        if let Some((round, error)) = failed_items(self.plan, self.state, node.node).next() {
+            let unknown = || StepError::new("internal", format!("round {round} failed"));
+            return Err(error.cloned().unwrap_or_else(unknown));
+        }
+        let context = self.context(node);
+        let goes_on = match &spec.goes_on {
+            GoesOn::While(condition) => condition.is_true(&context)?,
+            GoesOn::Until(condition) => fan.count == 0 || !condition.is_true(&context)?,
+        };
+        if goes_on && fan.count >= spec.rounds_max {
+            let sentence = format!("it goes on after {} iterations; no more are allowed", fan.count);
+            return Err(StepError::new("limit.iterations", sentence));
+        }
+        if goes_on {
+            return Ok(Next::Round(fan.count + 1));
+        }
+        let body = self.plan.node(node).body;
+        let last = fan.count.checked_sub(1).zip(body).and_then(|(round, body)| {
+            self.state.step(StepKey { node: body, item: Some(round) }).output.value()
+        });
+        let last = last.map_or(Value::Null, |value| (**value).clone());
+        within_limit(Payload::new(json!({ "last": last, "iterations": fan.count }))).map(Next::Succeeds)
+    }
+}
+
+/// What follows once the items have ended.
+enum Next {
+    Succeeds(Payload),
+    /// There are this many now.
+    Round(u32),
 }
 
 fn planned(list: Value) -> Result<ItemsPlanned, StepError> {
@@ -71,13 +108,14 @@ fn outputs(plan: &Plan, state: &RunState, of: NodeIndex, fan: &Fan) -> Result<Pa
         let output = state.step(StepKey { node: body, item: Some(item) }).output.value();
         output.map_or(Value::Null, |value| (**value).clone())
     });
-    let output = Payload::new(outputs.collect());
+    within_limit(Payload::new(outputs.collect()))
+}
+
+pub(super) fn within_limit(output: Payload) -> Result<Payload, StepError> {
     match &output {
         Payload::Blob { blob, .. } if blob.size_bytes > PAYLOAD_BYTES_MAX as u64 => {
-            let sentence = format!(
-                "the outputs of all items have {} bytes; {PAYLOAD_BYTES_MAX} are allowed",
-                blob.size_bytes
-            );
+            let sentence =
+                format!("the output has {} bytes; {PAYLOAD_BYTES_MAX} are allowed", blob.size_bytes);
             Err(StepError::new("limit.output", sentence))
         }
         _ => Ok(output),

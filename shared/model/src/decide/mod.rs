@@ -9,6 +9,7 @@ mod commands;
 mod compensate;
 mod engine;
 pub(crate) mod fan;
+mod join;
 mod machine;
 mod route;
 

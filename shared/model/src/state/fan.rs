@@ -44,6 +44,7 @@ impl RunState {
     }
 
     pub(super) fn plan_items(&mut self, plan: &Plan, of: NodeIndex, planned: &ItemsPlanned) {
+        self.ready.remove(&of.into());
         let fan = self.fans.entry(of).or_default();
         fan.count = planned.count;
         if !planned.each.is_null() {
@@ -113,6 +114,7 @@ fn may_call(role: &Role, fan: &Fan) -> bool {
         Role::Map(spec) => {
             fan.open < spec.parallel_max && !spec.tolerate.is_exceeded(fan.failed.len(), fan.count)
         }
+        Role::Loop(_) => fan.open == 0 && fan.failed.is_empty(),
         _ => false,
     }
 }

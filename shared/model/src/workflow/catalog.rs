@@ -154,6 +154,61 @@ const KINDS_OF_RULES: &[KindSpec] = &[
         retry_safe: |_| true,
     },
     KindSpec {
+        name: "loop",
+        summary: "Does something again and again, with a bound",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "while": {
+                        "description": "A condition that is asked before each round",
+                        "type": ["string", "boolean"]
+                    },
+                    "until": {
+                        "description": "A condition that is asked after each round",
+                        "type": ["string", "boolean"]
+                    },
+                    "max_iterations": {
+                        "description": "How many rounds there are at the most",
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": crate::decide::ITEMS_MAX
+                    },
+                    "do": { "description": "The node that is run in each round", "type": "object" }
+                },
+                "required": ["max_iterations", "do"],
+                "oneOf": [{ "required": ["while"] }, { "required": ["until"] }],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
+        name: "join",
+        summary: "Makes one value of many",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "strategy": { "enum": ["merge", "collect", "reduce", "vote"] },
+                    "over": {
+                        "description": "An expression that gives a list; the outputs of the needed nodes when absent",
+                        "type": ["array", "string"]
+                    },
+                    "initial": { "description": "With reduce: what it begins with" },
+                    "reduce": { "description": "With reduce: what `acc` and `item.value` become" },
+                    "quorum": {
+                        "description": "With vote: how many must agree; more than half when absent",
+                        "anyOf": [{ "const": "majority" }, { "type": "integer", "minimum": 1 }]
+                    }
+                },
+                "required": ["strategy"],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
         name: "approval",
         summary: "Waits until people approve or reject",
         params: gate_schema,

@@ -94,7 +94,7 @@ fn shape(node: &Node) -> Shape {
         Role::Wait(_) | Role::Signal { .. } => Shape::Wait,
         Role::Run if node.kind == "switch" => Shape::Choice,
         Role::Workflow { .. } => Shape::Called,
-        Role::Run | Role::Map(_) => Shape::Work,
+        Role::Run | Role::Map(_) | Role::Loop(_) | Role::Join(_) => Shape::Work,
     }
 }
 
@@ -104,7 +104,7 @@ fn called_by(node: &Node) -> Option<(NodeIndex, &'static str)> {
         Part::Main => None,
         Part::Compensation { of } => Some((of, "undone by")),
         Part::Fallback { of } => Some((of, "or else")),
-        Part::Item { of } => Some((of, "for each")),
+        Part::Item { of } => Some((of, "does")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Steps with items: whose turn it is, what failures come to, and what a new engine finds.
+//! Steps with items: whose turn it is, what failures come to, and what a new engine finds; and what makes one value of many.
 
 use std::time::{Duration, Instant};
 
@@ -101,25 +101,6 @@ fn beyond_the_tolerance_nothing_more_begins_and_the_map_fails_with_a_list() {
     assert_eq!((&details["failed"], &details["count"]), (&json!(1), &json!(4)));
     assert_eq!(details["failed_items"][0]["error"]["type"], "http.404");
     run.check_fold();
-}
-
-#[test]
-fn a_map_that_fails_takes_its_way_out_once() {
-    let rules = ", on_error: [{match: [map.items_failed], action: fallback, do: {type: work}}]";
-    let plan = map("[1]", rules, "");
-    let mut run = begun(&plan);
-    run.fail("m.do[0]", "http.500");
-    assert_eq!(run.in_flight(), ["m.fallback"]);
-    succeed(&mut run, "m.fallback", json!("else"));
-    assert_eq!(output(&run), json!("else"));
-
-    let rules = ", retry: {max_attempts: 2, backoff: {type: fixed, initial: 5s}}";
-    let plan = map("[1]", rules, "");
-    let mut run = begun(&plan);
-    run.fail("m.do[0]", "http.500");
-    assert!(run.in_flight().is_empty(), "it waits for its time");
-    run.pass(Duration::from_secs(5));
-    assert_eq!(run.in_flight(), ["m.do[0]"]);
 }
 
 #[test]
@@ -244,10 +225,104 @@ fn a_paused_run_lets_no_item_begin_until_it_is_resumed() {
     assert_eq!(run.state.step(run.node("m")).status, StepStatus::Waiting);
 }
 
+fn loops(condition: &str, inside: &str) -> Plan {
+    plan(&format!(
+        "{{version: 1, name: l, type: steps, steps: [{{id: l, type: loop, {condition}, max_iterations: 3, \
+           do: {{type: work, value: '${{{{ loop.last }}}}'{inside}}}}}], outputs: '${{{{ nodes.l.output }}}}'}}"
+    ))
+}
+
+#[test]
+fn a_loop_goes_round_after_round_until_it_is_told_to_end() {
+    let plan = loops("until: loop.last.done", "");
+    let mut run = begun(&plan);
+    assert_eq!(run.in_flight(), ["l.do[0]"]);
+    succeed(&mut run, "l.do[0]", json!({"done": false}));
+    assert_eq!(run.in_flight(), ["l.do[1]"]);
+    succeed(&mut run, "l.do[1]", json!({"done": true, "n": 7}));
+    assert_eq!(run.state.status(true), RunStatus::Completed);
+    assert_eq!(output(&run), json!({"last": {"done": true, "n": 7}, "iterations": 2}));
+}
+
+#[test]
+fn a_loop_that_asks_first_may_not_go_round_at_all() {
+    let plan = loops("while: loop.index > 0", "");
+    let run = begun(&plan);
+    assert_eq!(output(&run), json!({"last": null, "iterations": 0}));
+}
+
+#[test]
+fn a_loop_that_does_not_end_is_ended_by_its_bound() {
+    let plan = loops("while: true", "");
+    let mut run = begun(&plan);
+    for round in 0..3 {
+        run.succeed(&format!("l.do[{round}]"));
+    }
+    let error = run.state.step(run.node("l")).error.as_ref().unwrap();
+    assert_eq!(error.kind, "limit.iterations");
+    assert_eq!(run.state.pause_reason(), Some(PauseReason::StepFailed));
+    run.check_fold();
+}
+
+#[test]
+fn a_loop_fails_as_its_round_does_and_a_retry_repeats_that_round() {
+    let plan = loops("until: loop.index == 2", ", retry_safe: true");
+    let mut run = begun(&plan);
+    run.succeed("l.do[0]");
+    run.fail("l.do[1]", "http.500");
+    assert_eq!(run.state.step(run.node("l")).error.as_ref().unwrap().kind, "http.500");
+    run.command(Command::Retry { node: None }).unwrap();
+    run.tick(windlass_model::Input::Advance);
+    assert_eq!(run.in_flight(), ["l.do[1]"]);
+    run.take();
+    assert_eq!(run.in_flight(), ["l.do[1]"], "a new engine goes on with the round that was lost");
+    run.succeed("l.do[1]");
+    assert_eq!(run.state.status(true), RunStatus::Completed);
+}
+
+/// What a join makes of the outputs of three nodes, or of what `more` says.
+fn joined(more: &str, outputs: [Value; 3]) -> Result<Value, String> {
+    let plan = plan(&format!(
+        "{{version: 1, name: j, type: dag, outputs: '${{{{ nodes.j.output }}}}', nodes: {{\
+           a: {{type: work}}, b: {{type: work}}, c: {{type: work}}, \
+           j: {{type: join, needs: [a, b, c], {more}}}}}}}"
+    ));
+    let mut run = begun(&plan);
+    for (label, value) in ["a", "b", "c"].into_iter().zip(outputs) {
+        succeed(&mut run, label, value);
+    }
+    match &run.state.step(run.node("j")).error {
+        Some(error) => Err(error.kind.clone()),
+        None => Ok(output(&run)),
+    }
+}
+
+#[test]
+fn a_join_merges_collects_and_reduces_what_there_is() {
+    let objects = || [json!({"x": 1, "y": 1}), Value::Null, json!({"y": 2})];
+    assert_eq!(joined("strategy: merge", objects()), Ok(json!({"x": 1, "y": 2})));
+    assert_eq!(joined("strategy: collect", objects()), Ok(json!({"a": {"x": 1, "y": 1}, "c": {"y": 2}})));
+    let over = "strategy: collect, over: '${{ [nodes.c.output, none, 5] }}'";
+    assert_eq!(joined(over, [json!(1), json!(2), json!(3)]), Ok(json!([3, 5])));
+    let sum = "strategy: reduce, initial: 10, reduce: '${{ acc + item.value * (item.index + 1) }}'";
+    assert_eq!(joined(sum, [json!(1), json!(2), json!(3)]), Ok(json!(24)));
+    assert_eq!(joined("strategy: merge", [json!(1), json!(2), json!(3)]), Err("schema.input".into()));
+    assert_eq!(joined("strategy: merge, over: '${{ 1 }}'", objects()), Err("schema.input".into()));
+}
+
+#[test]
+fn a_vote_needs_as_many_as_the_definition_says() {
+    let votes = || [json!("yes"), json!("no"), json!("yes")];
+    assert_eq!(joined("strategy: vote", votes()), Ok(json!({"value": "yes", "votes": 2, "of": 3})));
+    assert_eq!(joined("strategy: vote, quorum: 3", votes()), Err("join.no_quorum".into()));
+    let split = [json!(1), json!(2), json!(3)];
+    assert_eq!(joined("strategy: vote", split), Err("join.no_quorum".into()));
+}
+
 /// Nothing that happens to one item looks at the others, so the last thousands of ten thousand cost what the first
 /// did. The quickest of five is compared, because machines have other things to do; looking would cost hundreds of times as much.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the test looks at the clock, the model does not")]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
 fn an_item_costs_the_same_at_the_end_as_at_the_beginning() {
     let plan = map("'${{ range(10000) | list }}'", ", max_parallel: 16", "");
     let mut run = begun(&plan);

@@ -33,6 +33,11 @@ const MAPS: &[&str] = &[
     "type: map, each: [1, 2, 3, 4], tolerate: { failed_count: 1 }, do: { type: work MANNERS }",
     "type: map, each: [], do: { type: noop MANNERS }",
 ];
+const LOOPS: &[&str] = &[
+    "type: loop, until: loop.index >= 2, max_iterations: 5, do: { type: noop MANNERS }",
+    "type: loop, while: loop.index < 3, max_iterations: 2, do: { type: work MANNERS }",
+    "type: loop, while: false, max_iterations: 1, do: { type: noop MANNERS }",
+];
 const ITEMS: &[&str] = &[
     ", compensate: { type: noop }",
     ", retry: { max_attempts: 2, backoff: { type: fixed, initial: 5s } }, compensate: { type: work }",
@@ -91,6 +96,7 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
             4 => "type: signal, name: go, timeout: 90s",
             6 => MAPS[usize::from(node.retries)],
             8 => "type: workflow, workflow: child, timeout: 80s",
+            7 => LOOPS[usize::from(node.retries)],
             _ => "type: wait, for: 30s",
         };
         let needs: Vec<String> = (0..index.min(8))
@@ -101,7 +107,10 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
             })
             .collect();
         let on_error = RULES[usize::from(node.on_error)];
-        let kind = kind.replace("MANNERS", ITEMS[usize::from(node.undone_by)]);
+        let manners = ITEMS[usize::from(node.undone_by)];
+        let manners =
+            if node.kind == 7 { manners.replace("item.value", "loop.index") } else { manners.into() };
+        let kind = kind.replace("MANNERS", &manners);
         text += &format!("  n{index}: {{ {kind}, needs: [{}], on_error: {on_error}", needs.join(", "));
         if node.kind <= 2 || node.kind == 8 {
             text += &format!(
@@ -239,6 +248,12 @@ fn heal(run: &mut Run<'_>) {
     for _ in 0..400 {
         if run.state.is_terminal() {
             return;
+        }
+        // What goes on beyond its bound does so however often it is tried.
+        for node in run.plan.nodes.iter().map(|node| node.index) {
+            if run.state.step(node).error.as_ref().is_some_and(|error| error.kind == "limit.iterations") {
+                drop(run.command(Command::Skip { node: node.into() }));
+            }
         }
         if run.state.pause_reason().is_some() {
             run.command(Command::Resume).unwrap();

@@ -21,6 +21,15 @@ pub struct Context<'a> {
     error: Option<&'a StepError>,
     scene: Option<Scene<'a>>,
     parameters: Option<&'a Arc<Value>>,
+    reduced: Option<&'a Reduced>,
+}
+
+/// Where a reduction stands.
+pub struct Reduced {
+    pub so_far: Arc<Value>,
+    /// The element whose turn it is, and its place.
+    pub value: Arc<Value>,
+    pub index: usize,
 }
 
 /// What a machine remembers, and what it reacts to.
@@ -42,7 +51,7 @@ impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
         let machine = state.machine.as_ref();
         let scene = machine.map(|machine| Scene { context: &machine.state.context, event: None });
-        Self { plan, state, step: None, secrets: None, error: None, scene, parameters: None }
+        Self { plan, state, step: None, secrets: None, error: None, scene, parameters: None, reduced: None }
     }
 
     /// For expressions of one step: `node.id` and `node.attempt` can be read, and its item if it has one.
@@ -80,6 +89,13 @@ impl<'a> Context<'a> {
         self
     }
 
+    /// For what a join does with each element.
+    #[must_use]
+    pub fn with_reduced(mut self, reduced: &'a Reduced) -> Self {
+        self.reduced = Some(reduced);
+        self
+    }
+
     pub(super) fn find<'c>(&'c self, reference: &'c Reference) -> Result<Found<'c>, StepError> {
         let key = reference.first_key().unwrap_or_default();
         match &reference.source {
@@ -108,6 +124,10 @@ impl<'a> Context<'a> {
                 "attempt" => Some(self.state.step(step).attempt.into()),
                 _ => None,
             }))),
+            Source::Accumulator => Ok(match self.reduced {
+                Some(reduced) => Found::Shared(&reduced.so_far, &reference.path),
+                None => Found::Missing,
+            }),
             Source::Item | Source::Loop => self.of_item(key, reference),
             Source::Parameters => Ok(match self.parameters {
                 Some(parameters) => Found::Shared(parameters, &reference.path),
@@ -141,12 +161,19 @@ impl<'a> Context<'a> {
 
     /// What an item, or a round of a loop, is told about itself. Where the loop itself asks, that is the next one.
     fn of_item(&self, name: &str, reference: &Reference) -> Result<Found<'_>, StepError> {
+        let rest = reference.path.get(1..).unwrap_or_default();
+        if let Some(reduced) = self.reduced {
+            return Ok(match name {
+                "index" => Found::Owned(reduced.index.into()),
+                "value" => owned(follow(&reduced.value, rest).cloned()),
+                _ => Found::Missing,
+            });
+        }
         let Some(key) = self.step else { return Ok(Found::Missing) };
         let of = self.plan.fan_of(key.node).unwrap_or(key.node);
         let fan = self.state.fans.get(&of);
         let count = fan.map_or(0, |fan| fan.count);
         let index = key.item.unwrap_or(count);
-        let rest = reference.path.get(1..).unwrap_or_default();
         let part = |payload: &Payload, place: Option<usize>| {
             let value = payload.value().ok_or_else(|| not_fetched(reference))?;
             let value = place.map_or(Some(&**value), |place| value.get(place));

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use minijinja::{ErrorKind, Value as Term};
 use serde_json::Value;
 
-pub use context::{Context, Scene};
+pub use context::{Context, Reduced, Scene};
 pub use engine::{filter_names, test_names};
 pub(crate) use reference::ROOTS;
 pub use reference::{EventPart, Reference, Source};

@@ -36,6 +36,8 @@ pub enum Source {
     Loop,
     /// What a tool or an agent is called with.
     Parameters,
+    /// What a reduction has come to so far.
+    Accumulator,
     /// What a machine remembers.
     Context,
     /// What a machine reacts to; a part of it when the reference began with that part's own name.
@@ -75,6 +77,7 @@ pub(crate) const ROOTS: &[&str] = &[
     "secrets",
     "item",
     "loop",
+    "acc",
     "context",
     "event",
     "output",
@@ -111,6 +114,7 @@ impl Reference {
             }
             "item" => Source::Item,
             "loop" => Source::Loop,
+            "acc" => Source::Accumulator,
             "inputs" => Source::Inputs,
             "run" => Source::Run,
             "node" => Source::Node,
@@ -216,6 +220,7 @@ impl fmt::Display for Reference {
             Source::Item => f.write_str("item")?,
             Source::Loop => f.write_str("loop")?,
             Source::Parameters => f.write_str("parameters")?,
+            Source::Accumulator => f.write_str("acc")?,
             Source::Context => f.write_str("context")?,
             Source::Event { part } => f.write_str(part.map_or("event", EventPart::name))?,
             Source::Output { node } => write_node(f, node, "output")?,

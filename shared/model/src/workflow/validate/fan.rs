@@ -1,14 +1,20 @@
-//! Reads nodes that do something for each item of a list.
+//! Reads nodes that do something for each item of a list or again and again, and those that make one value of many.
 
 use serde_json::{Map, Value};
 
 use super::Checker;
+use super::fields::Scope;
 use super::inside::Inside;
 use super::node::Draft;
-use crate::decide::IN_FLIGHT_MAX;
-use crate::plan::{MapSpec, Role, Tolerance, WorkflowKind};
+use crate::decide::{IN_FLIGHT_MAX, ITEMS_MAX};
+use crate::plan::{GoesOn, JoinSpec, JoinStrategy, LoopSpec, MapSpec, Quorum, Role, Tolerance, WorkflowKind};
 use crate::workflow::expression::{ROOTS, Template};
 use crate::workflow::schema::member;
+
+/// What the `reduce` of a join reads of an element, beside `acc`.
+pub(super) const REDUCED_FIELDS: &[&str] = &["index", "value"];
+/// What a round of a loop, and the question whether there is another one, know.
+const ROUND_FIELDS: &[&str] = &["index", "last"];
 
 /// Items side by side when a map does not say how many: enough to be quick, few enough for what they call.
 const PARALLEL_DEFAULT: u32 = 16;
@@ -38,16 +44,120 @@ impl Checker<'_> {
         })
     }
 
+    pub(super) fn loops(&mut self, params: &Value, draft: &mut Draft, kind: Option<WorkflowKind>) -> Role {
+        self.check_place(draft, kind);
+        let pointer = draft.pointer.clone();
+        let scope = Scope { fan: Some(("loop", ROUND_FIELDS)), ..draft.scope };
+        let mut condition = |key: &str| {
+            params.get(key).and_then(|value| self.condition(value, &member(&pointer, key), scope))
+        };
+        let (before, after) = (condition("while"), condition("until"));
+        let goes_on = match (params.get("while"), params.get("until")) {
+            (Some(_), None) => before.map(GoesOn::While),
+            (None, Some(_)) => after.map(GoesOn::Until),
+            _ => {
+                let detail = "how long it goes on: `while` or `until`, one of the two";
+                self.problem("missing_field", &pointer, detail);
+                None
+            }
+        };
+        let rounds_max = match params.get("max_iterations") {
+            Some(value) => self.number(value, &member(&pointer, "max_iterations"), 1, ITEMS_MAX as u64),
+            None => {
+                let detail = "`max_iterations` is missing: when does it end in any case?";
+                self.problem("missing_field", &pointer, detail);
+                None
+            }
+        };
+        self.body(params, draft, Inside::Item { root: "loop", fields: ROUND_FIELDS });
+        // What was not understood is reported, and no such plan runs.
+        match (goes_on, rounds_max) {
+            (Some(goes_on), Some(max)) => {
+                Role::Loop(LoopSpec { goes_on, rounds_max: u32::try_from(max).unwrap_or(u32::MAX) })
+            }
+            _ => {
+                draft.is_partial = true;
+                Role::Run
+            }
+        }
+    }
+
+    pub(super) fn join(&mut self, params: &Value, draft: &mut Draft) -> Role {
+        let pointer = draft.pointer.clone();
+        if draft.node.timeout.take().is_some() {
+            let detail = "a join takes no time";
+            self.key_problem("invalid_field", &member(&pointer, "timeout"), detail);
+        }
+        let over = params.get("over").and_then(|_| self.list_expression(params, "over", draft));
+        let strategies = ["merge", "collect", "reduce", "vote"].map(|word| (word, word));
+        let strategy = match params.get("strategy") {
+            Some(strategy) => self.word(strategy, &member(&pointer, "strategy"), &strategies),
+            None => {
+                let detail = "`strategy` is missing: merge, collect, reduce or vote";
+                self.problem("missing_field", &pointer, detail);
+                None
+            }
+        };
+        let owners = [("initial", "reduce"), ("reduce", "reduce"), ("quorum", "vote")];
+        for (key, owner) in owners {
+            if params.get(key).is_some() && strategy.is_some_and(|strategy| strategy != owner) {
+                let detail = format!("`{key}` goes with `strategy: {owner}`");
+                self.key_problem("invalid_field", &member(&pointer, key), detail);
+            }
+        }
+        let strategy = match strategy {
+            Some("merge") => JoinStrategy::Merge,
+            Some("vote") => JoinStrategy::Vote(self.quorum(params, &pointer)),
+            Some("reduce") => self.reduce(params, draft),
+            _ => JoinStrategy::Collect,
+        };
+        Role::Join(JoinSpec { strategy, over })
+    }
+
+    fn reduce(&mut self, params: &Value, draft: &Draft) -> JoinStrategy {
+        let mut template = |key: &str, scope: Scope| match params.get(key) {
+            Some(value) => self.template(value.clone(), &member(&draft.pointer, key), scope),
+            None => {
+                let detail = format!("`{key}` is missing: `initial` and `reduce` go with `strategy: reduce`");
+                self.problem("missing_field", &draft.pointer, detail);
+                None
+            }
+        };
+        let initial = template("initial", draft.scope);
+        let step = template("reduce", Scope { fan: Some(("item", REDUCED_FIELDS)), ..draft.scope });
+        let or_null = |template: Option<Template>| template.unwrap_or_else(|| Template::literal(Value::Null));
+        JoinStrategy::Reduce { initial: or_null(initial), step: or_null(step) }
+    }
+
+    fn quorum(&mut self, params: &Value, pointer: &str) -> Quorum {
+        match params.get("quorum") {
+            None => Quorum::Majority,
+            Some(word) if word == "majority" => Quorum::Majority,
+            Some(value) => {
+                let count = value.as_u64().filter(|count| (1..=ITEMS_MAX as u64).contains(count));
+                if count.is_none() {
+                    let detail = format!("this is `majority`, or a whole number from 1 to {ITEMS_MAX}");
+                    self.problem("invalid_field", &member(pointer, "quorum"), detail);
+                }
+                count.and_then(|count| u32::try_from(count).ok()).map_or(Quorum::Majority, Quorum::Count)
+            }
+        }
+    }
+
     fn each(&mut self, params: &Value, draft: &Draft) -> Option<Template> {
-        let Some(each) = params.get("each") else {
+        if params.get("each").is_none() {
             self.problem(
                 "missing_field",
                 &draft.pointer,
                 "`each` is missing: an expression that gives a list",
             );
             return None;
-        };
-        let pointer = member(&draft.pointer, "each");
+        }
+        self.list_expression(params, "each", draft)
+    }
+
+    fn list_expression(&mut self, params: &Value, key: &str, draft: &Draft) -> Option<Template> {
+        let (each, pointer) = (params.get(key)?, member(&draft.pointer, key));
         if !each.is_array() && !each.as_str().is_some_and(|text| text.contains("${{")) {
             let detail = "this is an expression that gives a list, or a list";
             self.problem("invalid_field", &pointer, detail);
@@ -107,7 +217,7 @@ impl Checker<'_> {
         match (map.get("failed_count"), map.get("failed_percent")) {
             (Some(count), None) => {
                 let pointer = member(pointer, "failed_count");
-                let count = self.number(count, &pointer, 0, crate::decide::ITEMS_MAX as u64)?;
+                let count = self.number(count, &pointer, 0, ITEMS_MAX as u64)?;
                 Some(Tolerance::Count(u32::try_from(count).unwrap_or(u32::MAX)))
             }
             (None, Some(percent)) => {

@@ -24,7 +24,7 @@ use super::parse::{DEPTH_MAX, PROBLEMS_MAX, Place, VALUES_MAX};
 use super::schema::{Schema, member};
 use super::{Catalog, Document, Problem, excerpt};
 use crate::callee::{Callee, CalleeKind};
-use crate::plan::{Plan, WorkflowKind};
+use crate::plan::{Plan, Role, WorkflowKind};
 use crate::{Digest, NodeIndex};
 pub(super) use callees::CALLEE_KEYS;
 pub use callees::{CALLEE_CHARS_MAX, CALLEES_MAX, is_callee_name};
@@ -409,6 +409,16 @@ impl Checker<'_> {
             }
         }
         let mut read = vec![false; drafts.len()];
+        for draft in &drafts {
+            let joins_needs = matches!(&draft.node.role, Role::Join(spec) if spec.over.is_none());
+            for need in draft.node.needs.iter().filter(|_| joins_needs) {
+                read[need.node.at()] = true;
+            }
+            if joins_needs && draft.node.needs.is_empty() {
+                let detail = "it needs no node and has no list (`over`): what is to be joined?";
+                self.problem("missing_field", &draft.pointer, detail);
+            }
+        }
         for index in self.reads.iter().filter_map(reads::Read::output) {
             read[index] = true;
         }

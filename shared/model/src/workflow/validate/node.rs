@@ -34,20 +34,8 @@ pub(in crate::workflow) const COMMON_KEYS: &[&str] = &[
 ];
 /// Keys and kinds of the format that arrive with a later version.
 const LATER_NODE_KEYS: &[&str] = &["concurrency", "on_done"];
-const LATER_KINDS: &[&str] = &[
-    "sql",
-    "email",
-    "mcp",
-    "parallel",
-    "loop",
-    "join",
-    "merge",
-    "collect",
-    "reduce",
-    "vote",
-    "machine",
-    "http_poll",
-];
+const LATER_KINDS: &[&str] =
+    &["sql", "email", "mcp", "parallel", "merge", "collect", "reduce", "vote", "machine", "http_poll"];
 
 /// A node on its way into the plan.
 pub(super) struct Draft {
@@ -256,7 +244,9 @@ impl Checker<'_> {
         }
         let params = Value::Object(params);
         // These are read key by key, which says more than their schema does.
-        if let Some(kind) = entry.as_ref().filter(|_| !matches!(spec.name, "approval" | "map")) {
+        if let Some(kind) =
+            entry.as_ref().filter(|_| !matches!(spec.name, "approval" | "map" | "loop" | "join"))
+        {
             for (code, inside, detail, is_key) in kind.schema.errors(&params, violations) {
                 let pointer = format!("{pointer}{inside}");
                 match is_key {
@@ -295,6 +285,8 @@ impl Checker<'_> {
             "signal" => self.signal(&params, &pointer),
             "map" => self.map(&params, draft, kind),
             "workflow" => self.called_workflow(&params, &pointer),
+            "loop" => self.loops(&params, draft, kind),
+            "join" => self.join(&params, draft),
             "approval" => {
                 let gate = params.as_object().cloned().unwrap_or_default();
                 // A gate's time is the node's time.
@@ -311,7 +303,7 @@ impl Checker<'_> {
             draft.node.params = literal(params);
             return;
         }
-        if draft.node.role.is_work() {
+        if draft.node.role.is_work() && !draft.is_partial {
             // What a child receives is in its log.
             let has_secrets = matches!(draft.node.role, Role::Run);
             let scope = Scope { has_secrets, ..scope };

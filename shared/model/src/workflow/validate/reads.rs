@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Checker;
+use super::fan::REDUCED_FIELDS;
 use super::fields::Scope;
 use super::node::Draft;
 use crate::workflow::expression::{EventPart, Reference, Source};
@@ -59,6 +60,12 @@ impl Checker<'_> {
                 Source::Run | Source::Node | Source::Secrets => {}
                 Source::Item => self.check_item(read, "item"),
                 Source::Loop => self.check_item(read, "loop"),
+                Source::Accumulator => {
+                    if read.scope.fan.is_none_or(|(_, fields)| fields != REDUCED_FIELDS) {
+                        let detail = "`acc` is only there in the `reduce` of a join";
+                        self.problem("bad_expression", &read.pointer, detail);
+                    }
+                }
                 Source::Context => self.check_machine_name(read, "context"),
                 Source::Event { part } => {
                     self.check_machine_name(read, part.map_or("event", EventPart::name));
@@ -95,7 +102,7 @@ impl Checker<'_> {
 
     fn check_item(&mut self, read: &Read, root: &str) {
         let Some((_, fields)) = read.scope.fan.filter(|(name, _)| *name == root) else {
-            let owner = if root == "loop" { "loop" } else { "map" };
+            let owner = if root == "loop" { "loop" } else { "map, or in the `reduce` of a join" };
             let detail = format!("`{root}` is only there inside a {owner}");
             return self.problem("bad_expression", &read.pointer, detail);
         };
