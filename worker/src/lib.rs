@@ -55,7 +55,7 @@ impl Default for WorkerOptions {
             session_renew: Duration::from_secs(1),
             sweep_interval: Duration::from_secs(1),
             stale_after: Duration::from_secs(60),
-            max_runs: 512,
+            max_runs: 384,
             drain_timeout: Duration::from_secs(30),
             child_depth_max: 8,
         }

@@ -12,9 +12,9 @@ use crate::migrate;
 /// A backup tool may hold the file for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that the writer keeps in memory, in KiB: the hot ends of tables and indexes of a few thousand runs.
-const WRITER_CACHE_KIB: i64 = 4_096;
+const WRITER_CACHE_KIB: i64 = 2_048;
 /// The same for each reader.
-const READER_CACHE_KIB: i64 = 1_024;
+const READER_CACHE_KIB: i64 = 512;
 /// Pages in the write-ahead log before they are moved into the database: fewer and larger moves, each of which
 /// holds up one commit.
 const CHECKPOINT_PAGES: i64 = 2_000;
