@@ -4,7 +4,7 @@
 
 mod commit_unknown;
 mod crowds;
-mod frozen;
 mod outages;
 mod rolling;
+mod silent;
 mod storm;

@@ -1,4 +1,5 @@
-//! A worker that stands still for three session times, at every point where that could hurt.
+//! A worker that stands still, or is cut off from the database, for three session times, at every point where that
+//! could hurt.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,11 @@ use scenarios::house::Plan;
 use scenarios::{House, Log, Mode, Process, Sink, eventually, tell};
 use serde_json::json;
 use servers::Proxy;
-use servers::proxy::{Moment, Request, Trap};
+use servers::proxy::{Manner, Moment, Request, Trap};
 
 /// As the settings of all stories have it.
 const SESSION_TTL: Duration = Duration::from_secs(2);
+const SESSION_RENEW: SignedDuration = SignedDuration::from_millis(500);
 /// A worker's sessions end one TTL after their last renewal; then comes a sweep of somebody else, and the rest is
 /// said to take a second at most.
 const TAKEN_OVER_WITHIN: SignedDuration = SignedDuration::from_millis(2_000 + 200 + 1_000);
@@ -62,16 +64,21 @@ impl Scene {
         self.proxy.trap(moment, |request| request.application() == "windlass claims" && request.commits())
     }
 
-    /// Freezes the worker for three session times. Another one comes and sees the run through.
+    /// Freezes the worker for three session times.
     async fn freeze(&mut self, run: &str) -> (Told, Process) {
+        self.fall_silent(run, |scene| scene.victim.freeze()).await
+    }
+
+    /// For three session times nothing is heard of the worker. Another one comes and sees the run through.
+    async fn fall_silent(&mut self, run: &str, silence: impl FnOnce(&Self)) -> (Told, Process) {
         let held_before = self.house.events(run).await.count("run.engine_taken");
-        self.victim.freeze();
-        let (frozen_at, began) = (Timestamp::now(), Instant::now());
+        silence(self);
+        let (silent_at, began) = (Timestamp::now(), Instant::now());
         let heir = self.house.add_worker(&[]).await;
         self.house.wait_for(run, "completed").await;
         let log = self.house.events(run).await;
         let taken_over = log.0.iter().rfind(|event| event.is("run.engine_taken")).expect("the heir took it");
-        let after = taken_over.at.duration_since(frozen_at);
+        let after = taken_over.at.duration_since(silent_at);
         tokio::time::sleep((SESSION_TTL * 3).saturating_sub(began.elapsed())).await;
         (Told { log, held_before, after, effects: [0, 0] }, heir)
     }
@@ -84,17 +91,29 @@ impl Scene {
             trap.release();
         }
         self.victim.thaw();
+        self.work_alone(heir).await;
+        self.end(run, told).await
+    }
+
+    /// The worker lives and works, and this is how its words to and from the database go for three session times.
+    async fn cut_off(mut self, run: &str, manner: Manner) -> Told {
+        let (told, heir) = self.fall_silent(run, |scene| scene.proxy.is(manner)).await;
+        self.proxy.is(Manner::Open);
+        self.work_alone(heir).await;
+        self.end(run, told).await
+    }
+
+    /// Whoever was silent takes new work: nobody else is there who would.
+    async fn work_alone(&self, heir: Process) {
         heir.kill().await;
-        // It is alone now: who else would do this?
         let later = self.house.run(NOOP, json!({})).await;
         self.house.wait_for(&later, "completed").await;
         self.victim.until_ready().await;
-        self.end(run, told).await
     }
 
     async fn end(self, run: &str, mut told: Told) -> Told {
         let now = self.house.events(run).await;
-        assert_eq!(now.0.len(), told.log.0.len(), "the frozen worker wrote something\n{now}");
+        assert_eq!(now.0.len(), told.log.0.len(), "the silent worker wrote something\n{now}");
         told.effects = ["/one", "/two"].map(|path| self.sink.at(path).len());
         self.house.close_with(&[&self.sink]).await;
         eprintln!("taken over after {:#}", told.after);
@@ -106,7 +125,7 @@ impl Scene {
 struct Told {
     log: Log,
     held_before: usize,
-    /// From the freeze to the takeover.
+    /// From the first moment of silence to the takeover.
     after: SignedDuration,
     /// At `/one` and `/two`.
     effects: [usize; 2],
@@ -163,6 +182,38 @@ async fn while_an_outcome_is_on_its_way() {
 
 async fn while_an_outcome_is_committed_and_unknown() {
     with_its_words_in(|scene| scene.trap_write(Moment::After, 2)).await.cost(Some("two"), [1, 1]);
+}
+
+/// Its effect ends while, or after, another worker repeats it.
+async fn while_it_cannot_reach_the_database(effect_takes: Duration) {
+    let scene = Scene::set().await;
+    scene.sink.is_slow("/one", effect_takes);
+    let run = scene.start().await;
+    scene.sink.wait_for("/one", 1).await;
+    scene.sink.heals("/one");
+    let manner = Manner::Swallows { to_server: true, to_client: false };
+    scene.cut_off(&run, manner).await.cost(Some("one"), [2, 1]);
+}
+
+async fn while_its_effect_ends_at_once() {
+    while_it_cannot_reach_the_database(Duration::from_millis(500)).await;
+}
+
+async fn while_its_effect_ends_much_later() {
+    while_it_cannot_reach_the_database(SESSION_TTL * 3 + Duration::from_secs(1)).await;
+}
+
+/// What it says is heard: its session is renewed once more, and no more than once.
+async fn while_it_hears_no_answers() {
+    let scene = Scene::set().await;
+    scene.sink.is_slow("/one", SESSION_TTL * 3 + Duration::from_secs(1));
+    let run = scene.start().await;
+    scene.sink.wait_for("/one", 1).await;
+    scene.sink.heals("/one");
+    let manner = Manner::Swallows { to_server: false, to_client: true };
+    let mut told = scene.cut_off(&run, manner).await;
+    told.after -= SESSION_RENEW;
+    told.cost(Some("one"), [2, 1]);
 }
 
 /// A zombie: its effect ends long after another worker has repeated it.
@@ -230,10 +281,10 @@ async fn while_it_drains() {
     scene.end(&run, told).await.cost(Some("one"), [2, 1]);
 }
 
-macro_rules! frozen {
-    ($($point:ident),+ $(,)?) => {
-        /// A worker that stands still for three session times is replaced in time, does no harm, and works on.
-        mod a_worker_is_frozen {
+macro_rules! silent {
+    ($how:ident: $($point:ident),+ $(,)?) => {
+        /// A worker of which nothing is heard for three session times is replaced in time, does no harm, and works on.
+        mod $how {
             $(
                 #[test]
                 fn $point() {
@@ -244,7 +295,7 @@ macro_rules! frozen {
     };
 }
 
-frozen!(
+silent!(a_worker_is_frozen:
     while_its_claim_is_on_its_way,
     while_its_claim_is_committed_and_unknown,
     while_a_start_is_on_its_way,
@@ -257,4 +308,10 @@ frozen!(
     while_a_renewal_is_committed_and_unknown,
     while_a_timer_of_a_parked_run_is_due,
     while_it_drains,
+);
+
+silent!(a_worker_is_cut_off:
+    while_its_effect_ends_at_once,
+    while_its_effect_ends_much_later,
+    while_it_hears_no_answers,
 );
