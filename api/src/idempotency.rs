@@ -100,9 +100,14 @@ impl Deed {
     }
 
     /// The key of one part of a deed that is done part by part.
-    pub(crate) fn part(&self, index: usize) -> Option<IdempotencyKey> {
+    pub(crate) fn part(&self, part: impl std::fmt::Display) -> Option<IdempotencyKey> {
         let key = self.key.clone()?;
-        Some(IdempotencyKey { route: format!("{}#{index}", key.route), ..key })
+        Some(IdempotencyKey { route: format!("{}#{part}", key.route), ..key })
+    }
+
+    /// Of method, path and body.
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest.clone()
     }
 
     pub(crate) fn remember_as(

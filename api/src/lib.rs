@@ -70,6 +70,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(circuit_breakers::list))
         .routes(routes!(workflow_runs::list, workflow_runs::create::create))
         .routes(routes!(workflow_runs::get))
+        .routes(routes!(commands::bulk::bulk))
         .routes(routes!(commands::pause))
         .routes(routes!(commands::resume))
         .routes(routes!(commands::cancel))

@@ -279,6 +279,14 @@ impl Problem {
         self.0.code
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    pub(crate) fn run_status(&self) -> Option<RunStatus> {
+        self.0.run_status
+    }
+
     pub(crate) fn faults(&self) -> &[Fault] {
         &self.0.faults
     }

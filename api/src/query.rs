@@ -33,7 +33,11 @@ impl<S: Sync> FromRequestParts<S> for Query {
 
 impl Query {
     fn parse(text: &str) -> Result<Self> {
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        Self::of(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// What stands elsewhere but is read like parameters.
+    pub(crate) fn of(pairs: Vec<(String, String)>) -> Result<Self> {
         for (name, value) in &pairs {
             // The decoder puts U+FFFD where the bytes were no UTF-8.
             if name.contains('\u{fffd}') || value.contains('\u{fffd}') {

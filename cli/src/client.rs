@@ -228,6 +228,12 @@ impl Client {
         Ok(self.send(request).await?.json().await?)
     }
 
+    /// Tells one page of runs the same.
+    pub async fn bulk(&self, body: &Value) -> Result<Value> {
+        let request = self.request(Method::POST, &["v1", "workflow-runs", "bulk"]).json(body);
+        Ok(self.send(request).await?.json().await?)
+    }
+
     pub async fn signal(&self, id: &str, name: &str, payload: &Value) -> Result<Value> {
         let request = self.request(Method::POST, &["v1", "workflow-runs", id, "signals", name]).json(payload);
         Ok(self.send(request).await?.json().await?)

@@ -4,6 +4,7 @@ mod answers;
 mod api;
 mod approvals;
 mod beside;
+mod bulk;
 mod callee;
 mod client;
 mod commands;

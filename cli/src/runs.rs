@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use windlass_boot::shutdown::Signals;
 use windlass_model::time::parse_duration;
 
+use crate::bulk::{self, BulkArgs};
 use crate::client::{Client, ServerArgs};
 use crate::commands::{self, RunCommand};
 use crate::failure::{Exit, Failure};
@@ -59,6 +60,14 @@ Exit codes: 0 completed, 1 failed or canceled.")]
     },
     #[command(flatten)]
     Command(RunCommand),
+    /// Pause, resume, cancel or retry all runs that a filter finds
+    #[command(after_help = "\
+Examples:
+  windlass runs bulk cancel --workflow order --label customer=ada --dry-run
+  windlass runs bulk resume --status paused --text engine_interrupted
+
+One that refuses keeps no other from being told; the exit code is 5 then.")]
+    Bulk(BulkArgs),
 }
 
 #[derive(Args, Debug)]
@@ -104,6 +113,18 @@ enum Priority {
 
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// How many at most
+    #[arg(long, default_value_t = LIMIT_DEFAULT)]
+    limit: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Which runs are meant.
+#[derive(Args, Debug)]
+pub struct FilterArgs {
     /// Only runs of this status; may be given several times
     #[arg(long = "status", value_name = "STATUS")]
     statuses: Vec<String>,
@@ -125,11 +146,27 @@ pub struct ListArgs {
     /// Only runs whose workflow, id, label or error contains this
     #[arg(long)]
     text: Option<String>,
-    /// How many at most
-    #[arg(long, default_value_t = LIMIT_DEFAULT)]
-    limit: usize,
-    #[command(flatten)]
-    common: Common,
+}
+
+impl FilterArgs {
+    /// As the API spells them.
+    pub fn parameters(&self) -> Result<Vec<(String, String)>> {
+        let mut parameters: Vec<(String, String)> =
+            self.statuses.iter().map(|status| ("status".to_owned(), status.clone())).collect();
+        for (key, value) in inputs::labels(&self.labels)? {
+            parameters.push(("label".to_owned(), format!("{key}:{}", value.as_str().unwrap_or_default())));
+        }
+        for (key, value) in [
+            ("workflow", &self.workflow),
+            ("parent", &self.parent),
+            ("created_after", &self.created_after),
+            ("created_before", &self.created_before),
+            ("text", &self.text),
+        ] {
+            parameters.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+        }
+        Ok(parameters)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -174,6 +211,7 @@ pub async fn runs(command: RunsCommand) -> Result<Exit> {
             output::object(common.output.output, &found, &id, || show_run::explanation(&found))?;
             Ok(Exit::Ok)
         }
+        RunsCommand::Bulk(args) => bulk::bulk(args).await,
         RunsCommand::Command(command) => commands::command(command).await,
     }
 }
@@ -203,22 +241,7 @@ async fn start(args: StartArgs) -> Result<Exit> {
 }
 
 async fn list(args: ListArgs) -> Result<Exit> {
-    let one =
-        |key: &str, value: &Option<String>| value.iter().map(|it| (key.to_owned(), it.clone())).collect();
-    let mut query: Vec<(String, String)> = one("workflow", &args.workflow);
-    query.extend(args.statuses.iter().map(|status| ("status".to_owned(), status.clone())));
-    for (key, value) in inputs::labels(&args.labels)? {
-        query.push(("label".to_owned(), format!("{key}:{}", value.as_str().unwrap_or_default())));
-    }
-    for (key, value) in [
-        ("parent", &args.parent),
-        ("created_after", &args.created_after),
-        ("created_before", &args.created_before),
-        ("text", &args.text),
-    ] {
-        query.extend::<Vec<_>>(one(key, value));
-    }
-    let items = args.common.server.client()?.list_runs(&query, args.limit).await?;
+    let items = args.common.server.client()?.list_runs(&args.filter.parameters()?, args.limit).await?;
     output::list(args.common.output.output, &items, |run| text(run, "/id"), RUN_COLUMNS)?;
     Ok(Exit::Ok)
 }

@@ -78,7 +78,8 @@ pub(crate) async fn list(State(app): State<Shared>, caller: Caller, mut query: Q
     Ok(Json(Page::of(rows, limit, &list, |row| row.id.to_string(), RunSummary::from)).into_response())
 }
 
-fn read_filter(query: &mut Query) -> Result<RunFilter> {
+/// The parameters that choose runs.
+pub(crate) fn read_filter(query: &mut Query) -> Result<RunFilter> {
     let statuses = query.many("status")?.into_iter().map(|text| {
         let all = RunStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(", ");
         RunStatus::parse(&text).ok_or_else(|| Problem::parameter("status", format!("must be one of {all}")))

@@ -1,31 +1,25 @@
 //! What people ask of a run that is under way. The door records it; the engine concludes what follows.
 
-use std::time::Duration;
+pub(crate) mod bulk;
+mod carry_out;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use windlass_model::command::Verdict;
-use windlass_model::{
-    Attempt, Command, Digest, Input, NodeIndex, Payload, Plan, RunId, RunState, StepKey, decide, planted,
-};
-use windlass_store::{Guard, RunWrite, WriteError};
+use windlass_model::{Attempt, Command, Digest, NodeIndex, Payload, Plan, RunState, StepKey};
 
-use crate::app::{App, Shared, to_the_end};
+use carry_out::carry_out;
+
+use crate::app::Shared;
 use crate::idempotency::Deed;
 use crate::openapi::{Conflict, NotFound};
-use crate::problem::{Code, Problem, Result};
+use crate::problem::{Problem, Result};
 use crate::query::{At, Query};
 use crate::view::Receipt;
 
-/// How often a command is decided anew because somebody else wrote to the run first.
-const TRIES_MAX: u32 = 20;
-/// Longer after each try, so that a busy run lets a command in between two ticks.
-const PAUSE_PER_TRY: Duration = Duration::from_millis(2);
 const COMMENT_CHARS_MAX: usize = 4_000;
 /// As definitions spell the names of signals.
 const SIGNAL_CHARS_MAX: usize = 64;
@@ -237,79 +231,4 @@ fn check_length(pointer: &str, text: Option<&str>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-// ---- carrying it out ---------------------------------------------------------------------------
-
-/// Decides a command on the run as it is, and writes what was decided; again if somebody was faster.
-async fn carry_out(
-    app: &Shared,
-    run_id: RunId,
-    deed: &Deed,
-    command: impl Fn(&Plan, &RunState) -> Result<Command>,
-) -> Result<Response> {
-    if let Some(answer) = deed.answered_before(app).await? {
-        return Ok(answer);
-    }
-    let mut turn = None;
-    for tried in 1..=TRIES_MAX {
-        match attempt(app, run_id, deed, &command).await? {
-            Ok(receipt) => return Ok(Json(receipt).into_response()),
-            // Those who have collided once take turns; only the engine and newcomers are faster then.
-            Err(WriteError::Moved) if turn.is_none() => turn = Some(app.queue_up(run_id).await),
-            Err(WriteError::Moved) => tokio::time::sleep(PAUSE_PER_TRY * tried).await,
-            Err(WriteError::KeyTaken) => {
-                return deed.answered_before(app).await?.ok_or_else(contended);
-            }
-            Err(other) => return Err(other.into()),
-        }
-    }
-    Err(contended())
-}
-
-fn contended() -> Problem {
-    Problem::new(
-        Code::Contended,
-        "The run moves faster than the command could be written; nothing was changed.",
-    )
-}
-
-/// One round: read, decide, write. The outer error is final, the inner one is the store's.
-async fn attempt(
-    app: &App,
-    run_id: RunId,
-    deed: &Deed,
-    command: &impl Fn(&Plan, &RunState) -> Result<Command>,
-) -> Result<Result<Receipt, WriteError>> {
-    let tenant = deed.caller.tenant;
-    let mut run = app.fold_run(tenant, run_id).await?;
-    let command = command(&run.plan, &run.state)?;
-    let input = Input::Command { command, actor: deed.caller.actor.clone() };
-    let events = decide(&run.plan, &mut run.state, input, app.now().await?)?;
-    let held = run.row.lease_owner.is_some();
-    let mut write =
-        RunWrite::new(tenant, Guard::Door, run.row.version, &run.plan, &run.state, events.clone(), held);
-    let receipt = Receipt {
-        run_id,
-        status: write.projection.status,
-        paused_reason: write.projection.paused_reason,
-        seq: run.state.last_seq,
-    };
-    if events.is_empty() {
-        return Ok(Ok(receipt));
-    }
-    write.remember =
-        deed.remember(StatusCode::OK, &receipt, None).filter(|_| !planted("reply_not_remembered"));
-    let (store, bus, holder) = (app.store.clone(), app.bus.clone(), run.row.lease_owner);
-    let ring = run.row.ring();
-    let written = to_the_end(async move {
-        store.write_run(write).await?;
-        bus.publish(run_id, events);
-        match holder {
-            Some(session) => bus.poke(session, ring),
-            None => bus.ring(ring),
-        }
-        Ok(())
-    });
-    Ok(written.await.map(|()| receipt))
 }
