@@ -16,7 +16,7 @@ steps:
   - id: greet
     type: script
     run: |
-      echo 'looking for a greeting' >&2
+      sleep 0.5; echo 'looking for a greeting' >&2
       echo '{"word": "hello"}'
   - id: shape
     type: transform
