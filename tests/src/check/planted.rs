@@ -368,7 +368,7 @@ fn an_undoing_of_what_did_nothing_is_found() {
 }
 
 const FAMILY: &str = r#"
-- run.created
+run.created {"actor": {"kind": "user", "id": "ada"}}
 1 run.engine_taken {"session": "s"}
 1 step.started call/1 {"idempotency_key": "r/call/1"}
 1 child.started call/1 {"run_id": "c1"}
