@@ -98,7 +98,7 @@ mod tests {
 
     /// Names of the events of which this is true, by building one of each.
     fn names_where(is: impl Fn(&EventBody) -> bool) -> Vec<&'static str> {
-        let data = r#"{"inputs":null,"session":"00000000-0000-0000-0000-000000000000","reason":"requested","deaths":1,
+        let data = r#"{"inputs":null,"session":"00000000-0000-0000-0000-000000000000","reason":"requested","deaths":1,"count":1,
             "error":{"type":"timeout","message":""},"then":{"do":"pause"},"retry":true,"on":"timer",
             "at":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
             "run_id":"00000000-0000-0000-0000-000000000000","workflow":"","status":"completed","because":"timeout",

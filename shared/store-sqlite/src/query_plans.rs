@@ -151,6 +151,8 @@ fn a_sweep_reads_only_what_may_be_due() {
         "SEARCH r USING INDEX workflow_runs_held (lease_owner>?)",
         "SEARCH s USING PRIMARY KEY (id=?)",
         "SEARCH workflow_runs USING INDEX workflow_runs_untold (parent_id>?)",
+        // What the line before has found.
+        "SCAN c",
         "SEARCH p USING PRIMARY KEY (id=?)",
     ];
     databases.assert_plan(query!("find_due"), &accesses);

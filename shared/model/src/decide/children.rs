@@ -31,6 +31,8 @@ impl Tick<'_> {
         match end {
             // Also when it was asked to stop, and was faster.
             ChildEnd::Completed(output) => Outcome::Succeeded { output, artifacts: Vec::new(), emit: None },
+            // The deadline that it has met is ours, and the run itself ends by it.
+            ChildEnd::Failed(error) if self.is_stopping() && error.kind == "timeout" => Outcome::Canceled,
             ChildEnd::Failed(error) => {
                 let message = format!("run {run_id} failed: {}", error.message);
                 let details = json!({ "run_id": run_id, "error": error });

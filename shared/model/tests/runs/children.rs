@@ -199,6 +199,20 @@ fn a_run_whose_time_is_over_fails_once_its_children_have_ended() {
 }
 
 #[test]
+fn a_child_that_meets_the_deadline_first_does_not_say_why_the_run_ends() {
+    let plan = plan(
+        "{version: 1, name: p, type: steps, timeout: 10s, steps: [{id: call, type: workflow, workflow: child}]}",
+    );
+    let (mut run, child) = called(&plan);
+    run.now = run.now.plus(Duration::from_secs(10));
+    run.child_ends(child, ChildEnd::Failed(StepError::new("timeout", "its time was over")));
+    assert_eq!(run.state.status(false), RunStatus::Failed);
+    assert_eq!(run.state.error.as_ref().unwrap().kind, "timeout");
+    assert_eq!(run.status("call"), StepStatus::Canceled);
+    run.check_fold();
+}
+
+#[test]
 fn a_failing_run_stops_its_children_first() {
     let plan = plan(
         "{version: 1, name: p, type: dag, nodes: {call: {type: workflow, workflow: child}, \
