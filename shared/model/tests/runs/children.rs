@@ -208,7 +208,7 @@ fn a_child_that_meets_the_deadline_first_does_not_say_why_the_run_ends() {
     run.child_ends(child, ChildEnd::Failed(StepError::new("timeout", "its time was over")));
     assert_eq!(run.state.status(false), RunStatus::Failed);
     assert_eq!(run.state.error.as_ref().unwrap().kind, "timeout");
-    assert_eq!(run.status("call"), StepStatus::Canceled);
+    assert_eq!(run.state.step(run.node("call")).status, StepStatus::Canceled);
     run.check_fold();
 }
 
