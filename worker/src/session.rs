@@ -40,7 +40,7 @@ impl Session {
         let asked_at = Instant::now();
         let now = self.store.renew_session(self.lease.session(), self.ttl).await?;
         self.lease.renewed(asked_at, self.ttl);
-        self.clock.set(now);
+        self.clock.set(now, asked_at);
         // The poke that the door sent may have been lost.
         for ring in self.store.find_moved(self.lease.session()).await? {
             engine.poke(ring);

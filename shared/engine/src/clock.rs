@@ -21,10 +21,14 @@ impl Clock {
         Self { start: Instant::now(), origin: AtomicI64::new(now.0) }
     }
 
-    /// Takes a reading whose answer has just arrived. It may lag by the answer's way, and never runs ahead:
-    /// a timer is not fired early.
-    pub fn set(&self, now: Timestamp) {
-        self.origin.store(now.0 - micros(self.start.elapsed()), Ordering::Relaxed);
+    /// Takes a reading whose answer has just arrived, and was asked for at `asked_at`. It lags by the answer's way, and
+    /// never runs ahead: a timer is not fired early. What is known already is kept while the answer's way can explain the
+    /// difference, so that time does not step back, and spans between events are not cut short.
+    pub fn set(&self, now: Timestamp, asked_at: Instant) {
+        let known = self.now();
+        if known < now || known > now.plus(asked_at.elapsed()) {
+            self.origin.store(now.0 - micros(self.start.elapsed()), Ordering::Relaxed);
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -34,4 +38,26 @@ impl Clock {
 
 fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_only_lags_does_not_turn_time_back() {
+        let begun = Timestamp(1_000_000_000);
+        let clock = Clock::new(begun);
+        let way = Duration::from_millis(8);
+        let asked_at = Instant::now();
+        tokio::time::advance(way).await;
+        // It was read when it was asked for.
+        clock.set(begun, asked_at);
+        assert_eq!(clock.now(), begun.plus(way));
+        // Time that was further than we knew, and time that no answer's way explains.
+        clock.set(begun.plus(way * 2), asked_at);
+        assert_eq!(clock.now(), begun.plus(way * 2));
+        clock.set(begun, Instant::now());
+        assert_eq!(clock.now(), begun);
+    }
 }
