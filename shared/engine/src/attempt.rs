@@ -86,7 +86,13 @@ impl Attempt {
 
     /// Lets the runner do it, unless a circuit is open.
     pub(crate) async fn run(mut self, parts: &EngineParts) -> Ended {
-        let Some(breaker) = self.breaker.take() else { return self.call(parts).await };
+        match self.breaker.take() {
+            None => self.call(parts).await,
+            Some(breaker) => Box::pin(self.call_behind(breaker, parts)).await,
+        }
+    }
+
+    async fn call_behind(self, breaker: Breaker, parts: &EngineParts) -> Ended {
         match breaker.admit(&*parts.store).await {
             Ok(is_probe) => {
                 let ended = self.call(parts).await;

@@ -82,8 +82,9 @@ impl Engine {
         }
         let Some((_place, inbox)) = Place::take(self.clone(), ring) else { return };
         self.parts.lease.until_safe().await;
-        match HeldRun::claim(self.clone(), run_id, inbox).await {
-            Ok(Some(run)) => {
+        // Boxed, as other detours are: hundreds of runs are held at a time, and each would carry room for it all along.
+        match Box::pin(HeldRun::claim(self.clone(), run_id, inbox)).await {
+            Ok(Some(mut run)) => {
                 self.taken.fetch_add(1, Ordering::Relaxed);
                 run.run().await;
             }

@@ -132,7 +132,7 @@ impl HeldRun {
     }
 
     /// Tick until the run parks, ends, or is lost.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let mut news = News { inputs: vec![Input::Taken], ..News::default() };
         self.has_more_ended = true;
         loop {
@@ -165,7 +165,7 @@ impl HeldRun {
         Ring { run_id: self.state.run_id, tenant, priority }
     }
 
-    async fn parked(mut self) {
+    async fn parked(&mut self) {
         self.inbox.close();
         if self.inbox.try_recv().is_ok() {
             // A child ended just then; nothing else is told without the version being moved.
@@ -208,7 +208,7 @@ impl HeldRun {
             (false, false) => inputs.push(Input::Advance),
         }
         let mut must_reload = moved;
-        if must_reload && !self.reload().await? {
+        if must_reload && !Box::pin(self.reload()).await? {
             return Ok(Ticked::Lost);
         }
         if has_ended_children {
@@ -218,7 +218,7 @@ impl HeldRun {
         }
         must_reload = false;
         loop {
-            if must_reload && !self.reload().await? {
+            if must_reload && !Box::pin(self.reload()).await? {
                 return Ok(Ticked::Lost);
             }
             let now = self.engine.parts.clock.now();

@@ -205,7 +205,7 @@ impl RunState {
                 }
                 let step = self.step_mut(node);
                 let attempt = if is_gate_node { step.attempt } else { step.attempt + 1 };
-                step.gate = Some(Gate {
+                step.gate = Some(Box::new(Gate {
                     attempt,
                     show: body.show.clone(),
                     digest: body.digest.clone(),
@@ -214,7 +214,7 @@ impl RunState {
                     grants: Vec::new(),
                     outcome: None,
                     rule: body.rule.clone(),
-                });
+                }));
                 self.ready.remove(&node);
                 self.wait(node, WaitReason::Approval, body.expires_at);
             }

@@ -129,7 +129,7 @@ pub struct Step {
     pub wait: Option<Wait>,
     /// The gate of the current attempt, open or decided.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gate: Option<Gate>,
+    pub gate: Option<Box<Gate>>,
     /// The run that the current attempt has started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
@@ -477,7 +477,7 @@ impl RunState {
         let steps = self.steps.iter_mut().zip(&plan.nodes).flat_map(|(step, node)| {
             let waits = step.status == StepStatus::Waiting;
             let output = node.output_is_read.then_some(&mut step.output);
-            output.into_iter().chain(step.gate.as_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
+            output.into_iter().chain(step.gate.as_deref_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
         });
         let signals = self.signals.values_mut().flatten();
         let inbox = self.machine.iter_mut().flat_map(RunMachine::payloads);
