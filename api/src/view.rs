@@ -159,6 +159,9 @@ pub(crate) struct RunView<'a> {
     pub started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub ended_at: Option<Timestamp>,
+    /// When it starts, or has started, if that was put off.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub start_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub deadline_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime, required)]
@@ -207,6 +210,7 @@ impl Folded {
             created_at: row.created_at,
             started_at: row.started_at,
             ended_at: row.ended_at,
+            start_at: state.start_at,
             deadline_at: state.deadline_at,
             wake_at: row.wake_at,
             last_activity_at: row.last_activity_at,

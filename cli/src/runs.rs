@@ -90,6 +90,9 @@ pub struct StartArgs {
     labels: Vec<String>,
     #[arg(long, value_enum)]
     priority: Option<Priority>,
+    /// When the run starts: a time, or a span from now such as 2h
+    #[arg(long, value_name = "WHEN")]
+    start_at: Option<String>,
     /// When the run must have ended: a time, or a span from now such as 2h
     #[arg(long)]
     deadline: Option<String>,
@@ -225,6 +228,9 @@ async fn start(args: StartArgs) -> Result<Exit> {
     if let Some(priority) = args.priority {
         let name = priority.to_possible_value().expect("every priority has a name");
         body["priority"] = name.get_name().into();
+    }
+    if let Some(start_at) = args.start_at {
+        body["start_at"] = start_at.into();
     }
     if let Some(deadline) = args.deadline {
         body["deadline"] = deadline.into();

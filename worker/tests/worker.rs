@@ -9,6 +9,7 @@ use uuid::Uuid;
 use windlass_boot::Health;
 use windlass_bus::{Bus, InProcessBus};
 use windlass_engine::Secrets;
+use windlass_model::event::RunCreated;
 use windlass_model::workflow::{Document, Format, compile};
 use windlass_model::{Actor, Payload, Priority, Ring, RunId, RunStatus, SessionId, TenantId};
 use windlass_store::memory::MemoryStore;
@@ -64,9 +65,8 @@ impl House {
         let version = self.store.put_inline(TenantId::DEFAULT, definition).await.unwrap();
         let run_id = RunId(Uuid::now_v7());
         let now = self.store.now().await.unwrap();
-        let inputs = Payload::from(json!({}));
-        let (event, state) =
-            windlass_model::decide::create(&plan, run_id, inputs, None, Actor::user("ada"), now);
+        let created = RunCreated { inputs: Payload::from(json!({})), ..RunCreated::default() };
+        let (event, state) = windlass_model::decide::create(&plan, run_id, created, Actor::user("ada"), now);
         self.store.create_run(NewRun::new(TenantId::DEFAULT, version, &state, event)).await.unwrap();
         run_id
     }

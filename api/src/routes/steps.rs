@@ -201,6 +201,10 @@ fn summary_of(run: &Folded) -> String {
     match run.row.status {
         RunStatus::Queued => "The run waits for an engine to take it.".to_owned(),
         RunStatus::Running => "An engine holds the run and works on it.".to_owned(),
+        RunStatus::Waiting if run.state.is_delayed => match run.state.start_at {
+            Some(at) => format!("The run starts at {at}."),
+            None => "The run starts later.".to_owned(),
+        },
         RunStatus::Waiting => match run.row.wake_at {
             Some(at) => format!("The run is parked; it wakes by itself at {at}."),
             None => "The run is parked until somebody moves it.".to_owned(),

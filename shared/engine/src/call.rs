@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use windlass_model::event::{ChildStarted, Parent};
+use windlass_model::event::{ChildStarted, Parent, RunCreated};
 use windlass_model::open_work::Work;
 use windlass_model::payload::PAYLOAD_BYTES_MAX;
 use windlass_model::plan::Role;
@@ -115,15 +115,13 @@ impl Call {
             return Err(StepError::new("limit.inputs", sentence));
         }
         let run_id = RunId(Uuid::now_v7());
-        let (event, state) = decide::create_below(
-            Some(self.parent),
-            &plan,
-            run_id,
+        let created = RunCreated {
             inputs,
-            self.deadline_at,
-            self.requester,
-            parts.clock.now(),
-        );
+            deadline_at: self.deadline_at,
+            parent: Some(self.parent),
+            ..RunCreated::default()
+        };
+        let (event, state) = decide::create(&plan, run_id, created, self.requester, parts.clock.now());
         let Heritage { tenant, priority, labels } = self.heritage;
         let mut child = NewRun::new(tenant, row.id, &state, event);
         child.priority = priority;

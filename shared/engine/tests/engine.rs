@@ -12,10 +12,10 @@ use windlass_bus::{Bus, InProcessBus};
 use windlass_engine::{
     Clock, Done, Engine, EngineOptions, EngineParts, Failure, Lease, Runner, Runners, Secrets, StepContext,
 };
+use windlass_model::event::RunCreated;
 use windlass_model::workflow::{Document, Format, KindSpec, compile};
 use windlass_model::{
-    Actor, Command, Input, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus, SessionId, TenantId,
-    decide,
+    Actor, Command, Input, Plan, Priority, Ring, RunId, RunState, RunStatus, SessionId, TenantId, decide,
 };
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, Guard, NewRun, Plans, RunWrite, Runs, Sessions, Store, Workflows};
@@ -113,7 +113,7 @@ impl House {
         let run_id = RunId(Uuid::now_v7());
         let now = self.store.now().await.unwrap();
         let (event, state) =
-            windlass_model::decide::create(&plan, run_id, Payload::null(), None, Actor::user("ada"), now);
+            windlass_model::decide::create(&plan, run_id, RunCreated::default(), Actor::user("ada"), now);
         self.store.create_run(NewRun::new(TenantId::DEFAULT, version, &state, event)).await.unwrap();
         (run_id, plan)
     }

@@ -3,6 +3,7 @@
 //! An event is stored as columns (seq, at, code, node, item, attempt, epoch, actor) and a small JSON
 //! object, the body's data. Codes and names are a promise to stored logs: never renumber, only add.
 
+mod begin;
 mod child;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use crate::payload::{BlobRef, Payload};
 use crate::state::PauseReason;
 use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, StepKey, Timestamp};
 
+pub use begin::RunCreated;
 pub use child::{ChildCancelRequested, ChildFinished, ChildStarted, Parent, RecallReason};
 
 /// One entry of a run's log.
@@ -174,17 +176,6 @@ impl EventBody {
                 | Self::StepLost(_)
         )
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunCreated {
-    /// The inputs after defaults were filled in.
-    pub inputs: Payload,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_at: Option<Timestamp>,
-    /// The step of another run that started this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Parent>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -153,7 +153,7 @@ where
 
 async fn create(store: &PostgresStore, version_id: VersionId) -> RunId {
     let id = RunId(uuid::Uuid::now_v7());
-    let body = RunCreated { inputs: Payload::null(), deadline_at: None, parent: None };
+    let body = RunCreated::default();
     let created = NewRun {
         id,
         tenant: TENANT,

@@ -110,7 +110,7 @@ struct Held {
 impl Held {
     async fn new(store: &SqliteStore, version_id: VersionId) -> Self {
         let id = RunId(uuid::Uuid::now_v7());
-        let body = RunCreated { inputs: Payload::null(), deadline_at: None, parent: None };
+        let body = RunCreated::default();
         let created = NewRun {
             id,
             tenant: TENANT,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use windlass_model::event::{Event, RunCreated};
-use windlass_model::{Digest, EventSeq, Payload, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_model::{Digest, EventSeq, Priority, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::{
     Blobs, Definition, Integrity, NewRun, NewWorkflow, Pin, Precondition, Projection, RunFilter, Runs,
     Sessions, StoreError, Workflows,
@@ -53,7 +53,7 @@ async fn create_run(store: &SqliteStore, n: u32) {
         attempt: None,
         epoch: None,
         actor: None,
-        body: RunCreated { inputs: Payload::null(), deadline_at: None, parent: None }.into(),
+        body: RunCreated::default().into(),
     };
     let projection = Projection {
         status: RunStatus::Queued,

@@ -90,8 +90,12 @@ pub(super) fn nothing_starts_after_cancel(record: &Record, report: &mut Report) 
 }
 
 pub(super) fn nothing_is_early(record: &Record, report: &mut Report) {
+    let start_at = record.events().first().and_then(|created| time(&created.body["start_at"]));
     let mut due: BTreeMap<&str, Timestamp> = BTreeMap::new();
     for (node, event) in record.step_events() {
+        report.unless(event.is_by_a_person() || start_at.is_none_or(|start_at| event.at >= start_at), || {
+            format!("{event} at {} happened at {}, before the run starts", event.seq, event.at)
+        });
         match event.verb() {
             "waiting" => set(&mut due, node, time(&event.body["until"])),
             "retry_scheduled" => set(&mut due, node, time(&event.body["at"])),

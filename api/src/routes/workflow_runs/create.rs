@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use windlass_bus::Subscription;
+use windlass_model::event::RunCreated;
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
 use windlass_model::{Payload, Priority, Ring, RunId, TenantId, Timestamp, decide};
@@ -53,6 +54,9 @@ pub(crate) struct NewRunBody {
     labels: Option<BTreeMap<String, String>>,
     #[schema(value_type = Option<PriorityWord>)]
     priority: Option<Priority>,
+    /// Nothing of the run begins before: a time, or a span from now such as `2h`.
+    #[schema(min_length = 1, max_length = 64)]
+    start_at: Option<String>,
     /// When the run fails unless it has ended: a time, or a span from now such as `2h`.
     #[schema(min_length = 1, max_length = 64)]
     deadline: Option<String>,
@@ -93,6 +97,7 @@ struct Ordered {
     inputs: Value,
     labels: Labels,
     priority: Priority,
+    start_at: Option<Timestamp>,
     deadline_at: Option<Timestamp>,
     now: Timestamp,
 }
@@ -152,16 +157,15 @@ pub(crate) async fn create(
 
 async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Result<RunSummary, WriteError> {
     let tenant = deed.caller.tenant;
-    let inputs = Payload::new(ordered.inputs);
     let definition = ordered.definition;
-    let (event, state) = decide::create(
-        &definition.plan,
-        run_id,
-        inputs,
-        ordered.deadline_at,
-        deed.caller.actor.clone(),
-        ordered.now,
-    );
+    let created = RunCreated {
+        inputs: Payload::new(ordered.inputs),
+        start_at: ordered.start_at,
+        deadline_at: ordered.deadline_at,
+        ..RunCreated::default()
+    };
+    let actor = deed.caller.actor.clone();
+    let (event, state) = decide::create(&definition.plan, run_id, created, actor, ordered.now);
     let mut new = NewRun::new(tenant, definition.version_id, &state, event.clone());
     new.pin = definition.pin;
     let summary = RunSummary {
@@ -250,7 +254,11 @@ async fn read_order(app: &Shared, deed: &Deed) -> Result<Ordered> {
     let body: NewRunBody = deed.json()?;
     let labels = read_labels(body.labels.unwrap_or_default())?;
     let now = app.now().await?;
-    let deadline_at = body.deadline.map(|text| read_deadline(&text, now)).transpose()?;
+    let start_at = body.start_at.map(|text| read_moment("/start_at", &text, now)).transpose()?;
+    let deadline_at = body.deadline.map(|text| read_moment("/deadline", &text, now)).transpose()?;
+    if deadline_at.is_some_and(|deadline_at| start_at.is_some_and(|start_at| deadline_at <= start_at)) {
+        return Err(Problem::body("/deadline", "comes before the run starts"));
+    }
     let tenant = deed.caller.tenant;
     let definition = match (body.workflow, body.spec) {
         (Some(workflow), None) => find_published(app, tenant, &workflow).await?,
@@ -266,7 +274,7 @@ async fn read_order(app: &Shared, deed: &Deed) -> Result<Ordered> {
         }
     }
     let (workflow, priority) = (definition.plan.name.clone(), body.priority.unwrap_or_default());
-    Ok(Ordered { definition, workflow, inputs, labels, priority, deadline_at, now })
+    Ok(Ordered { definition, workflow, inputs, labels, priority, start_at, deadline_at, now })
 }
 
 async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
@@ -330,21 +338,21 @@ pub(crate) fn check_label(key: &str, value: &str) -> Result<(), String> {
 }
 
 /// A time or a span from now, in the future and within [`SPAN_MAX`].
-fn read_deadline(text: &str, now: Timestamp) -> Result<Timestamp> {
-    let deadline = match text.parse::<Timestamp>() {
+fn read_moment(pointer: &str, text: &str, now: Timestamp) -> Result<Timestamp> {
+    let moment = match text.parse::<Timestamp>() {
         Ok(at) => Ok(at),
         Err(_) => parse_duration(text)
             .map(|span| now.plus(span))
             .map_err(|why| format!("{why}, or a time such as 2026-11-20T12:00:00Z")),
     };
-    let deadline = deadline.map_err(|why| Problem::body("/deadline", why))?;
-    if deadline <= now {
-        return Err(Problem::body("/deadline", "lies in the past"));
+    let moment = moment.map_err(|why| Problem::body(pointer, why))?;
+    if moment <= now {
+        return Err(Problem::body(pointer, "lies in the past"));
     }
-    if deadline > now.plus(SPAN_MAX) {
-        return Err(Problem::body("/deadline", "lies more than ten years ahead"));
+    if moment > now.plus(SPAN_MAX) {
+        return Err(Problem::body(pointer, "lies more than ten years ahead"));
     }
-    Ok(deadline)
+    Ok(moment)
 }
 
 #[cfg(test)]
@@ -352,14 +360,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_lies_ahead_and_within_ten_years() {
+    fn a_start_or_a_deadline_lies_ahead_and_within_ten_years() {
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
-        assert_eq!(read_deadline("2h", now).unwrap(), now.plus(Duration::from_secs(7200)));
-        assert_eq!(read_deadline("2026-11-20T12:00:01Z", now).unwrap(), now.plus(Duration::from_secs(1)));
+        assert_eq!(read_moment("/deadline", "2h", now).unwrap(), now.plus(Duration::from_secs(7200)));
+        assert_eq!(
+            read_moment("/deadline", "2026-11-20T12:00:01Z", now).unwrap(),
+            now.plus(Duration::from_secs(1))
+        );
         for text in
             ["2026-11-20T12:00:00Z", "1999-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0s", "-5s", "soon", ""]
         {
-            assert_eq!(read_deadline(text, now).unwrap_err().code(), Code::InvalidBody, "{text}");
+            assert_eq!(read_moment("/deadline", text, now).unwrap_err().code(), Code::InvalidBody, "{text}");
         }
     }
 

@@ -31,6 +31,9 @@ impl Tick<'_> {
                     return;
                 }
             }
+            if self.state.is_held_back(self.now) {
+                return;
+            }
             self.fire_due_timers();
             if self.state.is_moving() {
                 self.recall_children();

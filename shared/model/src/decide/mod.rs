@@ -18,10 +18,8 @@ pub use commands::SIGNALS_BUFFERED_MAX;
 pub use engine::DEATHS_MAX;
 pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
 
-use crate::event::{Event, EventBody, Parent, RunCreated};
-use crate::{
-    Actor, Attempt, Epoch, EventSeq, Input, Payload, Plan, Rejection, RunId, RunState, StepKey, Timestamp,
-};
+use crate::event::{Event, EventBody, RunCreated};
+use crate::{Actor, Attempt, Epoch, EventSeq, Input, Plan, Rejection, RunId, RunState, StepKey, Timestamp};
 
 /// Decides what follows from `input`, and takes it into `state` event by event.
 ///
@@ -57,30 +55,16 @@ pub fn decide(
     Ok(tick.events)
 }
 
-/// A run's first event, and the state it makes.
+/// A run's first event, and the state it makes. The time that the definition allows counts from the start.
 pub fn create(
     plan: &Plan,
     run_id: RunId,
-    inputs: Payload,
-    deadline_at: Option<Timestamp>,
+    mut body: RunCreated,
     actor: Actor,
     now: Timestamp,
 ) -> (Event, RunState) {
-    create_below(None, plan, run_id, inputs, deadline_at, actor, now)
-}
-
-/// As [`create`], for a run that a step of another one starts.
-pub fn create_below(
-    parent: Option<Parent>,
-    plan: &Plan,
-    run_id: RunId,
-    inputs: Payload,
-    deadline_at: Option<Timestamp>,
-    actor: Actor,
-    now: Timestamp,
-) -> (Event, RunState) {
-    let from_plan = plan.timeout.map(|timeout| now.plus(timeout));
-    let deadline_at = match (deadline_at, from_plan) {
+    let from_plan = plan.timeout.map(|timeout| body.start_at.unwrap_or(now).plus(timeout));
+    body.deadline_at = match (body.deadline_at, from_plan) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
@@ -92,7 +76,7 @@ pub fn create_below(
         attempt: None,
         epoch: None,
         actor: Some(actor.kept()),
-        body: RunCreated { inputs, deadline_at, parent }.into(),
+        body: body.into(),
     };
     let state = RunState::created(plan, run_id, &event).expect("the event above is run.created");
     (event, state)

@@ -20,6 +20,7 @@ impl RunState {
         if self.is_terminal() {
             return Err(FoldError::AfterEnd { seq: event.seq, name: event.body.name() });
         }
+        self.is_delayed &= self.is_held_back(event.at);
         match event.node {
             Some(node) if node.at() < self.steps.len() => {
                 self.apply_to_step(plan, event, StepKey { node, item: event.item });

@@ -1,9 +1,11 @@
 //! What a run is right now: the fold of its events, and nothing else.
 
 mod apply;
+mod begin;
 mod children;
 mod compensation;
 mod fan;
+mod gate;
 mod machine;
 mod status;
 
@@ -12,20 +14,19 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Artifact, Event, EventBody, ExpiryAction, Parent, SkipReason};
+use crate::event::{Artifact, Event, EventBody, Parent, SkipReason};
 use crate::plan::{Accept, Part, Plan};
-use crate::{
-    Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp,
-};
+use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp};
 
 pub use children::Child;
 pub use compensation::Compensation;
 pub use fan::Fan;
+pub use gate::{Gate, GateOutcome, Grant};
 pub use machine::{Inbound, InboundKind, RunMachine};
 pub use status::{PauseReason, RunStatus, StepStatus};
 
 /// Raised when the meaning or the shape of a stored fold changes: older snapshots are then ignored.
-pub const SNAPSHOT_FORMAT: u32 = 3;
+pub const SNAPSHOT_FORMAT: u32 = 4;
 
 /// A run, folded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ pub struct RunState {
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
     pub deadline_at: Option<Timestamp>,
+    /// Nothing begins before.
+    pub start_at: Option<Timestamp>,
+    /// That time had not come when the last event happened.
+    pub is_delayed: bool,
     pub last_event_at: Timestamp,
     pub phase: Phase,
     /// One per node of the plan, in its order.
@@ -176,37 +181,6 @@ pub enum WaitReason {
     },
 }
 
-/// A request for approval and what people answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gate {
-    /// The attempt that it lets through.
-    pub attempt: Attempt,
-    pub show: Payload,
-    pub digest: Digest,
-    pub requested_at: Timestamp,
-    pub expires_at: Option<Timestamp>,
-    pub grants: Vec<Grant>,
-    pub outcome: Option<GateOutcome>,
-    /// The error rule that opened it.
-    pub rule: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Grant {
-    pub by: Actor,
-    pub at: Timestamp,
-    pub comment: Option<String>,
-    pub form: Payload,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GateOutcome {
-    Granted,
-    Rejected(Grant),
-    Expired(ExpiryAction),
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     pub attempt: Attempt,
@@ -228,17 +202,6 @@ pub enum AttemptOutcome {
     TimedOut,
     Canceled,
     Lost,
-}
-
-impl Gate {
-    /// What people filled in.
-    fn forms(&mut self) -> impl Iterator<Item = &mut Payload> {
-        let rejected = match &mut self.outcome {
-            Some(GateOutcome::Rejected(by)) => Some(&mut by.form),
-            _ => None,
-        };
-        self.grants.iter_mut().map(|grant| &mut grant.form).chain(rejected)
-    }
 }
 
 impl RunState {
@@ -267,6 +230,8 @@ impl RunState {
             started_at: None,
             ended_at: None,
             deadline_at: body.deadline_at,
+            start_at: body.start_at,
+            is_delayed: body.start_at.is_some_and(|start_at| start_at > event.at),
             last_event_at: event.at,
             phase: Phase::Active,
             unsettled: main.len() as u32,
@@ -387,6 +352,7 @@ impl RunState {
     /// Whether an engine would have something to do at once, timers aside.
     pub fn wants_engine(&self) -> bool {
         match self.phase {
+            Phase::Active if self.is_delayed => false,
             Phase::Active => {
                 let (is_over, moves) = match &self.machine {
                     Some(machine) => (machine.state.is_done, machine.wants_engine()),
@@ -411,6 +377,7 @@ impl RunState {
         let timer = match self.phase {
             // Its status does not tell whether it waits for a time or for an engine: that is due at once.
             Phase::Compensating | Phase::Canceling if self.wants_engine() => Some(self.last_event_at),
+            Phase::Active if self.is_delayed => self.start_at,
             Phase::Active => {
                 let of_machine = self.machine.as_ref().and_then(RunMachine::wake_at);
                 self.timers.first().map(|(at, _)| *at).into_iter().chain(of_machine).min()
@@ -477,7 +444,9 @@ impl RunState {
         let steps = self.steps.iter_mut().zip(&plan.nodes).flat_map(|(step, node)| {
             let waits = step.status == StepStatus::Waiting;
             let output = node.output_is_read.then_some(&mut step.output);
-            output.into_iter().chain(step.gate.as_deref_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
+            output
+                .into_iter()
+                .chain(step.gate.as_deref_mut().filter(|_| waits).into_iter().flat_map(Gate::forms))
         });
         let signals = self.signals.values_mut().flatten();
         let inbox = self.machine.iter_mut().flat_map(RunMachine::payloads);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
+use windlass_model::event::RunCreated;
 use windlass_model::workflow::expression::{Context, Expression, Template};
 use windlass_model::{Actor, Payload, Plan, RunId, RunState, StepError, StepStatus, Timestamp};
 
@@ -23,8 +24,7 @@ impl World {
         let (_, mut state) = windlass_model::decide::create(
             &plan,
             RunId(Uuid::from_u128(7)),
-            Payload::Inline(Arc::new(inputs)),
-            None,
+            RunCreated { inputs: Payload::Inline(Arc::new(inputs)), ..RunCreated::default() },
             Actor::user("ada"),
             Timestamp(1_700_000_000_000_000),
         );

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
+use windlass_model::event::RunCreated;
 use windlass_model::machine::{
     MachinePlan, MachineState, Occurrence, Performed, Reaction, TimerIndex, react, start,
 };
 use windlass_model::workflow::expression::Context;
 use windlass_model::workflow::{Catalog, Document, KindSpec, Problem, compile};
-use windlass_model::{Actor, NodeIndex, Payload, Plan, RunId, RunState, StepError, Timestamp};
+use windlass_model::{Actor, NodeIndex, Plan, RunId, RunState, StepError, Timestamp};
 
 pub(crate) fn catalog() -> Catalog {
     Catalog::new([KindSpec {
@@ -50,8 +51,7 @@ impl<'a> World<'a> {
         let (_, run) = windlass_model::decide::create(
             plan,
             id,
-            Payload::null(),
-            None,
+            RunCreated::default(),
             Actor::user("rita"),
             Timestamp(0),
         );

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use uuid::Uuid;
 use windlass_model::decide::create;
-use windlass_model::event::EngineTaken;
+use windlass_model::event::{EngineTaken, RunCreated};
 use windlass_model::machine::{MachinePlan, Occurrence, Reaction, StateKind};
 use windlass_model::{
     Actor, Command, Epoch, Event, Input, Outcome, Payload, Plan, RunId, RunState, RunStatus, SessionId,
@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
     fn new(plan: &'a Plan) -> Self {
         let now = Timestamp(1_000_000);
         let (event, state) =
-            create(plan, RunId(Uuid::from_u128(7)), Payload::null(), None, Actor::user("rita"), now);
+            create(plan, RunId(Uuid::from_u128(7)), RunCreated::default(), Actor::user("rita"), now);
         Self { plan, state, log: vec![event], now }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
-use windlass_model::event::ChildStarted;
+use windlass_model::event::{ChildStarted, RunCreated};
 use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, KindSpec, compile};
 use windlass_model::{
@@ -40,10 +40,13 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(plan: &'a Plan) -> Self {
+        Self::created(plan, RunCreated::default())
+    }
+
+    pub(crate) fn created(plan: &'a Plan, body: RunCreated) -> Self {
         let now = Timestamp(1_000_000);
         let run_id = RunId(Uuid::from_u128(7));
-        let (event, state) =
-            windlass_model::decide::create(plan, run_id, Payload::null(), None, Actor::user("rita"), now);
+        let (event, state) = windlass_model::decide::create(plan, run_id, body, Actor::user("rita"), now);
         Self { plan, state, log: vec![event], now, epoch: 0, children: 0 }
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::common::{Run, plan};
 use serde_json::json;
 use windlass_model::command::{RejectionCode, Verdict};
+use windlass_model::event::RunCreated;
 use windlass_model::{
-    Actor, Command, Input, NodeIndex, Outcome, PauseReason, Payload, RunStatus, StepStatus,
+    Actor, Command, Input, NodeIndex, Outcome, PauseReason, Payload, RunStatus, StepStatus, Timestamp,
 };
 
 fn verdict(node: NodeIndex, attempt: u16) -> Verdict {
@@ -327,5 +328,42 @@ fn a_draining_engine_gives_up_what_is_in_flight_without_counting_a_death() {
     run.take();
     run.succeed("a");
     assert_eq!(run.state.status(true), RunStatus::Completed);
+    run.check_fold();
+}
+
+#[test]
+fn nothing_of_a_delayed_run_begins_before_its_time() {
+    let plan = plan("{version: 1, name: s, type: steps, timeout: 1m, steps: [{id: a, type: noop}]}");
+    let start_at = Timestamp(1_000_000).plus(Duration::from_secs(60));
+    let mut run = Run::created(&plan, RunCreated { start_at: Some(start_at), ..RunCreated::default() });
+    assert_eq!((run.state.status(false), run.state.wake_at()), (RunStatus::Waiting, Some(start_at)));
+    assert_eq!(
+        run.state.deadline_at,
+        Some(start_at.plus(Duration::from_secs(60))),
+        "it counts from the start"
+    );
+    run.take();
+    assert!(run.in_flight().is_empty(), "somebody looks too early");
+    assert_eq!(run.state.status(false), RunStatus::Waiting);
+    run.command(Command::Pause).unwrap();
+    assert_eq!(run.state.wake_at(), run.state.deadline_at, "a paused run does not start by itself");
+    run.command(Command::Resume).unwrap();
+    assert_eq!((run.state.status(false), run.state.wake_at()), (RunStatus::Waiting, Some(start_at)));
+    run.pass(Duration::from_secs(60));
+    assert_eq!(run.in_flight(), ["a"]);
+    run.succeed("a");
+    assert_eq!(run.state.status(false), RunStatus::Completed);
+    run.check_fold();
+}
+
+#[test]
+fn a_delayed_run_that_is_resumed_after_its_time_wants_an_engine() {
+    let plan = plan("{version: 1, name: s, type: steps, steps: [{id: a, type: noop}]}");
+    let start_at = Timestamp(1_000_000).plus(Duration::from_secs(60));
+    let mut run = Run::created(&plan, RunCreated { start_at: Some(start_at), ..RunCreated::default() });
+    run.command(Command::Pause).unwrap();
+    run.pass(Duration::from_secs(61));
+    run.command(Command::Resume).unwrap();
+    assert_eq!(run.state.status(false), RunStatus::Queued);
     run.check_fold();
 }

@@ -2,7 +2,7 @@
 
 use windlass_model::event::{RunCreated, StepStarted, StepSucceeded};
 use windlass_model::{
-    Attempt, Digest, Event, EventBody, EventSeq, NodeIndex, Payload, RunId, RunStatus, RunVersion, SessionId,
+    Attempt, Digest, Event, EventBody, EventSeq, NodeIndex, RunId, RunStatus, RunVersion, SessionId,
     TenantId, Timestamp, VersionId,
 };
 use windlass_store::{Definition, Fence, Guard, Labels, NewRun, Pin, Projection, RunRow, RunWrite, Store};
@@ -24,7 +24,7 @@ pub(crate) fn fresh_id() -> RunId {
 }
 
 pub(crate) fn new_run(id: RunId, version_id: VersionId) -> NewRun {
-    let body = RunCreated { inputs: Payload::null(), deadline_at: None, parent: None };
+    let body = RunCreated::default();
     NewRun {
         id,
         tenant: TENANT,

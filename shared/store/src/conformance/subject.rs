@@ -153,7 +153,7 @@ pub(super) fn new_run(n: u32, version_id: VersionId) -> NewRun {
             attempt: None,
             epoch: None,
             actor: Some("user:ada".into()),
-            body: RunCreated { inputs: Payload::null(), deadline_at: None, parent: None }.into(),
+            body: RunCreated::default().into(),
         },
         projection: projection(RunStatus::Queued),
         blobs: Vec::new(),
