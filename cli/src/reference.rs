@@ -68,19 +68,30 @@ cancel the run; without a terminal, `run` ends with 1. Ctrl-C cancels the run; p
 
 ## `doctor`: what it looks for
 
-It only reads, so a server may be at work on the same file.
+Without `--repair` it only reads, so servers may be at work on the same database. A run that moves while it is looked at is looked
+at again before anything is said about it.
 
-| found | means |
-| --- | --- |
-| `log_gap`, `broken_log`, `unreadable_log`, `event_after_end`, `log_differs` | a log is not 1, 2, 3, … to its end, or cannot be read |
-| `row_differs`, `status_mismatch` | a run's row is not what its log says |
-| `snapshot_differs`, `snapshot_ahead` | a stored fold is not the fold of its log |
-| `approvals_differ`, `approval_left_open`, `approval_unrequested` | the inbox and the log disagree about a gate |
-| `dangling_version`, `unreadable_definition` | the definition of a run is gone, or not valid for this version |
-| `dangling_blob`, `damaged_blob`, `orphan_blob` | a large value is gone, changed, or nobody's |
-| `orphan_…` | rows of a run that does not exist |
-| `stuck_outbox` | a message was given up, or has waited for an hour |
-| `nothing_wakes` | a run waits, but for no time, no person and no signal |
+| found | means | `--repair` |
+| --- | --- | --- |
+| `log_gap`, `log_differs` | the row expects another event than follows the log's last; or events are missing | writes the row anew, unless events are missing |
+| `broken_log`, `unreadable_log`, `event_after_end`, `unreadable_row` | a log is not 1, 2, 3, … to its end, or a log or a row cannot be read | |
+| `row_differs`, `status_mismatch` | a run's row is not what its log says | writes the row anew, unless it says that the run has ended |
+| `snapshot_differs`, `snapshot_ahead` | a stored fold is not the fold of its log | forgets it; the log tells the same |
+| `approvals_differ`, `approval_left_open`, `approval_unrequested` | the inbox and the log disagree about a gate | writes the run's gates anew |
+| `child_end_lost` | a run waits for a child that has ended, and is not told | makes it due |
+| `child_missing`, `orphan_child`, `child_left_open` | a child or a parent is gone, or a child outlived its parent | |
+| `dangling_version`, `dangling_latest`, `unreadable_definition`, `damaged_definition` | a definition is gone, not valid for this version, or not what its digest says | |
+| `dangling_blob`, `damaged_blob` | a large value is gone, or changed | |
+| `orphan_blob` | a large value is nobody's | removes it |
+| `orphan_labels`, `orphan_snapshot`, `orphan_approvals`, `orphan_outbox` | rows of a run that does not exist | removes them |
+| `orphan_events` | the log of a run that does not exist | |
+| `stuck_outbox` | a message was given up, or is due for an hour and nobody tries | makes it due, with all its attempts |
+| `stuck_circuit` | a circuit breaker lets nobody try for longer than a definition can ask for | lets the next call try |
+| `nothing_wakes` | a run waits, but for no time, no person, no signal and no child | |
+
+Where the last column is empty, a person has to say what is true: a log is never changed. A repair happens only if the row is still
+as it was read, and is on record in its transaction: as the event `run.repaired` in the log of a run that has not ended, and in
+`windlass doctor --history`. A SQLite file is mended while no server has it open; PostgreSQL at any time.
 
 ## Reference
 ";

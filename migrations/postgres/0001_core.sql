@@ -312,6 +312,16 @@ create table idempotency_keys (
 
 create index idempotency_keys_by_age on idempotency_keys (created_at);
 
+-- What `windlass doctor --repair` has done, each in the transaction that did it.
+create table repairs (
+    id      bigint      generated always as identity primary key,
+    at      timestamptz not null,
+    actor   text        not null,
+    kind    text        not null,
+    subject text        not null,
+    detail  text        not null
+);
+
 -- ---- search --------------------------------------------------------------------------------------
 
 -- Upper and lower case of every language, where the server knows them; else those of the database's locale.

@@ -258,3 +258,13 @@ create table idempotency_keys (
     created_at integer not null,
     unique (tenant, principal, route, key)
 ) strict;
+
+-- What `windlass doctor --repair` has done, each in the transaction that did it.
+create table repairs (
+    id      integer primary key,
+    at      integer not null,
+    actor   text    not null,
+    kind    text    not null,
+    subject text    not null,
+    detail  text    not null
+) strict;

@@ -232,10 +232,19 @@ impl Blobs for SlowStore {
 
 #[async_trait]
 impl Integrity for SlowStore {
-    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Read<Vec<RunRow>> {
+    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Read<Vec<(TenantId, RunId)>> {
         self.inner().await.scan_runs(after, limit).await
     }
     async fn find_damage(&self, limit: u32) -> Read<Vec<Damage>> {
         self.inner().await.find_damage(limit).await
+    }
+    async fn mend(&self, mend: Mend, account: Account) -> Result<(), WriteError> {
+        self.inner().await.mend(mend, account).await
+    }
+    async fn rebuild_run(&self, rebuild: Rebuild, accounts: Vec<Account>) -> Result<(), WriteError> {
+        self.inner().await.rebuild_run(rebuild, accounts).await
+    }
+    async fn list_repairs(&self, limit: u32) -> Read<Vec<RepairRow>> {
+        self.inner().await.list_repairs(limit).await
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::callee::CalleeKind;
+use crate::time::SPAN_MAX;
 use crate::{StepError, TenantId, Timestamp};
 
 /// When calls of a tool or an agent are refused.
@@ -107,6 +108,11 @@ impl CircuitState {
 impl Circuit {
     pub fn closed(now: Timestamp) -> Self {
         Self { state: CircuitState::Closed, failures: 0, window_ends_at: now, probe_at: None, since: now }
+    }
+
+    /// Whether the next call may try later than any definition can have asked for.
+    pub fn is_beyond_measure(&self, now: Timestamp) -> bool {
+        self.probe_at.is_some_and(|at| at > now.plus(SPAN_MAX))
     }
 
     /// Whether a call may be made now, as far as nobody has to be told.

@@ -20,6 +20,8 @@ pub enum Input {
     Advance,
     /// The engine stops: attempts still in flight are given up.
     Drain,
+    /// What is derived from the log is about to be written anew, because it was damaged.
+    Repaired { found: Vec<String>, actor: Actor },
 }
 
 /// What people and clients may ask of a run.

@@ -132,6 +132,7 @@ event_bodies! {
     55 "child.started" ChildStarted,
     56 "child.finished" ChildFinished,
     57 "child.cancel_requested" ChildCancelRequested,
+    60 "run.repaired" RunRepaired,
 }
 
 impl EventBody {
@@ -264,6 +265,13 @@ pub enum CompensationOutcome {
 pub struct RunQuarantined {
     /// How many engines died in a row while they held this run.
     pub deaths: u32,
+}
+
+/// What is derived from the log was not as the log says, and was written anew. The log itself was whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRepaired {
+    /// What was wrong: the kinds that `windlass doctor` prints.
+    pub found: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

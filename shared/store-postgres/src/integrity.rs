@@ -8,25 +8,33 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
-use windlass_model::RunId;
+use windlass_model::callee::CalleeKind;
+use windlass_model::circuit::CircuitKey;
+use windlass_model::time::SPAN_MAX;
+use windlass_model::{Digest, RunId, TenantId};
 use windlass_store::stored::blob_digests;
-use windlass_store::{Damage, Integrity, RunRow, StoreError};
+use windlass_store::{Account, Damage, Integrity, Mend, Rebuild, RepairRow, StoreError, WriteError};
 
 use crate::fault::Fault;
 use crate::types::span;
-use crate::{PostgresStore, query, rows};
+use crate::{PostgresStore, query, repair, rows};
 
-/// A message that nobody has delivered for this long is stuck, whatever its retries say.
+/// A message that has been due for so long, and that nobody has tried, is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(3_600);
 
 #[async_trait]
 impl Integrity for PostgresStore {
-    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+    async fn scan_runs(
+        &self,
+        after: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, RunId)>, StoreError> {
         self.searches
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("scan_runs")).bind(after.map(|id| id.0));
-                    rows::all(&query.bind(i64::from(limit)).fetch_all(db).await?, rows::run)
+                    let found = query.bind(i64::from(limit)).fetch_all(db).await?;
+                    rows::all(&found, |row| Ok((TenantId(row.try_get("tenant")?), RunId(row.try_get("id")?))))
                 })
             })
             .await
@@ -47,6 +55,22 @@ impl Integrity for PostgresStore {
             })
             .await
     }
+
+    async fn mend(&self, mend: Mend, account: Account) -> Result<(), WriteError> {
+        self.searches
+            .run_whole(move |db| Box::pin(async move { repair::mend(db, &mend, &account).await }))
+            .await
+    }
+
+    async fn rebuild_run(&self, rebuild: Rebuild, accounts: Vec<Account>) -> Result<(), WriteError> {
+        self.lookups
+            .run_whole(move |db| Box::pin(async move { repair::rebuild(db, &rebuild, &accounts).await }))
+            .await
+    }
+
+    async fn list_repairs(&self, limit: u32) -> Result<Vec<RepairRow>, StoreError> {
+        self.searches.ask(move |db| Box::pin(async move { repair::list(db, limit).await })).await
+    }
 }
 
 type Looking<'c> = BoxFuture<'c, Result<Vec<Damage>, Fault>>;
@@ -58,15 +82,14 @@ const LOOKS: &[Look] = &[
     look_after_the_end,
     look_for_versions,
     look_for_orphans,
+    look_for_parents,
+    look_for_latest,
+    look_at_circuits,
     look_at_snapshots,
     look_at_approvals,
     look_at_the_outbox,
     look_for_blobs,
 ];
-
-fn damage(kind: impl Into<String>, subject: impl ToString, detail: impl Into<String>) -> Damage {
-    Damage { kind: kind.into(), subject: subject.to_string(), detail: detail.into() }
-}
 
 fn found<'c>(
     db: &'c mut PgConnection,
@@ -85,7 +108,7 @@ fn look_for_gaps(db: &mut PgConnection, limit: u32) -> Looking<'_> {
         let (next, count): (i32, i64) = (row.try_get("next_seq")?, row.try_get("count")?);
         let (first, last): (i32, i32) = (row.try_get("first")?, row.try_get("last")?);
         let detail = format!("next_seq is {next}, and the log has {count} events from {first} to {last}");
-        Ok(damage("log_gap", run_id, detail))
+        Ok(Damage::new("log_gap", run_id, detail))
     })
 }
 
@@ -93,7 +116,7 @@ fn look_at_status(db: &mut PgConnection, limit: u32) -> Looking<'_> {
     found(db, query!("find_damage.status"), limit, |row, run_id| {
         let (status, code): (&str, Option<i16>) = (row.try_get("status")?, row.try_get("code")?);
         let end = code.map_or("does not end".to_owned(), |code| format!("ends with an event of code {code}"));
-        Ok(damage("status_mismatch", run_id, format!("the row says {status}, and the log {end}")))
+        Ok(Damage::new("status_mismatch", run_id, format!("the row says {status}, and the log {end}")))
     })
 }
 
@@ -101,7 +124,7 @@ fn look_after_the_end(db: &mut PgConnection, limit: u32) -> Looking<'_> {
     found(db, query!("find_damage.after_end"), limit, |row, run_id| {
         let (last, ended): (i32, i32) = (row.try_get("last")?, row.try_get("ended")?);
         let detail = format!("the run ended with event {ended}, and event {last} follows");
-        Ok(damage("event_after_end", run_id, detail))
+        Ok(Damage::new("event_after_end", run_id, detail))
     })
 }
 
@@ -109,20 +132,64 @@ fn look_for_versions(db: &mut PgConnection, limit: u32) -> Looking<'_> {
     found(db, query!("find_damage.dangling_version"), limit, |row, run_id| {
         let version: i64 = row.try_get("version_id")?;
         let detail = format!("its definition {version} is not there, or is another one");
-        Ok(damage("dangling_version", run_id, detail))
+        Ok(Damage::new("dangling_version", run_id, detail))
     })
 }
 
 fn look_for_orphans(db: &mut PgConnection, limit: u32) -> Looking<'_> {
     found(db, query!("find_damage.orphans"), limit, |row, run_id| {
-        Ok(damage(row.try_get::<&str, _>("kind")?, run_id, "there is no such run"))
+        let kind: &str = row.try_get("kind")?;
+        let damage = Damage::new(kind, run_id, "there is no such run");
+        // What has happened is not forgotten.
+        let is_log = kind == "orphan_events";
+        Ok(if is_log { damage } else { damage.mended_by(Mend::RemoveOrphans { run_id }) })
+    })
+}
+
+fn look_for_parents(db: &mut PgConnection, limit: u32) -> Looking<'_> {
+    found(db, query!("find_damage.parents"), limit, |_, run_id| {
+        Ok(Damage::new("orphan_child", run_id, "the run whose step started it is not there"))
+    })
+}
+
+fn look_for_latest(db: &mut PgConnection, limit: u32) -> Looking<'_> {
+    Box::pin(async move {
+        let query = sqlx::query(query!("find_damage.latest")).bind(i64::from(limit));
+        rows::all(&query.fetch_all(db).await?, |row| {
+            let (name, latest): (&str, i32) = (row.try_get("name")?, row.try_get("latest_version")?);
+            Ok(Damage::new("dangling_latest", name, format!("its latest version {latest} is not there")))
+        })
+    })
+}
+
+fn look_at_circuits(db: &mut PgConnection, limit: u32) -> Looking<'_> {
+    Box::pin(async move {
+        let query = sqlx::query(query!("find_damage.circuits")).bind(i64::from(limit)).bind(span(SPAN_MAX));
+        rows::all(&query.fetch_all(db).await?, |row| {
+            let (tenant, kind): (i32, &str) = (row.try_get("tenant")?, row.try_get("kind")?);
+            let name: String = row.try_get("name")?;
+            let subject = format!("{kind} {name}");
+            let damage =
+                Damage::new("stuck_circuit", subject, "no call may try it for longer than ten years");
+            Ok(match CalleeKind::of_node(kind) {
+                Some(kind) => {
+                    let key = CircuitKey { tenant: TenantId(tenant), kind, name };
+                    damage.mended_by(Mend::TryCircuit { key })
+                }
+                None => damage,
+            })
+        })
     })
 }
 
 fn look_at_snapshots(db: &mut PgConnection, limit: u32) -> Looking<'_> {
     found(db, query!("find_damage.snapshot"), limit, |row, run_id| {
         let (seq, next): (i32, i32) = (row.try_get("seq")?, row.try_get("next_seq")?);
-        Ok(damage("snapshot_ahead", run_id, format!("its fold is of event {seq}, and next_seq is {next}")))
+        Ok(Damage::new(
+            "snapshot_ahead",
+            run_id,
+            format!("its fold is of event {seq}, and next_seq is {next}"),
+        ))
     })
 }
 
@@ -131,9 +198,13 @@ fn look_at_approvals(db: &mut PgConnection, limit: u32) -> Looking<'_> {
         let (node, seq): (&str, i32) = (row.try_get("node")?, row.try_get("seq")?);
         Ok(if row.try_get("is_left_open")? {
             let detail = format!("the gate of {node} is open although the run has ended");
-            damage("approval_left_open", run_id, detail)
+            Damage::new("approval_left_open", run_id, detail)
         } else {
-            damage("approval_unrequested", run_id, format!("event {seq} does not request the gate of {node}"))
+            Damage::new(
+                "approval_unrequested",
+                run_id,
+                format!("event {seq} does not request the gate of {node}"),
+            )
         })
     })
 }
@@ -145,7 +216,9 @@ fn look_at_the_outbox(db: &mut PgConnection, limit: u32) -> Looking<'_> {
             let subject = format!("{}@{}", RunId(row.try_get("run_id")?), row.try_get::<i32, _>("seq")?);
             let (attempts, error): (i32, &str) = (row.try_get("attempts")?, row.try_get("error")?);
             let state = if row.try_get("is_dead")? { "given up" } else { "not delivered" };
-            Ok(damage("stuck_outbox", subject, format!("{state} after {attempts} attempts: {error}")))
+            let detail = format!("{state} after {attempts} attempts: {error}");
+            let mend = Mend::SendAgain { message: row.try_get("id")? };
+            Ok(Damage::new("stuck_outbox", subject, detail).mended_by(mend))
         })
     })
 }
@@ -169,12 +242,12 @@ fn look_for_blobs(db: &mut PgConnection, limit: u32) -> Looking<'_> {
         let dangling =
             referenced.iter().filter(|(place, _)| !kept.contains(*place)).map(|((_, digest), run_id)| {
                 let detail = format!("an event refers to blob {digest}, which is not there");
-                damage("dangling_blob", run_id, detail)
+                Damage::new("dangling_blob", run_id, detail)
             });
-        let orphans = kept
-            .iter()
-            .filter(|place| !referenced.contains_key(*place))
-            .map(|(_, digest)| damage("orphan_blob", digest, "no event refers to it"));
+        let orphans = kept.iter().filter(|place| !referenced.contains_key(*place)).map(|(tenant, digest)| {
+            let mend = Mend::RemoveBlob { tenant: TenantId(*tenant), digest: Digest(digest.clone()) };
+            Damage::new("orphan_blob", digest, "no event refers to it").mended_by(mend)
+        });
         Ok(dangling.chain(orphans).take(limit as usize).collect())
     })
 }

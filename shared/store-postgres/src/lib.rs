@@ -22,6 +22,7 @@ mod migrate;
 mod open;
 mod outbox;
 mod pool;
+mod repair;
 mod replies;
 mod rows;
 mod runs;

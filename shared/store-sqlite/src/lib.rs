@@ -20,6 +20,7 @@ mod owner;
 mod query_plans;
 mod queue;
 mod readers;
+mod repair;
 mod replies;
 mod rows;
 mod runs;

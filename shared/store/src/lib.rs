@@ -9,8 +9,10 @@
 mod callees;
 mod clock;
 pub mod conformance;
+mod damage;
 mod due;
 mod ended_child;
+mod inbox;
 pub mod memory;
 mod plans;
 pub mod stored;
@@ -25,8 +27,10 @@ use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timesta
 
 pub use callees::{CalleeRow, NewCallee, PutCallee};
 pub use clock::Clock;
+pub use damage::{Account, Damage, Mend, Rebuild, RepairRow};
 pub use due::{DueRun, RunCounts};
 pub use ended_child::EndedChild;
+pub use inbox::inbox_of;
 pub use plans::{PlanError, Plans};
 pub use values::*;
 
@@ -289,12 +293,29 @@ pub trait Blobs: Send + Sync + 'static {
     async fn get_blob(&self, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
-/// What `windlass doctor` asks, over all tenants.
+/// What `windlass doctor` asks and does, over all tenants.
 #[async_trait]
 pub trait Integrity: Send + Sync + 'static {
-    /// Runs by id, for a walk over everything.
-    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Result<Vec<RunRow>, StoreError>;
+    /// Runs by id, for a walk over everything. Says no more of a run than that it is there.
+    async fn scan_runs(&self, after: Option<RunId>, limit: u32)
+    -> Result<Vec<(TenantId, RunId)>, StoreError>;
 
     /// Damage that the database can see by itself: gaps, dangling references, orphans, a stuck outbox.
     async fn find_damage(&self, limit: u32) -> Result<Vec<Damage>, StoreError>;
+
+    /// Does one repair, and keeps its account.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when it is no longer as it was found; nothing was changed.
+    async fn mend(&self, mend: Mend, account: Account) -> Result<(), WriteError>;
+
+    /// Writes everything anew that is derived from a run's log, forgets its fold, and keeps one account for each
+    /// thing that was found.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when the row is no longer at that version; nothing was changed.
+    async fn rebuild_run(&self, rebuild: Rebuild, accounts: Vec<Account>) -> Result<(), WriteError>;
+
+    /// What was repaired, newest first.
+    async fn list_repairs(&self, limit: u32) -> Result<Vec<RepairRow>, StoreError>;
 }

@@ -317,7 +317,7 @@ impl ApprovalDecision {
 }
 
 impl ApprovalChange {
-    fn from_events(plan: &Plan, state: &RunState, events: &[Event]) -> Vec<Self> {
+    pub(crate) fn from_events(plan: &Plan, state: &RunState, events: &[Event]) -> Vec<Self> {
         let mut changes = Vec::new();
         for event in events {
             if event.body.is_terminal() {
@@ -528,13 +528,4 @@ pub enum OutboxSettlement {
         id: i64,
         error: String,
     },
-}
-
-/// Something that must not be, found in a database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Damage {
-    /// `log_gap`, `dangling_version`, `orphan_snapshot`, `stuck_outbox`, …
-    pub kind: String,
-    pub subject: String,
-    pub detail: String,
 }

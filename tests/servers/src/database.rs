@@ -53,6 +53,18 @@ pub fn dump(url: &str) -> String {
     String::from_utf8_lossy(&dumped.stdout).into_owned()
 }
 
+/// Runs statements as the server's superuser.
+///
+/// # Panics
+/// When one fails.
+pub fn run_sql(url: &str, sql: &str) {
+    let mut psql = Installation::find().client("psql");
+    let ran =
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", sql, "--dbname", url]);
+    let ran = ran.stdin(Stdio::null()).output().expect("psql can be started");
+    assert!(ran.status.success(), "{sql}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
 fn tool(program: &str, server_url: &str, arguments: &[&str]) -> std::process::Output {
     let mut command: Command = Installation::find().client(program);
     command.args(["--maintenance-db", server_url]).args(arguments).stdin(Stdio::null());

@@ -19,7 +19,7 @@ pub mod proxy;
 mod redis;
 mod shared;
 
-pub use database::{Database, dump};
+pub use database::{Database, dump, run_sql};
 pub use postgres::Postgres;
 pub use process::Process;
 pub use proxy::Proxy;

@@ -42,6 +42,17 @@ impl Ground {
         }
     }
 
+    /// Runs statements on the database, past everything that Windlass would see to.
+    pub(super) fn run_sql(&self, sql: &str) {
+        match self {
+            Self::Sqlite(file) => {
+                let database = rusqlite::Connection::open(file).expect("a SQLite database");
+                database.execute_batch(sql).unwrap_or_else(|problem| panic!("{sql}: {problem}"));
+            }
+            Self::Servers(it) => servers::run_sql(&it.database.url(), sql),
+        }
+    }
+
     /// Everything that the servers keep, as text; binary values in hexadecimal. A file needs no asking.
     pub(super) fn dump(&self) -> Option<String> {
         match self {

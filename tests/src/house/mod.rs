@@ -259,6 +259,11 @@ impl House {
         Said { code: output.status.code(), text: text.into_owned() }
     }
 
+    /// Does something to the database by hand.
+    pub fn sql(&self, sql: &str) {
+        self.ground.run_sql(sql);
+    }
+
     // ---- the end -------------------------------------------------------------------------------
 
     /// Checks every run, stops the house gracefully, and lets the doctor look at the database.
@@ -272,6 +277,12 @@ impl House {
         let code = self.stop().await;
         assert_eq!(code, Some(0), "the house did not stop in peace:\n{}", self.last_words());
         self.ask(&["doctor"]).succeeded();
+        self.closed = true;
+    }
+
+    /// Leaves a house, whose processes have stopped, with a database that is beyond repair.
+    pub fn leave(mut self) {
+        assert_eq!(self.up().count(), 0, "somebody is still at work");
         self.closed = true;
     }
 

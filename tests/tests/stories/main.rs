@@ -9,6 +9,7 @@ mod circuits;
 mod commands;
 mod creating;
 mod dag;
+mod damage;
 mod delayed;
 mod drain;
 mod emits;

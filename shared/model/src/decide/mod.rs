@@ -18,7 +18,7 @@ pub use commands::SIGNALS_BUFFERED_MAX;
 pub use engine::DEATHS_MAX;
 pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
 
-use crate::event::{Event, EventBody, RunCreated};
+use crate::event::{Event, EventBody, RunCreated, RunRepaired};
 use crate::{Actor, Attempt, Epoch, EventSeq, Input, Plan, Rejection, RunId, RunState, StepKey, Timestamp};
 
 /// Decides what follows from `input`, and takes it into `state` event by event.
@@ -35,7 +35,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let (epoch, actor) = match &input {
-        Input::Command { actor, .. } => (None, Some(actor.kept())),
+        Input::Command { actor, .. } | Input::Repaired { actor, .. } => (None, Some(actor.kept())),
         _ => (Some(state.epoch), None),
     };
     // The log's times never run backwards, whatever a clock does.
@@ -51,6 +51,7 @@ pub fn decide(
         Input::ChildEnded { run_id, end } => tick.child_ended(run_id, end),
         Input::Advance => tick.advance(),
         Input::Drain => tick.drain(),
+        Input::Repaired { found, .. } => tick.emit_run(RunRepaired { found }),
     }
     Ok(tick.events)
 }

@@ -76,7 +76,7 @@ impl RunState {
                 self.error.get_or_insert_with(|| body.error.clone());
                 self.phase = Phase::Failing;
             }
-            EventBody::EventEmitted(_) => {}
+            EventBody::EventEmitted(_) | EventBody::RunRepaired(_) => {}
             EventBody::SignalReceived(body) => {
                 self.signals.entry(body.name.clone()).or_default().push_back(body.payload.clone());
                 if let Some(node) = self.listening.get(&body.name).and_then(|nodes| nodes.first()) {

@@ -1,2 +1,2 @@
 -- Runs by id, over all tenants.
-select * from run_rows where $1::uuid is null or id > $1 order by id limit $2
+select tenant, id from workflow_runs where $1::uuid is null or id > $1 order by id limit $2

@@ -1,2 +1,2 @@
 -- Runs by id, over all tenants.
-select * from run_rows where :after is null or id > :after order by id limit :limit
+select tenant, id from workflow_runs where :after is null or id > :after order by id limit :limit

@@ -167,6 +167,8 @@ macro_rules! conformance_tests {
                 a_store_that_was_used_as_it_should_has_no_damage
                 runs_are_scanned_by_id
                 references_to_nothing_and_blobs_of_nobody_are_damage
+                what_is_found_is_mended_once_and_on_record
+                a_run_is_written_anew_if_it_is_as_it_was_read
             }
             filters {
                 runs_are_listed_newest_first_in_pages

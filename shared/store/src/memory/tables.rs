@@ -12,9 +12,10 @@ use windlass_model::{
     Attempt, Digest, Event, NodeIndex, RunId, RunStatus, SessionId, TenantId, Timestamp, VersionId, planted,
 };
 
+use crate::inbox::take_in;
 use crate::stored::{StoredEvent, StoredSnapshot};
 use crate::{
-    ApprovalChange, ApprovalDecision, ApprovalRow, CalleeRow, IdempotencyKey, OutboxRow, Remember, Reply,
+    Account, ApprovalChange, ApprovalRow, CalleeRow, IdempotencyKey, OutboxRow, Remember, RepairRow, Reply,
     RunRow, StoreError, VersionRow, WorkflowRow, WriteError,
 };
 
@@ -31,6 +32,8 @@ pub(super) struct Tables {
     pub(super) outbox: BTreeMap<i64, OutboxEntry>,
     pub(super) blobs: BTreeMap<(TenantId, Digest), Arc<[u8]>>,
     pub(super) last_outbox_id: i64,
+    /// What was repaired.
+    pub(super) repairs: Vec<RepairRow>,
 }
 
 /// Tenant, principal, route, key.
@@ -126,47 +129,7 @@ impl Run {
         now: Timestamp,
     ) {
         for change in changes {
-            match change {
-                ApprovalChange::Opened { node, attempt, seq, expires_at } => {
-                    self.close_approvals(now, ApprovalDecision::Withdrawn, None, |row| row.node == node);
-                    let requested = events.iter().find(|event| event.seq == seq);
-                    self.approvals.push(ApprovalRow {
-                        run_id: self.row.id,
-                        workflow: self.row.workflow.clone(),
-                        node,
-                        attempt,
-                        seq,
-                        requested_at: requested.map_or(now, |event| event.at),
-                        expires_at,
-                        decided_at: None,
-                        decision: None,
-                        decided_by: None,
-                    });
-                }
-                ApprovalChange::Closed { node, attempt, decision, by } => {
-                    self.close_approvals(now, decision, by, |row| row.node == node && row.attempt == attempt);
-                }
-                ApprovalChange::ClosedAll => {
-                    self.close_approvals(now, ApprovalDecision::Withdrawn, None, |_| true);
-                }
-            }
-        }
-    }
-
-    fn close_approvals(
-        &mut self,
-        now: Timestamp,
-        decision: ApprovalDecision,
-        by: Option<String>,
-        which: impl Fn(&ApprovalRow) -> bool,
-    ) {
-        if planted("decided_gates_stay_in_the_inbox") {
-            return;
-        }
-        for row in self.approvals.iter_mut().filter(|row| row.decided_at.is_none() && which(row)) {
-            row.decided_at = Some(now);
-            row.decision = Some(decision);
-            row.decided_by = by.clone();
+            take_in(&mut self.approvals, (self.row.id, &self.row.workflow), change, events, now);
         }
     }
 }
@@ -228,6 +191,17 @@ impl Tables {
         if let Some(Remember { key, reply }) = remember {
             self.replies.insert(reply_key(tenant, &key), (reply, now));
         }
+    }
+
+    pub(super) fn keep_accounts(&mut self, accounts: Vec<Account>, now: Timestamp) {
+        let row = |Account { actor, damage }: Account| RepairRow {
+            at: now,
+            actor: actor.to_string(),
+            kind: damage.kind,
+            subject: damage.subject,
+            detail: damage.detail,
+        };
+        self.repairs.extend(accounts.into_iter().map(row));
     }
 
     pub(super) fn keep_blobs(&mut self, tenant: TenantId, blobs: Vec<Blob>) {

@@ -11,10 +11,11 @@ use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits, Damage, Definition,
-    DueRun, EndedChild, Fence, Guard, IdempotencyKey, Integrity, NewCallee, NewRun, NewWorkflow, Outbox,
-    OutboxRow, OutboxSettlement, PutCallee, PutWorkflow, Reply, RunCounts, RunFilter, RunRecord, RunRow,
-    RunWrite, Runs, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows, WriteError,
+    Account, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits, Damage,
+    Definition, DueRun, EndedChild, Fence, Guard, IdempotencyKey, Integrity, Mend, NewCallee, NewRun,
+    NewWorkflow, Outbox, OutboxRow, OutboxSettlement, PutCallee, PutWorkflow, Rebuild, RepairRow, Reply,
+    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, Sessions, StoreError, VersionRow,
+    WorkflowFilter, WorkflowRow, Workflows, WriteError,
 };
 
 use super::World;
@@ -431,11 +432,27 @@ impl Blobs for SimStore {
 
 #[async_trait]
 impl Integrity for SimStore {
-    async fn scan_runs(&self, after: Option<RunId>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+    async fn scan_runs(
+        &self,
+        after: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, RunId)>, StoreError> {
         self.read("scan_runs", self.database().scan_runs(after, limit)).await
     }
 
     async fn find_damage(&self, limit: u32) -> Result<Vec<Damage>, StoreError> {
         self.read("find_damage", self.database().find_damage(limit)).await
+    }
+
+    async fn mend(&self, mend: Mend, account: Account) -> Result<(), WriteError> {
+        self.write("mend", self.database().mend(mend, account), |_| {}).await
+    }
+
+    async fn rebuild_run(&self, rebuild: Rebuild, accounts: Vec<Account>) -> Result<(), WriteError> {
+        self.write("rebuild_run", self.database().rebuild_run(rebuild, accounts), |_| {}).await
+    }
+
+    async fn list_repairs(&self, limit: u32) -> Result<Vec<RepairRow>, StoreError> {
+        self.read("list_repairs", self.database().list_repairs(limit)).await
     }
 }

@@ -1,0 +1,2 @@
+-- Newest first.
+select at, actor, kind, subject, detail from repairs order by id desc limit $1

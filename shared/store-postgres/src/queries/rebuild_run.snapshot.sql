@@ -1,0 +1,1 @@
+delete from run_snapshots where run_id = $1

@@ -1,0 +1,2 @@
+-- Circuits that no call may try for longer than any definition can ask for.
+select tenant, kind, name from circuits where probe_at > :beyond limit :limit

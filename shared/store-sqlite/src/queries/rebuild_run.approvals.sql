@@ -1,0 +1,1 @@
+delete from approvals where run_id = :run_id
