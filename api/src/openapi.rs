@@ -235,7 +235,7 @@ impl PartialSchema for Definition {
                 ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z][a-z0-9_-]{0,62}$")),
             )
             .required("type")
-            .property("type", word(&["steps", "dag"]))
+            .property("type", word(&["steps", "dag", "machine", "state_machine", "hybrid"]))
             .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
             .build()
             .into()

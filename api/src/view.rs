@@ -271,6 +271,8 @@ pub(crate) struct Step {
     /// Index of the item inside a fan-out.
     #[schema(required)]
     item: Option<u32>,
+    /// Its name, when the item is a branch.
+    branch: Option<String>,
     #[schema(schema_with = step_status)]
     status: String,
     /// The current or last attempt; 0 before the first.

@@ -20,9 +20,11 @@ const EXAMPLES: &[&str] = &[
     "fail-fast.yaml",
     "fan-out-fan-in.yaml",
     "flaky-http.yaml",
+    "hybrid.yaml",
     "long-wait.yaml",
     "loop.yaml",
     "map.yaml",
+    "parallel.yaml",
     "release-notes/workflow.yaml",
     "saga.yaml",
     "serial-approval.yaml",
@@ -228,6 +230,24 @@ fn map_measures_each_word_and_leaves_a_hole_for_what_is_none() {
     let items = &ran.step("measure")["items"];
     assert_eq!((&items["failed"], &items["failed_items"][0]["index"]), (&json!(1), &json!(1)));
     assert_eq!(items["failed_items"][0]["error"]["type"], "script.exit_65");
+}
+
+#[test]
+fn parallel_checks_all_sides_at_once_and_packs_part_by_part() {
+    let ran = run("parallel.yaml", &[]);
+    assert_eq!(ran.exit_code, Some(0), "{}", ran.run);
+    let checks = json!({"words": true, "size": {"count": 2, "fits": true}, "weather": "calm"});
+    let boxes = json!(["a box with anvil, 1 of 2", "a box with feather, 2 of 2"]);
+    assert_eq!(ran.run["output"], json!({"checks": checks, "boxes": boxes}));
+    let ran = run("parallel.yaml", &["-i", r#"parts=["anvil", "?"]"#]);
+    assert_eq!(ran.steps()["pack"], "skipped");
+}
+
+#[test]
+fn hybrid_haggles_when_the_quote_is_too_high_and_leaves_when_that_does_not_help() {
+    assert_eq!(run("hybrid.yaml", &["-i", "budget=200"]).run["output"], json!({"price": 120, "rounds": 0}));
+    assert_eq!(run("hybrid.yaml", &[]).run["output"], json!({"price": 100, "rounds": 2}));
+    assert_eq!(run("hybrid.yaml", &["-i", "budget=45"]).run["output"], json!({"price": null}));
 }
 
 #[test]
@@ -533,6 +553,11 @@ fn every_example_is_valid_and_can_be_drawn() {
     for file in files {
         let drawn = program().arg("graph").arg(&file).output().expect("the program can be started");
         let picture = String::from_utf8_lossy(&drawn.stdout).into_owned();
-        assert!(drawn.status.success() && picture.contains("flowchart"), "{}: {picture}", file.display());
+        assert!(
+            drawn.status.success()
+                && ["flowchart", "stateDiagram"].iter().any(|word| picture.starts_with(word)),
+            "{}: {picture}",
+            file.display()
+        );
     }
 }

@@ -3,18 +3,22 @@
 //! Nothing is written here. The child goes with the commit of the event that says it was started, so there is never one
 //! without the other.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use windlass_model::body::{Body, Called};
 use windlass_model::event::{ChildStarted, Parent, RunCreated};
 use windlass_model::open_work::Work;
 use windlass_model::payload::PAYLOAD_BYTES_MAX;
 use windlass_model::plan::Role;
 use windlass_model::workflow::expression::Context;
 use windlass_model::{
-    Actor, Outcome, Payload, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, decide,
+    Actor, Outcome, Payload, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, VersionId,
+    decide,
 };
-use windlass_store::{Labels, NewRun, PlanError, StoreError, VersionRow};
+use windlass_store::{Labels, NewRun, PlanError, StoreError};
 
 use crate::attempt::{Ended, RETRY_PAUSE};
 use crate::engine::EngineParts;
@@ -27,11 +31,20 @@ pub(crate) struct Heritage {
     pub(crate) labels: Labels,
 }
 
+/// What the child runs.
+enum Definition {
+    /// A version of a workflow, or its latest.
+    Published {
+        workflow: String,
+        version: Option<u32>,
+    },
+    Body(Arc<Body>),
+}
+
 /// A call that is ready to go: rendered against the state as it stood.
 pub(crate) struct Call {
     work: Work,
-    workflow: String,
-    version: Option<u32>,
+    definition: Definition,
     inputs: Value,
     parent: Parent,
     requester: Actor,
@@ -41,7 +54,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// None when the node does not call a workflow.
+    /// None when the node starts no run.
     pub(crate) fn prepare(
         plan: &Plan,
         state: &RunState,
@@ -50,16 +63,25 @@ impl Call {
         cancel: &CancellationToken,
     ) -> Option<Result<Self, Box<Ended>>> {
         let node = plan.node(work.node);
-        let Role::Workflow { name, version } = &node.role else { return None };
-        let params = match node.params.render(&Context::new(plan, state).with_step(work.key())) {
-            Ok(params) => params,
+        let Role::Workflow(called) = &node.role else { return None };
+        let context = Context::new(plan, state).with_step(work.key());
+        let prepared = match (called, called.body(work.item)) {
+            (_, Some(body)) => body.inputs(&context).map(|inputs| (Definition::Body(body.clone()), inputs)),
+            (Called::Published { name, version }, None) => node.params.render(&context).map(|params| {
+                let inputs = params.get("with").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+                (Definition::Published { workflow: name.clone(), version: *version }, inputs)
+            }),
+            // Items are counted by the branches that there are.
+            (_, None) => Err(StepError::new("internal", "there is no such branch")),
+        };
+        let (definition, inputs) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => return Some(Err(Box::new(failed(work, error)))),
         };
         Some(Ok(Self {
             work,
-            workflow: name.clone(),
-            version: *version,
-            inputs: params.get("with").cloned().unwrap_or_else(|| Value::Object(Map::new())),
+            definition,
+            inputs,
             parent: Parent {
                 run_id: state.run_id,
                 node: node.id.clone(),
@@ -91,7 +113,7 @@ impl Call {
                 format!("runs may call each other {depth_max} levels deep, and this would be one more");
             return Err(StepError::new("limit.depth", sentence));
         }
-        let (row, plan) = self.definition(parts).await?;
+        let Found { id, name, version, plan } = self.find(parts).await?;
         let mut inputs = self.inputs;
         if !inputs.is_object() {
             let sentence = "what `with` gives must be an object: the inputs by their names";
@@ -123,26 +145,57 @@ impl Call {
         };
         let (event, state) = decide::create(&plan, run_id, created, self.requester, parts.clock.now());
         let Heritage { tenant, priority, labels } = self.heritage;
-        let mut child = NewRun::new(tenant, row.id, &state, event);
+        let mut child = NewRun::new(tenant, id, &state, event);
         child.priority = priority;
         child.labels = labels;
-        let started = ChildStarted { run_id, workflow: row.name, version: row.version, until: None };
+        let started = ChildStarted { run_id, workflow: name, version, until: None };
         let outcome = Outcome::Called(started);
         Ok(Ended { work: self.work, outcome, blobs: Vec::new(), child: Some(Box::new(child)) })
     }
 
-    async fn definition(&self, parts: &EngineParts) -> Result<(VersionRow, std::sync::Arc<Plan>), StepError> {
+    async fn find(&self, parts: &EngineParts) -> Result<Found, StepError> {
+        match &self.definition {
+            Definition::Published { workflow, version } => self.published(parts, workflow, *version).await,
+            Definition::Body(body) => self.kept(parts, body).await,
+        }
+    }
+
+    /// A body's definition has its place among those that came inline, under its hash.
+    async fn kept(&self, parts: &EngineParts, body: &Body) -> Result<Found, StepError> {
+        let (name, hash) = (body.plan.name.clone(), body.plan.hash.clone());
+        let id = loop {
+            let definition = windlass_store::Definition {
+                name: name.clone(),
+                hash: hash.clone(),
+                spec: body.spec.clone(),
+            };
+            match parts.store.put_inline(self.heritage.tenant, definition).await {
+                Ok(id) => break id,
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(error) => return Err(StepError::new("internal", error.to_string())),
+            }
+        };
+        parts.plans.keep(id, body.plan.clone());
+        Ok(Found { id, name, version: None, plan: body.plan.clone() })
+    }
+
+    async fn published(
+        &self,
+        parts: &EngineParts,
+        workflow: &str,
+        version: Option<u32>,
+    ) -> Result<Found, StepError> {
         let row = loop {
-            match parts.store.get_version(self.heritage.tenant, &self.workflow, self.version).await {
+            match parts.store.get_version(self.heritage.tenant, workflow, version).await {
                 Ok(row) => break row,
                 Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
                 Err(error) => return Err(StepError::new("internal", error.to_string())),
             }
         };
         let row = row.ok_or_else(|| {
-            let sentence = match self.version {
-                Some(version) => format!("there is no version {version} of a workflow `{}`", self.workflow),
-                None => format!("there is no workflow `{}`", self.workflow),
+            let sentence = match version {
+                Some(version) => format!("there is no version {version} of a workflow `{workflow}`"),
+                None => format!("there is no workflow `{workflow}`"),
             };
             StepError::new("workflow.unknown", sentence)
         })?;
@@ -150,8 +203,16 @@ impl Call {
             PlanError::Invalid { problem, .. } => StepError::new("workflow.invalid", problem),
             other => StepError::new("internal", other.to_string()),
         })?;
-        Ok((row, plan))
+        Ok(Found { id: row.id, name: row.name, version: row.version, plan })
     }
+}
+
+/// The definition that a child is pinned to.
+struct Found {
+    id: VersionId,
+    name: String,
+    version: Option<u32>,
+    plan: Arc<Plan>,
 }
 
 fn failed(work: Work, error: StepError) -> Ended {

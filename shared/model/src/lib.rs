@@ -8,6 +8,7 @@
 //! * [`open_work`] says what should be in flight right now.
 
 pub mod actor;
+pub mod body;
 pub mod callee;
 pub mod circuit;
 pub mod command;

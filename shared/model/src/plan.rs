@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::body::Called;
 use crate::callee::Callee;
 use crate::event::{CompensationOrder, ExpiryAction};
 use crate::machine::MachinePlan;
@@ -119,17 +120,25 @@ pub enum Role {
     },
     /// The node itself is a gate.
     Approval(GateSpec),
-    /// A run of another workflow does it: of this version, or of the latest there is when the step starts.
-    Workflow {
-        name: String,
-        version: Option<u32>,
-    },
+    /// A run of its own does it.
+    Workflow(Called),
     /// Another node runs for each item of a list: its [`Node::body`].
     Map(MapSpec),
     /// Its [`Node::body`] runs again and again, one round after the other.
     Loop(LoopSpec),
+    /// Several bodies run side by side: the items of its [`Node::body`].
+    Parallel(ParallelSpec),
     /// Makes one value of many.
     Join(JoinSpec),
+}
+
+#[derive(Debug)]
+pub struct ParallelSpec {
+    /// In the order in which they were written.
+    pub branches: Vec<String>,
+    pub parallel_max: u32,
+    /// The first branch that fails stops the others.
+    pub fail_fast: bool,
 }
 
 #[derive(Debug)]
@@ -265,7 +274,7 @@ pub enum ErrorAction {
 impl Role {
     /// Whether something is done, and done anew by another attempt: by a runner, or by a run.
     pub fn is_work(&self) -> bool {
-        matches!(self, Self::Run | Self::Workflow { .. })
+        matches!(self, Self::Run | Self::Workflow(_))
     }
 }
 
@@ -276,6 +285,15 @@ impl ErrorRule {
 }
 
 impl Node {
+    /// Whether what it does is a body, or bodies.
+    pub fn has_body(&self) -> bool {
+        match &self.role {
+            Role::Workflow(called) => !called.bodies().is_empty(),
+            Role::Parallel(_) => true,
+            _ => false,
+        }
+    }
+
     /// The gate that this node is, or that stands before it.
     pub fn gate_spec(&self) -> Option<&GateSpec> {
         match &self.role {
@@ -305,11 +323,24 @@ impl Plan {
         &self.nodes[index.into().at()]
     }
 
-    /// How people call a step: `load`, or `grade.do[3]`.
+    /// The name of the branch that a step is.
+    pub fn branch(&self, key: StepKey) -> Option<&str> {
+        match (&self.node(key).role, key.item) {
+            (Role::Workflow(Called::Branches(branches)), Some(item)) => {
+                branches.get(item as usize).map(|(name, _)| name.as_str())
+            }
+            _ => None,
+        }
+    }
+
+    /// How people call a step: `load`, `grade.do[3]` or `checks.branch[legal]`.
     pub fn label(&self, key: impl Into<StepKey>) -> Cow<'_, str> {
         let key = key.into();
         let id = self.node(key).id.as_str();
-        key.item.map_or(id.into(), |item| format!("{id}[{item}]").into())
+        key.item.map_or(id.into(), |item| match self.branch(key) {
+            Some(branch) => format!("{id}[{branch}]").into(),
+            None => format!("{id}[{item}]").into(),
+        })
     }
 
     /// The node under `nodes` or `steps` that this one stands in, or is.

@@ -29,6 +29,8 @@ pub fn event_json(plan: &Plan, run_id: RunId, event: &Event) -> Value {
     }
     if let Some(item) = event.item {
         map.insert("item".into(), item.into());
+        let branch = event.node.and_then(|node| plan.branch(StepKey { node, item: Some(item) }));
+        map.extend(branch.map(|branch| ("branch".to_owned(), branch.into())));
     }
     if let Some(attempt) = event.attempt {
         map.insert("attempt".into(), attempt.into());
@@ -104,6 +106,9 @@ pub struct StepView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<&'a str>,
     pub item: Option<u32>,
+    /// Its name, when the item is a branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<&'a str>,
     pub status: StepStatus,
     pub attempt: Attempt,
     /// The run that the current or last attempt has started.
@@ -242,6 +247,7 @@ fn step_view<'a>(plan: &'a Plan, state: &'a RunState, key: StepKey, step: &'a St
         compensates,
         replaces,
         item: key.item,
+        branch: plan.branch(key),
         status: step.status,
         attempt: step.attempt,
         child_run_id: step.child,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use windlass_model::workflow::{Catalog, Document, compile};
+use windlass_model::workflow::{Catalog, Document, compile_stored};
 use windlass_model::{Plan, VersionId};
 
 use crate::{Store, StoreError, VersionRow};
@@ -54,7 +54,7 @@ impl Plans {
         }
         let invalid = |problem: String| PlanError::Invalid { id: row.id, problem };
         let spec = serde_json::from_str(&row.spec).map_err(|error| invalid(error.to_string()))?;
-        let plan = compile(&Document::from_value(spec), &self.catalog).map_err(|problems| {
+        let plan = compile_stored(&Document::from_value(spec), &self.catalog).map_err(|problems| {
             invalid(problems.first().map(|problem| problem.detail.clone()).unwrap_or_default())
         })?;
         let plan = Arc::new(plan);

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod bad_inputs;
+mod bodies;
 mod bulk;
 mod cancel;
 mod children;

@@ -30,7 +30,7 @@ pub(crate) struct ListParams {
     #[param(schema_with = statuses, explode = true)]
     status: Option<Vec<String>>,
     /// Runs of the workflow with exactly this name.
-    #[param(pattern = "^[a-z][a-z0-9_-]{0,62}$")]
+    #[param(pattern = "^[a-z][a-z0-9_-]{0,62}([.][A-Za-z0-9_-]+)*$")]
     workflow: Option<String>,
     /// Runs that steps of this run have started.
     #[param(format = Uuid)]

@@ -219,12 +219,15 @@ impl Tick<'_> {
         }
         let plan = self.plan;
         match &plan.node(node).role {
-            Role::Run | Role::Map(_) | Role::Workflow { .. } | Role::Loop(_) | Role::Join(_) => {
-                match &plan.node(node).gate {
-                    Some(spec) if !self.is_gate_open(node) => self.request_approval(node, next, spec),
-                    _ => self.start(node),
-                }
-            }
+            Role::Run
+            | Role::Map(_)
+            | Role::Workflow(_)
+            | Role::Loop(_)
+            | Role::Parallel(_)
+            | Role::Join(_) => match &plan.node(node).gate {
+                Some(spec) if !self.is_gate_open(node) => self.request_approval(node, next, spec),
+                _ => self.start(node),
+            },
             Role::Wait(spec) => match self.wake_time(node, spec) {
                 Ok(until) => {
                     self.emit_step(
@@ -282,7 +285,7 @@ impl Tick<'_> {
 
     fn start(&mut self, node: StepKey) {
         match &self.plan.node(node).role {
-            Role::Map(_) | Role::Loop(_) => return self.find_items(node),
+            Role::Map(_) | Role::Loop(_) | Role::Parallel(_) => return self.find_items(node),
             Role::Join(spec) => return self.join(node, spec),
             _ => {}
         }

@@ -21,18 +21,30 @@ impl Tick<'_> {
         let finished = ChildFinished { run_id, status: end.status() };
         self.emit_step(child.step, Some(child.attempt), finished);
         if is_waited_for {
-            let outcome = self.outcome_of_child(run_id, child.recalled, end);
+            let outcome = self.outcome_of_child(run_id, child.step, child.recalled, end);
             self.take_outcome(child.step, child.attempt, outcome);
         }
     }
 
-    fn outcome_of_child(&self, run_id: RunId, recalled: Option<RecallReason>, end: ChildEnd) -> Outcome {
+    fn outcome_of_child(
+        &self,
+        run_id: RunId,
+        step: StepKey,
+        recalled: Option<RecallReason>,
+        end: ChildEnd,
+    ) -> Outcome {
         let details = json!({ "run_id": run_id });
         match end {
             // Also when it was asked to stop, and was faster.
             ChildEnd::Completed(output) => Outcome::Succeeded { output, artifacts: Vec::new(), emit: None },
             // The deadline that it has met is ours, and the run itself ends by it.
             ChildEnd::Failed(error) if self.is_stopping() && error.kind == "timeout" => Outcome::Canceled,
+            // A body has no errors of its own: what its nodes met is what the node that has it has met.
+            ChildEnd::Failed(error) if self.plan.node(step).has_body() => {
+                let details = json!({ "run_id": run_id, "details": error.details });
+                let error = StepError::new(error.kind, error.message).with_details(details);
+                Outcome::Failed { error, artifacts: Vec::new() }
+            }
             ChildEnd::Failed(error) => {
                 let message = format!("run {run_id} failed: {}", error.message);
                 let details = json!({ "run_id": run_id, "error": error });
@@ -43,6 +55,10 @@ impl Tick<'_> {
             ChildEnd::Canceled if recalled == Some(RecallReason::Timeout) => {
                 let message = format!("run {run_id} took longer than the step may and was canceled");
                 Outcome::TimedOut { error: StepError::new("timeout", message).with_details(details) }
+            }
+            ChildEnd::Canceled if recalled == Some(RecallReason::BranchFailed) => {
+                let error = StepError::new("canceled", "stopped, because another branch has failed");
+                Outcome::Failed { error: error.with_details(details), artifacts: Vec::new() }
             }
             ChildEnd::Canceled => {
                 let error = StepError::new("child.canceled", format!("run {run_id} was canceled"));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Tick;
 use crate::event::{ItemsPlanned, StepSucceeded};
 use crate::payload::PAYLOAD_BYTES_MAX;
-use crate::plan::{GoesOn, LoopSpec, Role};
+use crate::plan::{GoesOn, LoopSpec, ParallelSpec, Role};
 use crate::state::Fan;
 use crate::{NodeIndex, Payload, Plan, RunState, StepError, StepKey};
 
@@ -24,6 +24,10 @@ impl Tick<'_> {
                 Ok(ItemsPlanned { count: fan.count, each: Payload::null(), again })
             }
             (None, Role::Map(spec)) => spec.each.render(&self.context(node)).and_then(planned),
+            (None, Role::Parallel(spec)) => {
+                let count = u32::try_from(spec.branches.len()).unwrap_or(u32::MAX);
+                Ok(ItemsPlanned { count, ..ItemsPlanned::default() })
+            }
             // Its rounds are found one by one.
             (None, _) => Ok(ItemsPlanned::default()),
         };
@@ -42,6 +46,7 @@ impl Tick<'_> {
                 Err(items_failed(self.plan, self.state, node.node, fan))
             }
             Role::Loop(spec) => self.next_round(node, spec, fan),
+            Role::Parallel(spec) => self.branches(node, spec, fan).map(Next::Succeeds),
             _ => outputs(self.plan, self.state, node.node, fan).map(Next::Succeeds),
         };
         match concluded {
@@ -53,6 +58,26 @@ impl Tick<'_> {
             }
             Err(error) => self.fail_without_runner(node, attempt, error),
         }
+    }
+
+    /// What the branches gave, by name.
+    fn branches(&self, node: StepKey, spec: &ParallelSpec, fan: &Fan) -> Result<Payload, StepError> {
+        let failed = || failed_items(self.plan, self.state, node.node);
+        // Those that were stopped say nothing about why.
+        let first = failed().find(|(_, error)| error.is_some_and(|error| error.kind != "canceled"));
+        let Some((branch, error)) = first.or_else(|| failed().next()) else {
+            let outputs = outputs(self.plan, self.state, node.node, fan)?;
+            let outputs = outputs.value().and_then(|value| value.as_array().cloned()).unwrap_or_default();
+            let by_name = spec.branches.iter().cloned().zip(outputs);
+            return within_limit(Payload::new(Value::Object(by_name.collect())));
+        };
+        let name = |branch: u32| spec.branches.get(branch as usize).map_or("", String::as_str);
+        let listed: Vec<Value> =
+            failed().map(|(branch, error)| json!({ "branch": name(branch), "error": error })).collect();
+        let unknown = || StepError::new("internal", "unknown");
+        let StepError { kind, message, .. } = error.cloned().unwrap_or_else(unknown);
+        let sentence = format!("branch `{}` failed: {message}", name(branch));
+        Err(StepError::new(kind, sentence).with_details(json!({ "failed_branches": listed })))
     }
 
     fn next_round(&self, node: StepKey, spec: &LoopSpec, fan: &Fan) -> Result<Next, StepError> {

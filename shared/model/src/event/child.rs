@@ -58,6 +58,8 @@ pub enum RecallReason {
     ParentFailed,
     /// The parent's time is over: it fails once its children have ended.
     ParentDeadline,
+    /// Another branch has failed, and the node that has them both does not wait for the rest.
+    BranchFailed,
     /// Its step was skipped, or left by its machine: nobody waits for it any more.
     StepEnded,
 }
@@ -70,6 +72,7 @@ impl RecallReason {
             Self::ParentCanceled => "the parent run is being canceled",
             Self::ParentFailed => "the parent run has failed",
             Self::ParentDeadline => "the deadline of the parent run has passed",
+            Self::BranchFailed => "another branch has failed",
             Self::StepEnded => "the parent run no longer waits for this run",
         }
     }

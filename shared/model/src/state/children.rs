@@ -40,7 +40,11 @@ impl RunState {
             (Some(_), _) => None,
             (None, Phase::Canceling) => Some(RecallReason::ParentCanceled),
             (None, Phase::Failing) => Some(RecallReason::ParentFailed),
-            (None, _) => (!self.waits_for(run_id, child)).then_some(RecallReason::StepEnded),
+            (None, _) if !self.waits_for(run_id, child) => Some(RecallReason::StepEnded),
+            (None, _) => {
+                let stops = self.fans.values().any(|fan| fan.stops == Some(child.step.node));
+                stops.then_some(RecallReason::BranchFailed)
+            }
         }
     }
 

@@ -74,7 +74,7 @@ impl RunState {
         let (spec, step) = (plan.node(node), self.step(node));
         let has_acted = match spec.role {
             // A run that does not complete undoes what it did by itself.
-            Role::Workflow { .. } => {
+            Role::Workflow(_) => {
                 let is_done = match ended {
                     AttemptOutcome::Succeeded => true,
                     AttemptOutcome::Failed => error.is_some_and(StepError::may_follow_the_deed),

@@ -24,6 +24,9 @@ pub struct Fan {
     pub open: u32,
     /// Those that have failed, unless an error rule has continued them.
     pub failed: BTreeSet<u32>,
+    /// One has failed, and the others shall stop: items of this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops: Option<NodeIndex>,
 }
 
 impl Fan {
@@ -47,6 +50,7 @@ impl RunState {
         self.ready.remove(&of.into());
         let fan = self.fans.entry(of).or_default();
         fan.count = planned.count;
+        fan.stops = None;
         if !planned.each.is_null() {
             fan.each = planned.each.clone();
         }
@@ -86,6 +90,8 @@ impl RunState {
         let (Some(fan), Some(item)) = (self.fans.get_mut(&of), key.item) else { return };
         if has_failed {
             fan.failed.insert(item);
+            let is_fast = matches!(&plan.node(of).role, Role::Parallel(spec) if spec.fail_fast);
+            fan.stops = fan.stops.or(is_fast.then_some(key.node));
         } else {
             fan.failed.remove(&item);
         }
@@ -115,6 +121,7 @@ fn may_call(role: &Role, fan: &Fan) -> bool {
             fan.open < spec.parallel_max && !spec.tolerate.is_exceeded(fan.failed.len(), fan.count)
         }
         Role::Loop(_) => fan.open == 0 && fan.failed.is_empty(),
+        Role::Parallel(spec) => fan.open < spec.parallel_max && fan.stops.is_none(),
         _ => false,
     }
 }

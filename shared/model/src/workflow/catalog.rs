@@ -124,7 +124,7 @@ const KINDS_OF_RULES: &[KindSpec] = &[
                         },
                         "additionalProperties": false
                     },
-                    "do": { "description": "The node that is run for each item", "type": "object" }
+                    "do": { "description": "The node that is run for each item, or nodes", "type": ["object", "array"] }
                 },
                 "required": ["each", "do"],
                 "additionalProperties": false
@@ -174,10 +174,54 @@ const KINDS_OF_RULES: &[KindSpec] = &[
                         "minimum": 1,
                         "maximum": crate::decide::ITEMS_MAX
                     },
-                    "do": { "description": "The node that is run in each round", "type": "object" }
+                    "do": { "description": "The node that is run in each round, or nodes", "type": ["object", "array"] }
                 },
                 "required": ["max_iterations", "do"],
                 "oneOf": [{ "required": ["while"] }, { "required": ["until"] }],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
+        name: "parallel",
+        summary: "Runs several bodies side by side; its output has theirs by name",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "branches": {
+                        "description": "What runs side by side, by name: a list of steps, or a mapping with steps or nodes",
+                        "type": "object"
+                    },
+                    "fail_fast": {
+                        "description": "The first branch that fails stops the others; true when absent",
+                        "type": "boolean"
+                    },
+                    "max_parallel": {
+                        "description": "How many branches run side by side; all when absent",
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": crate::decide::IN_FLIGHT_MAX
+                    }
+                },
+                "required": ["branches"],
+                "additionalProperties": false
+            })
+        },
+        retry_safe: |_| true,
+    },
+    KindSpec {
+        name: "machine",
+        summary: "Runs a state machine; its output is that of the final state",
+        params: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "context": {}, "events": {}, "initial": {}, "states": {}, "on": {}, "always": {}, "after": {},
+                    "entry": {}, "exit": {}, "invoke": {}, "outputs": {}, "defaults": {}
+                },
+                "required": ["initial", "states"],
                 "additionalProperties": false
             })
         },

@@ -24,7 +24,7 @@ pub fn format_schema(catalog: &Catalog) -> Value {
         "allOf": [
             { "if": of_type(&["steps"]), "then": { "required": ["steps"] } },
             { "if": of_type(&["dag"]), "then": { "required": ["nodes"] } },
-            { "if": of_type(&["machine", "state_machine"]), "then": { "required": ["initial", "states"] } }
+            { "if": of_type(&["machine", "state_machine", "hybrid"]), "then": { "required": ["initial", "states"] } }
         ],
         "$defs": definitions(catalog),
     })
@@ -51,8 +51,8 @@ fn node_properties() -> Value {
             "pattern": "^[a-z][a-z0-9_-]{0,62}$"
         },
         "type": {
-            "description": "steps: one after the other. dag: as soon as what a node needs has ended. machine: states, and events that lead from one to another",
-            "enum": ["steps", "dag", "machine", "state_machine"]
+            "description": "steps: one after the other. dag: as soon as what a node needs has ended. machine: states, and events that lead from one to another. hybrid: the same, with graphs in its states",
+            "enum": ["steps", "dag", "machine", "state_machine", "hybrid"]
         },
         "description": text("What the workflow is for", validate::DESCRIPTION_CHARS_MAX),
         "tags": {
@@ -157,6 +157,14 @@ fn common_definitions(catalog: &Catalog) -> Value {
             &["id", "needs", "if", "on_error", "compensate", "output_schema"],
         ),
         "item_node": node(catalog, "on_error_of_node", &["id", "needs", "approval"]),
+        "body": body(Map::new()),
+        "item_body": body(beside_items()),
+        "step_list": {
+            "description": "Steps, one after the other",
+            "type": "array",
+            "items": { "$ref": "#/$defs/node", "required": ["id"] },
+            "minItems": 1
+        },
         "invocation": invocation(catalog),
         "kind_keys": { "allOf": catalog.iter().map(keys_of_kind).collect::<Vec<Value>>() },
     })
@@ -355,6 +363,18 @@ fn node(catalog: &Catalog, on_error: &str, without: &[&str]) -> Value {
     })
 }
 
+/// What a body may say beside its nodes, where it is run for each item.
+fn beside_items() -> Map<String, Value> {
+    let mut keys = common_properties(&[], "on_error_of_node");
+    let without = ["id", "type", "needs", "approval", "retry_safe"];
+    keys.as_object_mut()
+        .map(std::mem::take)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(key, _)| !without.contains(&key.as_str()))
+        .collect()
+}
+
 /// A node of a state: some keys mean nothing there, and others something of their own.
 fn invocation(catalog: &Catalog) -> Value {
     let mut invocation = node(catalog, "on_error", &["needs", "if", "on_error", "compensate"]);
@@ -402,14 +422,54 @@ fn keys_of_kind(kind: &KindSpec) -> Value {
         map.insert("description".into(), kind.summary.into());
         each_subschema(map, or_expression);
         // What stands inside is a node, which the kind itself cannot say.
-        if let Some(body) = map.get_mut("properties").and_then(|keys| keys.get_mut("do")) {
-            *body =
-                json!({ "description": "The node that is run for each item", "$ref": "#/$defs/item_node" });
+        if let Some(keys) = map.get_mut("properties").and_then(Value::as_object_mut) {
+            bodies(kind.name, keys);
         }
     }
     json!({
         "if": { "properties": { "type": { "const": kind.name } }, "required": ["type"] },
         "then": keys
+    })
+}
+
+fn bodies(kind: &str, keys: &mut Map<String, Value>) {
+    if let Some(body) = keys.get_mut("do") {
+        *body = json!({
+            "description": "The node, or the nodes, that are run for each item",
+            "anyOf": [
+                { "$ref": "#/$defs/item_node" },
+                { "$ref": "#/$defs/item_body" },
+                { "$ref": "#/$defs/step_list" }
+            ]
+        });
+    }
+    if let Some(branches) = keys.get_mut("branches") {
+        *branches = json!({
+            "description": "What runs side by side, by name",
+            "type": "object",
+            "propertyNames": { "$ref": "#/$defs/id" },
+            "additionalProperties": { "anyOf": [{ "$ref": "#/$defs/body" }, { "$ref": "#/$defs/step_list" }] },
+            "minProperties": 1,
+            "maxProperties": validate::BRANCHES_MAX
+        });
+    }
+    if kind == "machine" {
+        let of_top = ["outputs", "defaults"].map(|key| (key.to_owned(), node_properties()[key].clone()));
+        keys.extend(machine::top_properties().into_iter().chain(of_top));
+    }
+}
+
+/// Nodes that a node runs as a run of its own, and `beside` them what may be said of that node.
+fn body(mut beside: Map<String, Value>) -> Value {
+    for key in ["nodes", "steps", "edges", "outputs", "defaults"] {
+        beside.insert(key.into(), node_properties()[key].clone());
+    }
+    json!({
+        "description": "Nodes that are run as a run of their own",
+        "type": "object",
+        "properties": beside,
+        "oneOf": [{ "required": ["nodes"] }, { "required": ["steps"] }],
+        "additionalProperties": false
     })
 }
 

@@ -3,7 +3,9 @@
 mod machine;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
+use crate::body::{Body, Called};
 use crate::plan::{Accept, Need, Node, Part, Role};
 use crate::{NodeIndex, Plan};
 
@@ -25,8 +27,23 @@ pub fn mermaid(plan: &Plan) -> String {
         return machine::mermaid(machine);
     }
     let mut out = String::from("flowchart TD\n");
+    mermaid_nodes(plan, "n", 1, &mut out);
+    out
+}
+
+/// Ids by position: a node may be called `end`, which Mermaid keeps for itself.
+fn mermaid_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
+    let indent = "    ".repeat(depth);
     for node in &plan.nodes {
         let label = format!("{}<br/><small>{}</small>", mermaid_text(&node.id), mermaid_text(&note(node)));
+        let id = format!("{prefix}{}", node.index);
+        let bodies = bodies(node);
+        if !bodies.is_empty() {
+            put(out, format_args!("{indent}subgraph {id}[\"{label}\"]\n"));
+            mermaid_bodies(&bodies, &id, depth + 1, out);
+            put(out, format_args!("{indent}end\n"));
+            continue;
+        }
         let (open, close) = match shape(node) {
             Shape::Work => ("[", "]"),
             Shape::Choice => ("{", "}"),
@@ -34,8 +51,7 @@ pub fn mermaid(plan: &Plan) -> String {
             Shape::Wait => ("([", "])"),
             Shape::Called => ("[[", "]]"),
         };
-        // Ids by position: a node may be called `end`, which Mermaid keeps for itself.
-        put(&mut out, format_args!("    n{}{open}\"{label}\"{close}\n", node.index));
+        put(out, format_args!("{indent}{id}{open}\"{label}\"{close}\n"));
     }
     for node in &plan.nodes {
         for need in &node.needs {
@@ -43,13 +59,30 @@ pub fn mermaid(plan: &Plan) -> String {
                 Some(label) => format!("-->|\"{}\"|", mermaid_text(&label)),
                 None => "-->".into(),
             };
-            put(&mut out, format_args!("    n{} {arrow} n{}\n", need.node, node.index));
+            put(out, format_args!("{indent}{prefix}{} {arrow} {prefix}{}\n", need.node, node.index));
         }
         if let Some((of, label)) = called_by(node) {
-            put(&mut out, format_args!("    n{of} -.->|\"{label}\"| n{}\n", node.index));
+            put(out, format_args!("{indent}{prefix}{of} -.->|\"{label}\"| {prefix}{}\n", node.index));
         }
     }
-    out
+}
+
+fn mermaid_bodies(bodies: &[(Option<&str>, &Arc<Body>)], id: &str, depth: usize, out: &mut String) {
+    let indent = "    ".repeat(depth);
+    for (at, (name, body)) in bodies.iter().enumerate() {
+        let prefix = format!("{id}_{at}_");
+        let depth = depth + usize::from(name.is_some());
+        if let Some(name) = name {
+            put(out, format_args!("{indent}subgraph {id}_{at}[\"{}\"]\n", mermaid_text(name)));
+        }
+        match &body.plan.machine {
+            Some(machine) => machine::mermaid_flow(machine, &prefix, depth, out),
+            None => mermaid_nodes(&body.plan, &prefix, depth, out),
+        }
+        if name.is_some() {
+            put(out, format_args!("{indent}end\n"));
+        }
+    }
 }
 
 pub fn dot(plan: &Plan) -> String {
@@ -58,8 +91,16 @@ pub fn dot(plan: &Plan) -> String {
     }
     let mut out = format!("digraph \"{}\" {{\n", dot_text(&plan.name));
     out.push_str("    rankdir=TB;\n    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
+    dot_nodes(plan, "n", 1, &mut out);
+    out.push_str("}\n");
+    out
+}
+
+fn dot_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
+    let indent = "    ".repeat(depth);
     for node in &plan.nodes {
         let label = format!("{}\\n{}", dot_text(&node.id), dot_text(&note(node)));
+        let id = format!("{prefix}{}", node.index);
         let shape = match shape(node) {
             Shape::Work => "",
             Shape::Choice => ", shape=diamond, style=solid",
@@ -67,21 +108,43 @@ pub fn dot(plan: &Plan) -> String {
             Shape::Wait => ", shape=oval, style=solid",
             Shape::Called => ", peripheries=2",
         };
-        put(&mut out, format_args!("    n{} [label=\"{label}\"{shape}];\n", node.index));
+        put(out, format_args!("{indent}{id} [label=\"{label}\"{shape}];\n"));
+        // Lines lead to nodes and not to clusters: the node stands beside what it runs.
+        for (at, (name, body)) in bodies(node).iter().enumerate() {
+            let title = dot_text(name.unwrap_or(&node.id));
+            put(out, format_args!("{indent}subgraph cluster_{id}_{at} {{\n{indent}    label=\"{title}\";\n"));
+            let prefix = format!("{id}_{at}_");
+            match &body.plan.machine {
+                Some(machine) => machine::dot_flow(machine, &prefix, depth + 1, out),
+                None => dot_nodes(&body.plan, &prefix, depth + 1, out),
+            }
+            put(out, format_args!("{indent}}}\n"));
+        }
     }
     for node in &plan.nodes {
         for need in &node.needs {
             let label = edge_label(plan, need, node)
                 .map(|label| format!(" [label=\"{}\"]", dot_text(&label)))
                 .unwrap_or_default();
-            put(&mut out, format_args!("    n{} -> n{}{label};\n", need.node, node.index));
+            put(out, format_args!("{indent}{prefix}{} -> {prefix}{}{label};\n", need.node, node.index));
         }
         if let Some((of, label)) = called_by(node) {
-            put(&mut out, format_args!("    n{of} -> n{} [label=\"{label}\", style=dashed];\n", node.index));
+            put(
+                out,
+                format_args!(
+                    "{indent}{prefix}{of} -> {prefix}{} [label=\"{label}\", style=dashed];\n",
+                    node.index
+                ),
+            );
         }
     }
-    out.push_str("}\n");
-    out
+}
+
+fn bodies(node: &Node) -> Vec<(Option<&str>, &Arc<Body>)> {
+    match &node.role {
+        Role::Workflow(called) => called.bodies(),
+        _ => Vec::new(),
+    }
 }
 
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
@@ -93,8 +156,8 @@ fn shape(node: &Node) -> Shape {
         Role::Approval(_) => Shape::Gate,
         Role::Wait(_) | Role::Signal { .. } => Shape::Wait,
         Role::Run if node.kind == "switch" => Shape::Choice,
-        Role::Workflow { .. } => Shape::Called,
-        Role::Run | Role::Map(_) | Role::Loop(_) | Role::Join(_) => Shape::Work,
+        Role::Workflow(_) => Shape::Called,
+        Role::Run | Role::Map(_) | Role::Loop(_) | Role::Parallel(_) | Role::Join(_) => Shape::Work,
     }
 }
 
@@ -112,10 +175,12 @@ fn note(node: &Node) -> String {
     let gate = if node.gate.is_some() { ", after approval" } else { "" };
     let condition = if node.condition.is_some() { ", if" } else { "" };
     match &node.role {
-        Role::Workflow { name, version: Some(version) } => {
+        Role::Workflow(Called::Published { name, version: Some(version) }) => {
             format!("workflow {name}@{version}{gate}{condition}")
         }
-        Role::Workflow { name, version: None } => format!("workflow {name}{gate}{condition}"),
+        Role::Workflow(Called::Published { name, version: None }) => {
+            format!("workflow {name}{gate}{condition}")
+        }
         _ => format!("{}{gate}{condition}", node.kind),
     }
 }

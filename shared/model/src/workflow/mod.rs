@@ -50,6 +50,14 @@ pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Probl
     validate::compile(document, catalog)
 }
 
+/// The same for a definition that was stored: it may be the body of a node, which is a definition of its own.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_stored(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
+    validate::compile_stored(document, catalog)
+}
+
 /// Checks a tool or an agent that stands alone, with its `name` inside.
 ///
 /// # Errors

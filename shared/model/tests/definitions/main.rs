@@ -1,6 +1,7 @@
 //! Definitions, from text to plan, and the expressions in them.
 
 mod attacks;
+mod bodies;
 mod callees;
 mod expressions;
 mod graphs;

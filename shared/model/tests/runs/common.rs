@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
+use windlass_model::body::Called;
 use windlass_model::event::{ChildStarted, RunCreated};
 use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, KindSpec, compile};
@@ -116,7 +117,13 @@ impl<'a> Run<'a> {
         let output = Payload::from(json!({ "by": id }));
         let outcome = match &self.plan.node(self.key(id)).role {
             // To succeed in starting it is all that an engine does.
-            Role::Workflow { name, version } => Outcome::Called(self.new_child(name.clone(), *version)),
+            Role::Workflow(Called::Published { name, version }) => {
+                Outcome::Called(self.new_child(name.clone(), *version))
+            }
+            Role::Workflow(called) => {
+                let name = called.body(self.key(id).item).expect("it has one").plan.name.clone();
+                Outcome::Called(self.new_child(name, None))
+            }
             _ => Outcome::Succeeded { output, artifacts: Vec::new(), emit: None },
         };
         self.outcome(id, outcome);

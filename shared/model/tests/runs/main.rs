@@ -1,5 +1,6 @@
 //! The rules of a run: one fact a test, the whole table, and random lives.
 
+mod bodies;
 mod children;
 mod common;
 mod fans;

@@ -364,12 +364,12 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
             EventBody::StepFailed(StepFailed { then, .. })
             | EventBody::StepTimedOut(StepTimedOut { then, .. }) => {
                 must |= *then == Then::Compensate;
-                let is_run = !matches!(plan.node(node).role, Role::Workflow { .. });
+                let is_run = !matches!(plan.node(node).role, Role::Workflow(_));
                 is_run && matches!(event.body, EventBody::StepTimedOut(_))
             }
             body if body.is_outcome() => {
                 // A child that does not complete undoes what it did by itself.
-                let is_run = matches!(plan.node(node).role, Role::Workflow { .. });
+                let is_run = matches!(plan.node(node).role, Role::Workflow(_));
                 !is_run || matches!(body, EventBody::StepSucceeded(_))
             }
             _ => continue,

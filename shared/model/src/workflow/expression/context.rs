@@ -99,7 +99,7 @@ impl<'a> Context<'a> {
     pub(super) fn find<'c>(&'c self, reference: &'c Reference) -> Result<Found<'c>, StepError> {
         let key = reference.first_key().unwrap_or_default();
         match &reference.source {
-            Source::Inputs => shared(&self.state.inputs, reference),
+            Source::Inputs | Source::Outside => shared(&self.state.inputs, reference),
             Source::Output { node } => match self.step(node) {
                 Some(step) => shared(&step.output, reference),
                 None => Ok(Found::Missing),
@@ -149,6 +149,18 @@ impl<'a> Context<'a> {
                 self.secrets.and_then(|secrets| secrets.get(key)).map(|secret| secret.as_str().into()),
             )),
         }
+    }
+
+    /// The value that is read, if there is one.
+    ///
+    /// # Errors
+    /// `internal` when it lies in a payload that was not fetched.
+    pub fn value_of(&self, reference: &Reference) -> Result<Option<Value>, StepError> {
+        Ok(match self.find(reference)? {
+            Found::Shared(root, path) => follow(root, path).cloned(),
+            Found::Owned(value) => Some(value),
+            Found::Missing => None,
+        })
     }
 
     pub(super) fn is_missing(&self, reference: &Reference) -> bool {

@@ -22,7 +22,7 @@ use serde_json::Value;
 pub use context::{Context, Reduced, Scene};
 pub use engine::{filter_names, test_names};
 pub(crate) use reference::ROOTS;
-pub use reference::{EventPart, Reference, Source};
+pub use reference::{EventPart, Names, OwnNames, Reference, Source};
 pub use template::Template;
 
 use crate::StepError;
@@ -56,21 +56,21 @@ impl Expression {
     /// # Errors
     /// A sentence with what is wrong in the expression.
     pub fn compile(text: &str) -> Result<Self, String> {
-        Self::compile_for_item(text, None)
+        Self::compile_with(text, Names::default())
     }
 
-    /// The same, where the item of a map has a name of its own.
+    /// The same, where names mean more than they do everywhere.
     ///
     /// # Errors
     /// A sentence with what is wrong in the expression.
-    pub fn compile_for_item(text: &str, item_name: Option<&str>) -> Result<Self, String> {
+    pub fn compile_with(text: &str, names: Names<'_>) -> Result<Self, String> {
         let trimmed = text.trim();
         if !trimmed.contains("${{") {
             let tokens = lexer::whole(trimmed)?;
-            return Self::from_tokens(trimmed, &tokens, item_name);
+            return Self::from_tokens(trimmed, &tokens, names);
         }
         match lexer::split(trimmed)?.as_slice() {
-            [lexer::Part::Expression { text, tokens }] => Self::from_tokens(text, tokens, item_name),
+            [lexer::Part::Expression { text, tokens }] => Self::from_tokens(text, tokens, names),
             _ => Err("text around `${{ … }}` makes this text, not one expression".into()),
         }
     }
@@ -78,12 +78,12 @@ impl Expression {
     pub(crate) fn from_tokens(
         text: &str,
         tokens: &[lexer::Token<'_>],
-        item_name: Option<&str>,
+        names: Names<'_>,
     ) -> Result<Self, String> {
         if text.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("an expression has at most {EXPRESSION_BYTES_MAX} bytes"));
         }
-        let Translation { references, program, is_reference } = translate::translate(tokens, item_name)?;
+        let Translation { references, program, is_reference } = translate::translate(tokens, names)?;
         let program = if is_reference {
             Program::Read
         } else {

@@ -1,5 +1,6 @@
 //! What an expression reads: a root, and a path from there.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum Source {
     Run,
     Node,
     Secrets,
+    /// In a body: what stands outside of it, by its whole path from the root on.
+    Outside,
     /// One of a map's items.
     Item,
     /// One of a loop's rounds.
@@ -68,6 +71,45 @@ pub(super) enum Step {
     Index(usize),
 }
 
+/// What names mean where an expression stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'a> {
+    /// What a map calls its item.
+    pub item: Option<&'a str>,
+    /// In a body: what is its own. All else is read from outside.
+    pub own: Option<&'a OwnNames>,
+    /// The root at which the items around the expression are read, when they are the body's own.
+    pub fan: Option<&'static str>,
+    /// Whether there is a machine that has a context already.
+    pub has_context: bool,
+}
+
+/// What belongs to a body.
+#[derive(Clone, Debug, Default)]
+pub struct OwnNames {
+    pub nodes: BTreeSet<String>,
+    /// What the maps around the body call their items.
+    pub outer_items: BTreeSet<String>,
+}
+
+impl Names<'_> {
+    /// Whether an expression may start at a name that does not mean the same everywhere.
+    pub(super) fn contain(&self, root: &str) -> bool {
+        self.item == Some(root) || self.own.is_some_and(|own| own.outer_items.contains(root))
+    }
+
+    fn is_outside(&self, root: &str, path: &[Step]) -> bool {
+        let Some(own) = self.own.filter(|_| self.item != Some(root)) else { return false };
+        match (root, path.first()) {
+            ("inputs", _) => true,
+            ("nodes", Some(Step::Key(node))) => !own.nodes.contains(&**node),
+            ("item" | "loop", _) => self.fan != Some(root),
+            ("context", _) => !self.has_context,
+            _ => own.outer_items.contains(root),
+        }
+    }
+}
+
 /// The names that an expression may start at.
 pub(crate) const ROOTS: &[&str] = &[
     "inputs",
@@ -104,11 +146,27 @@ impl Reference {
         }
     }
 
+    /// The keys from the root on, up to the first place in a list: what is handed to a body for it.
+    pub(crate) fn outside_keys(&self) -> Vec<&str> {
+        let keys = self.path.iter().map_while(|step| match step {
+            Step::Key(key) => Some(&**key),
+            Step::Index(_) => None,
+        });
+        keys.collect()
+    }
+
+    /// As it is written where it is handed over.
+    pub(crate) fn outside_text(&self) -> String {
+        let keys = self.path.iter().take(self.outside_keys().len()).cloned().collect();
+        Self { source: Source::Outside, path: keys }.to_string()
+    }
+
     /// Reads a reference from the tokens that begin with a root, and says how many tokens it takes.
-    pub(super) fn read(tokens: &[Token<'_>], item_name: Option<&str>) -> Result<(Self, usize), String> {
+    pub(super) fn read(tokens: &[Token<'_>], names: Names<'_>) -> Result<(Self, usize), String> {
         let (mut path, length) = read_path(tokens);
         let source = match tokens[0].text {
-            name if Some(name) == item_name => {
+            root if names.is_outside(root, &path) => outside(root, &mut path)?,
+            name if Some(name) == names.item => {
                 path.insert(0, Step::Key("value".into()));
                 Source::Item
             }
@@ -202,6 +260,15 @@ fn read_node_source(path: &mut Vec<Step>) -> Result<Source, String> {
     Ok(source)
 }
 
+/// It is written as elsewhere, and read as a whole.
+fn outside(root: &str, path: &mut Vec<Step>) -> Result<Source, String> {
+    if root == "nodes" {
+        read_node_source(&mut path.clone())?;
+    }
+    path.insert(0, Step::Key(root.into()));
+    Ok(Source::Outside)
+}
+
 fn expect_field(root: &str, path: &[Step], fields: &[&str]) -> Result<(), String> {
     match path {
         [Step::Key(key)] if fields.contains(&&**key) => Ok(()),
@@ -217,6 +284,7 @@ impl fmt::Display for Reference {
             Source::Run => f.write_str("run")?,
             Source::Node => f.write_str("node")?,
             Source::Secrets => f.write_str("secrets")?,
+            Source::Outside => return write_outside(f, &self.path),
             Source::Item => f.write_str("item")?,
             Source::Loop => f.write_str("loop")?,
             Source::Parameters => f.write_str("parameters")?,
@@ -227,11 +295,23 @@ impl fmt::Display for Reference {
             Source::Status { node } => write_node(f, node, "status")?,
             Source::Error { node } => write_node(f, node, "error")?,
         }
-        self.path.iter().try_for_each(|step| match step {
-            Step::Key(key) if is_name(key) => write!(f, ".{key}"),
-            Step::Key(key) => write!(f, "['{key}']"),
-            Step::Index(index) => write!(f, "[{index}]"),
-        })
+        write_path(f, &self.path)
+    }
+}
+
+fn write_path(f: &mut fmt::Formatter<'_>, path: &[Step]) -> fmt::Result {
+    path.iter().try_for_each(|step| match step {
+        Step::Key(key) if is_name(key) => write!(f, ".{key}"),
+        Step::Key(key) if key.contains('\'') => write!(f, "[\"{key}\"]"),
+        Step::Key(key) => write!(f, "['{key}']"),
+        Step::Index(index) => write!(f, "[{index}]"),
+    })
+}
+
+fn write_outside(f: &mut fmt::Formatter<'_>, path: &[Step]) -> fmt::Result {
+    match path.split_first() {
+        Some((Step::Key(root), rest)) => f.write_str(root).and_then(|()| write_path(f, rest)),
+        _ => write_path(f, path),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::lexer::{Part, split};
 use super::view::{self, Room};
-use super::{Context, Expression, Reference, VALUE_DEPTH_MAX};
+use super::{Context, Expression, Names, Reference, VALUE_DEPTH_MAX};
 use crate::StepError;
 
 /// A JSON value whose strings may hold expressions.
@@ -54,15 +54,15 @@ impl Template {
     /// # Errors
     /// Each string that holds an expression which does not compile.
     pub fn compile(source: Value) -> Result<Self, Vec<TemplateProblem>> {
-        Self::compile_for_item(source, None)
+        Self::compile_with(source, Names::default())
     }
 
-    /// The same, where the item of a map has a name of its own.
+    /// The same, where names mean more than they do everywhere.
     ///
     /// # Errors
     /// Each string that holds an expression which does not compile.
-    pub fn compile_for_item(source: Value, item_name: Option<&str>) -> Result<Self, Vec<TemplateProblem>> {
-        let mut compiler = Compiler { item_name, ..Compiler::default() };
+    pub fn compile_with(source: Value, names: Names<'_>) -> Result<Self, Vec<TemplateProblem>> {
+        let mut compiler = Compiler { names, ..Compiler::default() };
         compiler.value(&source);
         if compiler.problems.is_empty() {
             Ok(Self { source, holes: compiler.holes })
@@ -134,7 +134,7 @@ fn pointer(path: &[Step]) -> String {
 
 #[derive(Default)]
 struct Compiler<'a> {
-    item_name: Option<&'a str>,
+    names: Names<'a>,
     path: Vec<Step>,
     holes: Vec<Hole>,
     problems: Vec<TemplateProblem>,
@@ -164,7 +164,7 @@ impl Compiler<'_> {
     }
 
     fn text(&mut self, text: &str) {
-        match Filling::compile(text, self.item_name) {
+        match Filling::compile(text, self.names) {
             Ok(filling) => self.holes.push(Hole { path: self.path.clone(), filling }),
             Err(detail) => self.problems.push(TemplateProblem { pointer: pointer(&self.path), detail }),
         }
@@ -172,15 +172,15 @@ impl Compiler<'_> {
 }
 
 impl Filling {
-    fn compile(text: &str, item_name: Option<&str>) -> Result<Self, String> {
+    fn compile(text: &str, names: Names<'_>) -> Result<Self, String> {
         let parts = split(text)?;
         if let [Part::Expression { text, tokens }] = parts.as_slice() {
-            return Expression::from_tokens(text, tokens, item_name).map(Self::Typed);
+            return Expression::from_tokens(text, tokens, names).map(Self::Typed);
         }
         let pieces = parts.iter().map(|part| match part {
             Part::Literal(text) => Ok(Piece::Literal((*text).to_owned())),
             Part::Expression { text, tokens } => {
-                Expression::from_tokens(text, tokens, item_name).map(Piece::Expression)
+                Expression::from_tokens(text, tokens, names).map(Piece::Expression)
             }
         });
         pieces.collect::<Result<_, String>>().map(Self::Text)

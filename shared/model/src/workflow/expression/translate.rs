@@ -7,7 +7,7 @@
 
 use super::engine;
 use super::lexer::{Kind, Token};
-use super::reference::{LATER_ROOTS, ROOTS, Reference};
+use super::reference::{LATER_ROOTS, Names, ROOTS, Reference};
 use crate::workflow::{closest, list_of};
 
 /// How many operators, brackets and filters an expression may have: each nests the compiler's recursion.
@@ -27,12 +27,12 @@ pub(super) struct Translation {
     pub is_reference: bool,
 }
 
-pub(super) fn translate(tokens: &[Token<'_>], item_name: Option<&str>) -> Result<Translation, String> {
+pub(super) fn translate(tokens: &[Token<'_>], names: Names<'_>) -> Result<Translation, String> {
     if tokens.is_empty() {
         return Err("the expression is empty".into());
     }
     let mut translator =
-        Translator { tokens, item_name, at: 0, references: Vec::new(), operators: 0, joins: 0, colons: 0 };
+        Translator { tokens, names, at: 0, references: Vec::new(), operators: 0, joins: 0, colons: 0 };
     let program = translator.sequence(None, 0)?;
     if nesting(&program) > BRACKET_DEPTH_MAX {
         return Err(TOO_DEEP.into());
@@ -66,8 +66,7 @@ fn nesting(program: &str) -> usize {
 
 struct Translator<'a> {
     tokens: &'a [Token<'a>],
-    /// What the definition calls the item of a map.
-    item_name: Option<&'a str>,
+    names: Names<'a>,
     at: usize,
     references: Vec<Reference>,
     operators: usize,
@@ -227,8 +226,8 @@ impl Translator<'_> {
                 level.operand(token.text);
                 level.after_callable = true;
             }
-            root if ROOTS.contains(&root) || Some(root) == self.item_name => {
-                let (reference, length) = Reference::read(&self.tokens[self.at..], self.item_name)?;
+            root if ROOTS.contains(&root) || self.names.contain(root) => {
+                let (reference, length) = Reference::read(&self.tokens[self.at..], self.names)?;
                 self.at += length;
                 level.operand(&format!("_r{}", self.references.len()));
                 self.references.push(reference);

@@ -159,7 +159,9 @@ fn state() -> Value {
             "on_done": { "$ref": "#/$defs/transitions" },
             "entry": { "$ref": "#/$defs/actions" },
             "exit": { "$ref": "#/$defs/actions" },
+            "on_error": invocation_properties()["on_error"],
             "invoke": { "$ref": "#/$defs/invoke" },
+            "dag": { "description": "Runs while the state is active; `on_done` and `on_error` follow", "$ref": "#/$defs/body" },
             "output": { "description": "With final: what the state leaves behind" },
             "history": { "description": "With history", "enum": ["shallow", "deep"] },
             "target": { "description": "With history: where to when there is none yet", "$ref": "#/$defs/target" }

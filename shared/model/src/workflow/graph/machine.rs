@@ -56,42 +56,87 @@ pub(super) fn dot(machine: &MachinePlan, name: &str) -> String {
     let mut out = format!("digraph \"{}\" {{\n", dot_text(name));
     out.push_str("    rankdir=TB;\n    compound=true;\n");
     out.push_str("    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
-    dot_inside(machine, StateIndex::ROOT, 1, &mut out);
-    for (label, index) in labeled(machine) {
-        let transition = machine.transition(index);
-        let target = transition.target.unwrap_or(transition.source);
-        let label = dot_text(&label);
-        put(&mut out, format_args!("    s{} -> s{target} [label=\"{label}\"];\n", transition.source));
-    }
+    dot_flow(machine, "", 1, &mut out);
     out.push_str("}\n");
     out
 }
 
-fn dot_inside(machine: &MachinePlan, parent: StateIndex, depth: usize, out: &mut String) {
+/// A machine as a part of a picture, its ids behind a `prefix`.
+pub(super) fn dot_flow(machine: &MachinePlan, prefix: &str, depth: usize, out: &mut String) {
+    dot_inside(machine, StateIndex::ROOT, prefix, depth, out);
+    let indent = "    ".repeat(depth);
+    for (label, index) in labeled(machine) {
+        let transition = machine.transition(index);
+        let target = transition.target.unwrap_or(transition.source);
+        let label = dot_text(&label);
+        put(
+            out,
+            format_args!(
+                "{indent}{prefix}s{} -> {prefix}s{target} [label=\"{label}\"];\n",
+                transition.source
+            ),
+        );
+    }
+}
+
+fn dot_inside(machine: &MachinePlan, parent: StateIndex, prefix: &str, depth: usize, out: &mut String) {
     let indent = "    ".repeat(depth);
     // Edges of a state with an inside begin and end at its point.
-    put(out, format_args!("{indent}s{parent} [shape=point];\n"));
+    put(out, format_args!("{indent}{prefix}s{parent} [shape=point];\n"));
     if let StateKind::Compound { initial } = machine.state(parent).kind {
-        put(out, format_args!("{indent}s{parent} -> s{initial};\n"));
+        put(out, format_args!("{indent}{prefix}s{parent} -> {prefix}s{initial};\n"));
     }
     for child in &machine.state(parent).children {
         let name = dot_text(&name_of(machine, *child));
+        let id = format!("{prefix}s{child}");
         match machine.state(*child).kind {
             StateKind::Compound { .. } | StateKind::Parallel => {
-                put(
-                    out,
-                    format_args!("{indent}subgraph cluster_s{child} {{\n{indent}    label=\"{name}\";\n"),
-                );
-                dot_inside(machine, *child, depth + 1, out);
+                put(out, format_args!("{indent}subgraph cluster_{id} {{\n{indent}    label=\"{name}\";\n"));
+                dot_inside(machine, *child, prefix, depth + 1, out);
                 put(out, format_args!("{indent}}}\n"));
             }
             StateKind::Final => {
-                put(out, format_args!("{indent}s{child} [label=\"{name}\", peripheries=2];\n"));
+                put(out, format_args!("{indent}{id} [label=\"{name}\", peripheries=2];\n"));
             }
             StateKind::Atomic | StateKind::History { .. } => {
-                put(out, format_args!("{indent}s{child} [label=\"{name}\"];\n"));
+                put(out, format_args!("{indent}{id} [label=\"{name}\"];\n"));
             }
         }
+    }
+}
+
+/// A machine as a part of a flowchart.
+pub(super) fn mermaid_flow(machine: &MachinePlan, prefix: &str, depth: usize, out: &mut String) {
+    let indent = "    ".repeat(depth);
+    put(out, format_args!("{indent}{prefix}s0((\" \"))\n"));
+    flow_inside(machine, StateIndex::ROOT, prefix, depth, out);
+    for (label, index) in labeled(machine) {
+        let transition = machine.transition(index);
+        let target = transition.target.unwrap_or(transition.source);
+        let label = mermaid_text(&label);
+        put(out, format_args!("{indent}{prefix}s{} -->|\"{label}\"| {prefix}s{target}\n", transition.source));
+    }
+}
+
+fn flow_inside(machine: &MachinePlan, parent: StateIndex, prefix: &str, depth: usize, out: &mut String) {
+    let indent = "    ".repeat(depth);
+    for child in &machine.state(parent).children {
+        let name = mermaid_text(&name_of(machine, *child));
+        let id = format!("{prefix}s{child}");
+        match machine.state(*child).kind {
+            StateKind::Compound { .. } | StateKind::Parallel => {
+                put(out, format_args!("{indent}subgraph {id}[\"{name}\"]\n"));
+                flow_inside(machine, *child, prefix, depth + 1, out);
+                put(out, format_args!("{indent}end\n"));
+            }
+            StateKind::Final => put(out, format_args!("{indent}{id}(((\"{name}\")))\n")),
+            StateKind::Atomic | StateKind::History { .. } => {
+                put(out, format_args!("{indent}{id}(\"{name}\")\n"));
+            }
+        }
+    }
+    if let (StateKind::Compound { initial }, StateIndex::ROOT) = (machine.state(parent).kind, parent) {
+        put(out, format_args!("{indent}{prefix}s0 --> {prefix}s{initial}\n"));
     }
 }
 

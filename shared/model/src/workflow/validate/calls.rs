@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::node::Draft;
 use super::{Checker, is_workflow_name};
+use crate::body::Called;
 use crate::plan::{Role, WorkflowKind};
 use crate::workflow::excerpt;
 use crate::workflow::schema::member;
@@ -20,7 +21,7 @@ impl Checker<'_> {
         let number = version.map(str::parse::<u32>).transpose();
         match number {
             Ok(version) if is_workflow_name(name) && version != Some(0) => {
-                return Role::Workflow { name: name.to_owned(), version };
+                return Role::Workflow(Called::Published { name: name.to_owned(), version });
             }
             _ if text.contains("${{") => {
                 let detail = "which workflow is called is fixed; it cannot be an expression";
@@ -43,7 +44,7 @@ impl Checker<'_> {
             }
             _ => {}
         }
-        Role::Workflow { name: name.to_owned(), version: None }
+        Role::Workflow(Called::Published { name: name.to_owned(), version: None })
     }
 
     /// Refuses a workflow each run of which starts another one. What depends on a condition or on people may end, and
@@ -66,7 +67,7 @@ impl Checker<'_> {
             // In a list a skipped step lets the next one begin.
             lets_go_on[*at] =
                 is_reached && node.kind != "switch" && (!is_conditional || kind == WorkflowKind::Steps);
-            if let Role::Workflow { name: called, version: None } = &node.role
+            if let Role::Workflow(Called::Published { name: called, version: None }) = &node.role
                 && called == name
                 && is_reached
                 && !is_conditional

@@ -75,7 +75,9 @@ impl Checker<'_> {
         let mut rules = own.unwrap_or_default();
         let inherited = std::mem::take(&mut self.defaults);
         let problems = self.problems.len();
-        for (at, handler) in inherited.error_handlers.iter().enumerate().take(RULES_MAX) {
+        // What was said about errors of many nodes is obeyed inside a body already.
+        let handlers = inherited.error_handlers.iter().filter(|_| !draft.node.has_body());
+        for (at, handler) in handlers.enumerate().take(RULES_MAX) {
             let is_meant = handler.get("node_pattern").and_then(Value::as_str).unwrap_or("*");
             if is_named_by(&draft.node.id, is_meant) {
                 rules.extend(self.handler(handler, &format!("/error_handlers/{at}"), draft.scope));

@@ -7,7 +7,7 @@ use super::fields::Scope;
 use super::inside::Inside;
 use super::node::Draft;
 use crate::decide::{IN_FLIGHT_MAX, ITEMS_MAX};
-use crate::plan::{GoesOn, JoinSpec, JoinStrategy, LoopSpec, MapSpec, Quorum, Role, Tolerance, WorkflowKind};
+use crate::plan::{GoesOn, JoinSpec, JoinStrategy, LoopSpec, MapSpec, Quorum, Role, Tolerance};
 use crate::workflow::expression::{ROOTS, Template};
 use crate::workflow::schema::member;
 
@@ -24,8 +24,8 @@ const KEYWORDS: &[&str] =
     &["and", "or", "not", "if", "else", "in", "is", "true", "false", "none", "True", "False", "None", "null"];
 
 impl Checker<'_> {
-    pub(super) fn map(&mut self, params: &Value, draft: &mut Draft, kind: Option<WorkflowKind>) -> Role {
-        self.check_place(draft, kind);
+    pub(super) fn map(&mut self, params: &Value, draft: &mut Draft) -> Role {
+        self.check_place(draft);
         let pointer = draft.pointer.clone();
         let each = self.each(params, draft);
         let name = params.get("as").and_then(|name| self.item_name(name, &member(&pointer, "as")));
@@ -35,7 +35,7 @@ impl Checker<'_> {
         let tolerate =
             params.get("tolerate").map(|value| self.tolerance(value, &member(&pointer, "tolerate")));
         self.item_name = name;
-        self.body(params, draft, Inside::Item { root: "item", fields: &["index", "count", "value"] });
+        self.item_body(params, draft, Inside::Item { root: "item", fields: &["index", "count", "value"] });
         self.item_name = None;
         Role::Map(MapSpec {
             each: each.unwrap_or_else(|| Template::literal(Value::Null)),
@@ -44,8 +44,8 @@ impl Checker<'_> {
         })
     }
 
-    pub(super) fn loops(&mut self, params: &Value, draft: &mut Draft, kind: Option<WorkflowKind>) -> Role {
-        self.check_place(draft, kind);
+    pub(super) fn loops(&mut self, params: &Value, draft: &mut Draft) -> Role {
+        self.check_place(draft);
         let pointer = draft.pointer.clone();
         let scope = Scope { fan: Some(("loop", ROUND_FIELDS)), ..draft.scope };
         let mut condition = |key: &str| {
@@ -69,7 +69,7 @@ impl Checker<'_> {
                 None
             }
         };
-        self.body(params, draft, Inside::Item { root: "loop", fields: ROUND_FIELDS });
+        self.item_body(params, draft, Inside::Item { root: "loop", fields: ROUND_FIELDS });
         // What was not understood is reported, and no such plan runs.
         match (goes_on, rounds_max) {
             (Some(goes_on), Some(max)) => {
@@ -167,25 +167,21 @@ impl Checker<'_> {
     }
 
     /// The node that is run for each item.
-    fn body(&mut self, params: &Value, draft: &mut Draft, inside: Inside) {
+    fn item_body(&mut self, params: &Value, draft: &mut Draft, inside: Inside) {
         let pointer = member(&draft.pointer, "do");
         match params.get("do") {
             Some(body) => draft.node.body = self.inside(draft, body, pointer, inside),
             None => {
-                let detail = "`do` is missing: the node that is run for each";
+                let detail = "`do` is missing: the node, or the nodes, that are run for each";
                 self.problem("missing_field", &draft.pointer, detail);
             }
         }
     }
 
-    fn check_place(&mut self, draft: &mut Draft, kind: Option<WorkflowKind>) {
+    pub(super) fn check_place(&mut self, draft: &mut Draft) {
         if draft.node.timeout.take().is_some() {
             let detail = "the time of an attempt is said inside `do`, for each item";
             self.key_problem("invalid_field", &member(&draft.pointer, "timeout"), detail);
-        }
-        if kind == Some(WorkflowKind::Machine) {
-            let detail = "a state cannot invoke a node that has items";
-            self.problem("invalid_field", &member(&draft.pointer, "type"), detail);
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::reads::Read;
 use super::{Checker, DESCRIPTION_CHARS_MAX, GATHERED_MAX, Place};
 use crate::time::parse_duration;
-use crate::workflow::expression::{Expression, Reference, Template};
+use crate::workflow::expression::{Expression, Names, Reference, Template};
 use crate::workflow::schema::{Schema, member};
 use crate::workflow::{Problem, closest, excerpt};
 
@@ -172,7 +172,7 @@ impl Checker<'_> {
                 return None;
             }
         };
-        match Expression::compile_for_item(&text, self.item_name.as_deref()) {
+        match Expression::compile_with(&text, self.names(scope)) {
             Ok(expression) => {
                 self.note_reads(pointer, scope, expression.references().iter());
                 Some(expression)
@@ -185,7 +185,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn template(&mut self, value: Value, pointer: &str, scope: Scope) -> Option<Template> {
-        match Template::compile_for_item(value, self.item_name.as_deref()) {
+        match Template::compile_with(value, self.names(scope)) {
             Ok(template) => {
                 for (inside, reference) in template.references() {
                     self.note_reads(&format!("{pointer}{inside}"), scope, [reference]);
@@ -202,7 +202,17 @@ impl Checker<'_> {
         }
     }
 
-    fn note_reads<'r>(
+    /// What names mean in an expression that stands there.
+    pub(super) fn names(&self, scope: Scope) -> Names<'_> {
+        Names {
+            item: self.item_name.as_deref(),
+            own: self.own.as_ref().filter(|_| !scope.is_callee),
+            fan: scope.fan.map(|(root, _)| root),
+            has_context: scope.machine.is_some_and(|names| names.contains(&"context")),
+        }
+    }
+
+    pub(super) fn note_reads<'r>(
         &mut self,
         pointer: &str,
         scope: Scope,

@@ -1,8 +1,9 @@
 //! Nodes that stand inside others: what undoes a node, what does it in another way, and what it does for each item.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Checker;
+use super::body::is_body;
 use super::fields::Scope;
 use super::node::Draft;
 use crate::NodeIndex;
@@ -60,7 +61,12 @@ impl Checker<'_> {
         pointer: String,
         inside: Inside,
     ) -> Option<NodeIndex> {
-        let map = self.object(value, &pointer, "a node")?;
+        let is_body = matches!(inside, Inside::Item { .. }) && is_body(value);
+        let nothing = Map::new();
+        let map = match value {
+            Value::Array(_) if is_body => &nothing,
+            value => self.object(value, &pointer, "a node")?,
+        };
         let of = owner.node.index;
         let (suffix, keys, part) = match inside {
             Inside::Compensation => ("compensate", COMPENSATION_KEYS, Part::Compensation { of }),
@@ -85,28 +91,45 @@ impl Checker<'_> {
             };
             self.key_problem("invalid_field", &member(&pointer, key), detail);
         }
-        // Taken before it is read: it may bring a node of its own.
-        let place = self.inside.len();
-        let index = NodeIndex(u16::try_from(self.main_count + place).unwrap_or(u16::MAX));
+        let (place, index) = self.place_inside();
         // No id has a dot: none that somebody wrote can be the same.
         let mut draft = Draft::new(index, format!("{}.{suffix}", owner.node.id), pointer);
         draft.node.part = part;
         draft.scope = scope;
-        self.inside.push(None);
-        self.read_node(map, &mut draft, None);
+        match is_body {
+            true => self.read_body(value, &mut draft, super::COMMON_KEYS),
+            false => self.read_node(map, &mut draft, None),
+        }
         let kind = draft.node.kind.as_str();
         if !draft.node.role.is_work() || kind == "switch" {
-            let detail = format!("a node of `type: {kind}` does nothing that could stand here");
+            let detail = match inside {
+                Inside::Item { .. } => format!(
+                    "a node of `type: {kind}` does not stand here by itself; a body may hold it: `do: {{ steps: [ … ] }}`"
+                ),
+                _ => format!("a node of `type: {kind}` does nothing that could stand here"),
+            };
             self.problem("invalid_field", &member(&draft.pointer, "type"), detail);
         }
         self.inside[place] = Some(draft.node);
         Some(index)
     }
 
+    /// Where a node inside goes. Taken before it is read: it may bring a node of its own.
+    pub(super) fn place_inside(&mut self) -> (usize, NodeIndex) {
+        let place = self.inside.len();
+        self.inside.push(None);
+        (place, NodeIndex(u16::try_from(self.main_count + place).unwrap_or(u16::MAX)))
+    }
+
     /// Undoing what nobody can undo would only look like it.
     pub(super) fn check_compensation(&mut self, drafts: &[Draft]) {
         let mut inside = self.inside.iter().flatten();
-        let can = drafts.iter().any(|draft| draft.node.compensation.is_some())
+        // What a body asks for is judged where the whole definition is known.
+        if self.own.is_some() {
+            return;
+        }
+        let can = self.bodies_compensate
+            || drafts.iter().any(|draft| draft.node.compensation.is_some())
             || inside.any(|node| node.compensation.is_some());
         if !can && let Some(pointer) = self.asked_to_compensate.take() {
             self.problem("invalid_field", &pointer, "no node of this workflow says how to `compensate` it");
@@ -118,6 +141,9 @@ impl Checker<'_> {
         let pointer = member(&draft.pointer, "compensate");
         if !draft.is_partial && (!draft.node.role.is_work() || draft.node.kind == "switch") {
             let detail = match draft.node.body {
+                Some(_) if draft.node.kind == "parallel" => {
+                    "what branches do is undone by the nodes in them: say it there".into()
+                }
                 Some(_) => "what is done for each item is undone for each: say it inside `do`".into(),
                 None => format!("a node of `type: {}` does nothing that could be undone", draft.node.kind),
             };

@@ -3,6 +3,7 @@
 //! Checking never stops at the first problem: what could not be read is left out of the plan, the rest
 //! is checked on, and everything that was found is reported in the order of the document.
 
+mod body;
 mod callees;
 mod calls;
 mod errors;
@@ -20,12 +21,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::expression::OwnNames;
 use super::parse::{DEPTH_MAX, PROBLEMS_MAX, Place, VALUES_MAX};
 use super::schema::{Schema, member};
 use super::{Catalog, Document, Problem, excerpt};
 use crate::callee::{Callee, CalleeKind};
 use crate::plan::{Plan, Role, WorkflowKind};
 use crate::{Digest, NodeIndex};
+pub(super) use body::BRANCHES_MAX;
 pub(super) use callees::CALLEE_KEYS;
 pub use callees::{CALLEE_CHARS_MAX, CALLEES_MAX, is_callee_name};
 use fields::Scope;
@@ -79,10 +82,14 @@ const KEYS: &[&str] = &[
 /// What of it only machines have.
 const MACHINE_KEYS: &[&str] =
     &["context", "events", "initial", "states", "on", "always", "after", "entry", "exit", "invoke"];
+/// Only in the documents that bodies become: what surrounds them. No definition that somebody writes has it.
+const BODY_KEY: &str = "body";
+/// All mean the same: which of their states hold graphs, machines say themselves.
+const MACHINE_TYPES: &[&str] = &["machine", "state_machine", "hybrid"];
 /// Keys of the format that arrive with a later version.
 const LATER_KEYS: &[&str] =
     &["concurrency", "vars", "workflow", "cases", "variants", "strategy", "mock", "score", "gates"];
-const LATER_TYPES: &[&str] = &["hybrid", "bench"];
+const LATER_TYPES: &[&str] = &["bench"];
 
 enum Kind {
     Known(WorkflowKind),
@@ -93,6 +100,14 @@ enum Kind {
 
 pub fn compile(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
     let mut checker = Checker::new(catalog);
+    let plan = checker.document(&document.spec);
+    checker.judge(document, plan)
+}
+
+/// What was stored may be a body.
+pub fn compile_stored(document: &Document, catalog: &Catalog) -> Result<Plan, Vec<Problem>> {
+    let mut checker = Checker::new(catalog);
+    checker.may_be_body = true;
     let plan = checker.document(&document.spec);
     checker.judge(document, plan)
 }
@@ -139,6 +154,16 @@ struct Checker<'a> {
     defaults: settings::Defaults,
     /// How many nodes stand under `nodes` or `steps`.
     main_count: usize,
+    /// What the definition is called.
+    name: String,
+    /// What it says for all of its nodes, and for those in bodies.
+    shared: Map<String, Value>,
+    /// It is known to come from a definition that was checked.
+    may_be_body: bool,
+    /// In a body: what is its own.
+    own: Option<OwnNames>,
+    /// A node in one of its bodies says how it is undone.
+    bodies_compensate: bool,
     /// What the item is called, while what is done for it is being read.
     item_name: Option<String>,
     /// Those that stand inside them; none while one is being read.
@@ -157,6 +182,11 @@ impl<'a> Checker<'a> {
             callees: BTreeMap::new(),
             defaults: settings::Defaults::default(),
             main_count: 0,
+            name: String::new(),
+            shared: Map::new(),
+            may_be_body: false,
+            own: None,
+            bodies_compensate: false,
             item_name: None,
             inside: Vec::new(),
             asked_to_compensate: None,
@@ -198,10 +228,15 @@ impl Checker<'_> {
                 return None;
             }
         };
+        self.read_body_key(map, kind);
         self.check_keys(map, kind);
         self.check_version(map);
         let name = self.workflow_name(map);
+        self.name.clone_from(&name);
         self.check_labels(map);
+        for key in ["defaults", "error_handlers", "compensation", "tools", "agents"] {
+            self.shared.extend(map.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
         self.read_defaults(map);
         let inputs = map.get("inputs").and_then(|inputs| self.input_schema(inputs));
         self.callees(map);
@@ -301,7 +336,7 @@ impl Checker<'_> {
         match map.get("type") {
             Some(Value::String(kind)) if kind == "steps" => Kind::Known(WorkflowKind::Steps),
             Some(Value::String(kind)) if kind == "dag" => Kind::Known(WorkflowKind::Dag),
-            Some(Value::String(kind)) if kind == "machine" || kind == "state_machine" => {
+            Some(Value::String(kind)) if MACHINE_TYPES.contains(&kind.as_str()) => {
                 Kind::Known(WorkflowKind::Machine)
             }
             Some(Value::String(kind)) if LATER_TYPES.contains(&kind.as_str()) => {
@@ -332,7 +367,9 @@ impl Checker<'_> {
             let detail = format!("`{key}` does not go with this `type`; write `{right}`");
             self.key_problem("invalid_field", &member("", key), detail);
         }
-        self.check_unknown_keys(map, "", KEYS, LATER_KEYS);
+        let own = self.own.as_ref().map(|_| BODY_KEY);
+        let keys: Vec<&str> = KEYS.iter().copied().chain(own).collect();
+        self.check_unknown_keys(map, "", &keys, LATER_KEYS);
     }
 
     fn check_version(&mut self, map: &Map<String, Value>) {
@@ -345,7 +382,7 @@ impl Checker<'_> {
 
     fn workflow_name(&mut self, map: &Map<String, Value>) -> String {
         match map.get("name") {
-            Some(Value::String(name)) if is_workflow_name(name) => name.clone(),
+            Some(Value::String(name)) if is_workflow_name(name) || self.own.is_some() => name.clone(),
             Some(_) => {
                 let detail = format!(
                     "a name starts with a small letter and goes on with small letters, digits, `_` and `-`, \

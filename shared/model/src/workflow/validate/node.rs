@@ -34,8 +34,7 @@ pub(in crate::workflow) const COMMON_KEYS: &[&str] = &[
 ];
 /// Keys and kinds of the format that arrive with a later version.
 const LATER_NODE_KEYS: &[&str] = &["concurrency", "on_done"];
-const LATER_KINDS: &[&str] =
-    &["sql", "email", "mcp", "parallel", "merge", "collect", "reduce", "vote", "machine", "http_poll"];
+const LATER_KINDS: &[&str] = &["sql", "email", "mcp", "merge", "collect", "reduce", "vote", "http_poll"];
 
 /// A node on its way into the plan.
 pub(super) struct Draft {
@@ -156,7 +155,7 @@ impl Checker<'_> {
             None => callee.as_ref().map_or_else(|| (spec.retry_safe)(&params), |callee| callee.retry_safe),
         };
         draft.node.callee = callee;
-        self.role(map, params, draft, kind);
+        self.role(map, params, draft);
         self.inherit(map, draft);
     }
 
@@ -191,7 +190,12 @@ impl Checker<'_> {
         None
     }
 
-    fn common_keys(&mut self, map: &Map<String, Value>, draft: &mut Draft, kind: Option<WorkflowKind>) {
+    pub(super) fn common_keys(
+        &mut self,
+        map: &Map<String, Value>,
+        draft: &mut Draft,
+        kind: Option<WorkflowKind>,
+    ) {
         let pointer = draft.pointer.clone();
         let scope = draft.scope;
         if let Some(value) = map.get("description") {
@@ -244,8 +248,9 @@ impl Checker<'_> {
         }
         let params = Value::Object(params);
         // These are read key by key, which says more than their schema does.
-        if let Some(kind) =
-            entry.as_ref().filter(|_| !matches!(spec.name, "approval" | "map" | "loop" | "join"))
+        if let Some(kind) = entry
+            .as_ref()
+            .filter(|_| !matches!(spec.name, "approval" | "map" | "loop" | "join" | "parallel" | "machine"))
         {
             for (code, inside, detail, is_key) in kind.schema.errors(&params, violations) {
                 let pointer = format!("{pointer}{inside}");
@@ -265,13 +270,7 @@ impl Checker<'_> {
         }
     }
 
-    fn role(
-        &mut self,
-        map: &Map<String, Value>,
-        params: Value,
-        draft: &mut Draft,
-        kind: Option<WorkflowKind>,
-    ) {
+    fn role(&mut self, map: &Map<String, Value>, params: Value, draft: &mut Draft) {
         let pointer = draft.pointer.clone();
         let scope = draft.scope;
         draft.node.role = match draft.node.kind.as_str() {
@@ -283,9 +282,11 @@ impl Checker<'_> {
                 self.wait(&params, &pointer, scope)
             }
             "signal" => self.signal(&params, &pointer),
-            "map" => self.map(&params, draft, kind),
+            "map" => self.map(&params, draft),
             "workflow" => self.called_workflow(&params, &pointer),
-            "loop" => self.loops(&params, draft, kind),
+            "loop" => self.loops(&params, draft),
+            "parallel" => self.parallel(&params, draft),
+            "machine" => self.machine_node(&params, draft),
             "join" => self.join(&params, draft),
             "approval" => {
                 let gate = params.as_object().cloned().unwrap_or_default();
@@ -303,7 +304,7 @@ impl Checker<'_> {
             draft.node.params = literal(params);
             return;
         }
-        if draft.node.role.is_work() && !draft.is_partial {
+        if draft.node.role.is_work() && !draft.is_partial && !draft.node.has_body() {
             // What a child receives is in its log.
             let has_secrets = matches!(draft.node.role, Role::Run);
             let scope = Scope { has_secrets, ..scope };
@@ -351,11 +352,15 @@ impl Checker<'_> {
     }
 
     /// Retries, error rules and timeouts, with the definition's defaults behind them.
-    fn inherit(&mut self, map: &Map<String, Value>, draft: &mut Draft) {
+    pub(super) fn inherit(&mut self, map: &Map<String, Value>, draft: &mut Draft) {
         let pointer = draft.pointer.clone();
         let is_work = draft.node.role.is_work();
         // Defaults are about work: a signal that is not there yet has not failed.
-        let base = if is_work { self.defaults.retry.clone() } else { Default::default() };
+        // What holds for all nodes holds inside a body, and not once more for the node that has it.
+        let base = match is_work && !draft.node.has_body() {
+            true => self.defaults.retry.clone(),
+            false => Default::default(),
+        };
         // What a run may take, its own definition says: it may wait for people.
         if matches!(draft.node.role, Role::Run) && draft.node.timeout.is_none() {
             draft.node.timeout = self.defaults.timeout;

@@ -24,6 +24,18 @@ impl Read {
         Self { pointer, scope, reference, target: None }
     }
 
+    pub(super) fn is_outside(&self) -> bool {
+        self.reference.source == Source::Outside
+    }
+
+    pub(super) fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     /// The node whose output is read.
     pub(super) fn output(&self) -> Option<usize> {
         self.target.filter(|_| matches!(self.reference.source, Source::Output { .. }))
@@ -57,7 +69,8 @@ impl Checker<'_> {
                     let detail = "`node` is only there inside a node";
                     self.problem("bad_expression", &read.pointer, detail);
                 }
-                Source::Run | Source::Node | Source::Secrets => {}
+                // Where the body stands, it is checked.
+                Source::Run | Source::Node | Source::Secrets | Source::Outside => {}
                 Source::Item => self.check_item(read, "item"),
                 Source::Loop => self.check_item(read, "loop"),
                 Source::Accumulator => {

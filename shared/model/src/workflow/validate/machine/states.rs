@@ -22,7 +22,10 @@ const STATE_KEYS: &[(&str, &[Kind])] = &[
     ("on", ACTIVE),
     ("always", ACTIVE),
     ("after", ACTIVE),
-    ("on_done", &[Kind::Compound, Kind::Parallel]),
+    // Of an atomic state it belongs to its `dag`.
+    ("on_done", ACTIVE),
+    ("on_error", &[Kind::Atomic]),
+    ("dag", &[Kind::Atomic]),
     ("entry", ENTERED),
     ("exit", ENTERED),
     ("invoke", ACTIVE),
@@ -33,12 +36,12 @@ const STATE_KEYS: &[(&str, &[Kind])] = &[
 const ALL: &[Kind] = &[Kind::Atomic, Kind::Compound, Kind::Parallel, Kind::Final, Kind::History];
 const ENTERED: &[Kind] = &[Kind::Atomic, Kind::Compound, Kind::Parallel, Kind::Final];
 const ACTIVE: &[Kind] = &[Kind::Atomic, Kind::Compound, Kind::Parallel];
-/// Keys of the format that arrive with a later version.
-const LATER_KEYS: &[&str] = &["dag"];
 /// Keys of a node that mean nothing where a state decides when it runs.
 const NOT_INVOKED_KEYS: &[&str] = &["if", "needs"];
 /// A state may be entered several times, and its node take effect as often: undoing the last one is not enough.
 const LATER_INVOKED_KEYS: &[&str] = &["compensate"];
+
+const WITH_ITEMS: &[&str] = &["map", "loop", "parallel"];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -188,7 +191,7 @@ impl Checker<'_> {
 
     fn check_state_keys(&mut self, map: &Map<String, Value>, pointer: &str, kind: Kind) {
         let names: Vec<&str> = STATE_KEYS.iter().map(|(name, _)| *name).collect();
-        self.check_unknown_keys(map, pointer, &names, LATER_KEYS);
+        self.check_unknown_keys(map, pointer, &names, &[]);
         for (name, kinds) in STATE_KEYS {
             if map.contains_key(*name) && !kinds.contains(&kind) {
                 let detail = match kind {
@@ -197,6 +200,14 @@ impl Checker<'_> {
                 };
                 self.key_problem("invalid_field", &member(pointer, name), detail);
             }
+        }
+        let is_alone = kind == Kind::Atomic && !map.contains_key("dag");
+        for name in ["on_done", "on_error"].iter().filter(|name| is_alone && map.contains_key(**name)) {
+            let detail = format!(
+                "`{name}` of a state without states says what follows its `dag`, and there is none; \
+                 what follows an `invoke` is said inside that"
+            );
+            self.key_problem("invalid_field", &member(pointer, name), detail);
         }
     }
 
@@ -308,6 +319,10 @@ impl Checker<'_> {
 
     fn state_invocations(&mut self, machine: &mut Machine<'_>, index: StateIndex) {
         let draft = &machine.states[index.at()];
+        if draft.map.contains_key("dag") {
+            self.state_dag(machine, index);
+        }
+        let draft = &machine.states[index.at()];
         let pointer = member(&draft.pointer, "invoke");
         match draft.map.get("invoke") {
             None => {}
@@ -338,6 +353,7 @@ impl Checker<'_> {
             self.key_problem("unsupported", &member(&pointer, key), detail);
         }
         let node = machine.next_node();
+        let at = at + usize::from(machine.states[index.at()].map.contains_key("dag"));
         let id = self.invocation_id(machine, index, map, &pointer, at);
         let scope = Scope { machine: Some(&["context"]), ..Scope::node(node.at()) };
         let own = |key: &str| !matches!(key, "on_done" | "on_error") && !NOT_INVOKED_KEYS.contains(&key);
@@ -345,18 +361,51 @@ impl Checker<'_> {
         let of_node: Map<String, Value> = of_node.map(|(key, value)| (key.clone(), value.clone())).collect();
         let mut draft = Draft::new(node, id, pointer.clone());
         draft.scope = scope;
-        self.read_node(&of_node, &mut draft, None);
+        // Their items would be nodes of the plan, which has a node for each invocation and no others.
+        if let Some(kind) = map.get("type").and_then(Value::as_str).filter(|it| WITH_ITEMS.contains(it)) {
+            let detail =
+                format!("a state does not invoke a node of `type: {kind}` itself; put it into its `dag`");
+            self.problem("invalid_field", &member(&pointer, "type"), detail);
+        } else {
+            self.read_node(&of_node, &mut draft, None);
+        }
+        self.invoked(machine, index, draft, map, &pointer);
+    }
+
+    /// What follows the end of a node that a state invokes.
+    fn invoked(
+        &mut self,
+        machine: &mut Machine<'_>,
+        index: StateIndex,
+        mut draft: Draft,
+        map: &Map<String, Value>,
+        pointer: &str,
+    ) {
         let mut follow = |key: &str, names| {
-            let pointer = member(&pointer, key);
+            let pointer = member(pointer, key);
             map.get(key).map(|value| self.transitions(machine, index, value, &pointer, names))
         };
         let on_done = follow("on_done", &["context", "event", "output"]).unwrap_or_default();
         let on_error = follow("on_error", &["context", "event", "error"]).unwrap_or_default();
         // What follows may read it.
         draft.node.output_is_read = !on_done.is_empty();
+        machine.states[index.at()].state.invocations.push(draft.node.index);
         machine.nodes.push(draft);
         machine.invocations.push(Invocation { state: index, on_done, on_error });
-        machine.states[index.at()].state.invocations.push(node);
+    }
+
+    /// `dag:` of a state: a body that runs while the state is active.
+    fn state_dag(&mut self, machine: &mut Machine<'_>, index: StateIndex) {
+        let draft = &machine.states[index.at()];
+        let (map, state) = (draft.map, draft.pointer.clone());
+        let Some(value) = map.get("dag") else { return };
+        let pointer = member(&state, "dag");
+        let node = machine.next_node();
+        let id = self.invocation_id(machine, index, &Map::new(), &pointer, 0);
+        let mut draft = Draft::new(node, id, pointer.clone());
+        draft.scope = Scope { machine: Some(&["context"]), ..Scope::node(node.at()) };
+        self.read_body(value, &mut draft, &[]);
+        self.invoked(machine, index, draft, map, &state);
     }
 
     fn invocation_id(

@@ -38,7 +38,8 @@ impl Checker<'_> {
             let list = self.transitions(machine, index, value, &pointer, &["context", "event"]);
             machine.states[index.at()].state.always = list;
         }
-        if let Some(value) = map.get("on_done") {
+        // That of a `dag` belongs to the node.
+        if let Some(value) = map.get("on_done").filter(|_| !map.contains_key("dag")) {
             let pointer = member(&pointer, "on_done");
             let list = self.transitions(machine, index, value, &pointer, &["context", "event", "output"]);
             machine.states[index.at()].state.on_done = list;
