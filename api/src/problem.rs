@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use windlass_model::command::RejectionCode;
 use windlass_model::state::FoldError;
 use windlass_model::workflow::schema::Violation;
-use windlass_model::{Rejection, RunStatus, workflow};
+use windlass_model::{Rejection, RunId, RunStatus, workflow};
 use windlass_store::{PlanError, StoreError, WriteError};
 
 /// What `type` begins with: a stable name, not a page that anyone must be able to load.
@@ -84,6 +84,8 @@ codes! {
         "No step waits, or ever will wait, for a signal of this name.",
     SignalBufferFull 409 "signal_buffer_full" "Too many signals wait to be taken"
         "Signals were received that no step has taken yet.",
+    GroupOccupied 409 "group_occupied" "The concurrency group is full"
+        "The workflow says `on_conflict: reject`, and `conflicting_run_id` is under way or waits in the group.",
     PreconditionFailed 412 "precondition_failed" "What is there is not what the request expects"
         "`If-Match` names another revision, or `If-None-Match: *` found one; read it again.",
     BodyTooLarge 413 "body_too_large" "The body is too large"
@@ -98,6 +100,8 @@ codes! {
         "Every problem of the definition is listed, with its pointer and, for text, its line and column.",
     InvalidInputs 422 "invalid_inputs" "The inputs do not fit the workflow"
         "They break the JSON Schema that the workflow declares for its inputs.",
+    NoGroup 422 "no_group" "The concurrency group of the run cannot be told"
+        "The expression of `concurrency.group` fails for these inputs and labels, or gives no name.",
     InvalidPayload 422 "invalid_payload" "The payload does not fit its schema"
         "An approval's form, or a signal's payload, breaks the schema of its step.",
     UnknownWorkflow 422 "unknown_workflow" "The workflow to run does not exist"
@@ -132,6 +136,7 @@ struct Parts {
     detail: Cow<'static, str>,
     faults: Vec<Fault>,
     run_status: Option<RunStatus>,
+    conflicting_run_id: Option<RunId>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -182,6 +187,10 @@ pub(crate) struct ProblemDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = crate::view::run_status)]
     run_status: Option<RunStatus>,
+    /// The run that stands in the way of a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid, nullable = false)]
+    conflicting_run_id: Option<RunId>,
     /// Also in `X-Request-Id`, and in the log.
     request_id: &'a str,
 }
@@ -194,7 +203,14 @@ impl Problem {
         if code.status() == 503 || code == Code::StreamLimit {
             headers.push((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)));
         }
-        Self(Box::new(Parts { code, detail: detail.into(), faults: Vec::new(), run_status: None, headers }))
+        Self(Box::new(Parts {
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            run_status: None,
+            conflicting_run_id: None,
+            headers,
+        }))
     }
 
     /// The same sentence for what does not exist and for what is somebody else's.
@@ -236,6 +252,14 @@ impl Problem {
         for violation in violations {
             problem = problem.at(format!("/inputs{}", violation.pointer), violation.detail);
         }
+        problem
+    }
+
+    /// A group has no place for a new run that will not wait.
+    pub(crate) fn group_occupied(by: RunId) -> Self {
+        let detail = format!("Run {by} stands in the way: the concurrency group is full.");
+        let mut problem = Self::new(Code::GroupOccupied, detail);
+        problem.0.conflicting_run_id = Some(by);
         problem
     }
 
@@ -293,7 +317,7 @@ impl Problem {
 
     /// The answer as it leaves the house.
     pub(crate) fn render(&self, request_id: &str) -> Response<Body> {
-        let Parts { code, detail, faults, run_status, headers } = &*self.0;
+        let Parts { code, detail, faults, run_status, conflicting_run_id, headers } = &*self.0;
         let document = ProblemDocument {
             kind: format!("{TYPE_BASE}{}", code.as_str()),
             title: code.title(),
@@ -302,6 +326,7 @@ impl Problem {
             code: code.as_str(),
             errors: faults,
             run_status: *run_status,
+            conflicting_run_id: *conflicting_run_id,
             request_id,
         };
         let body = serde_json::to_vec(&document).expect("problems are plain data");

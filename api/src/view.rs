@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
+use windlass_model::concurrency::{OnConflict, Place};
 use windlass_model::event::Parent;
 use windlass_model::present::{self, CompensationView, StepView};
 use windlass_model::state::Phase;
@@ -148,6 +149,9 @@ pub(crate) struct RunView<'a> {
     /// The undoing of what the run did, once it was planned.
     #[schema(value_type = Option<Compensation>, required)]
     pub compensation: Option<CompensationView<'a>>,
+    /// Its concurrency group, if its definition names one.
+    #[schema(required)]
+    pub concurrency: Option<ConcurrencyView<'a>>,
     /// The step of another run that started this one.
     #[schema(value_type = Option<ParentView>, required)]
     pub parent: Option<&'a Parent>,
@@ -173,6 +177,23 @@ pub(crate) struct RunView<'a> {
     pub seq: EventSeq,
     #[schema(value_type = Vec<Step>)]
     pub steps: Vec<StepView<'a>>,
+}
+
+/// Where a run stands in its concurrency group.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Concurrency)]
+pub(crate) struct ConcurrencyView<'a> {
+    pub group: &'a str,
+    /// How many runs of the group may be under way.
+    pub max: u32,
+    #[schema(schema_with = on_conflict)]
+    pub on_conflict: OnConflict,
+    /// Without one nothing of the run begins. A run that has ended has none any more.
+    pub has_place: bool,
+}
+
+fn on_conflict() -> RefOr<Schema> {
+    words(OnConflict::ALL.iter().map(|it| it.as_str()), false)
 }
 
 /// A new run; with a wait, the whole run as it is afterwards.
@@ -205,6 +226,12 @@ impl Folded {
             outcome: outcome_of(state),
             error: state.error.as_ref(),
             compensation: present::compensation_view(plan, state),
+            concurrency: state.group.as_ref().map(|group| ConcurrencyView {
+                group: &group.name,
+                max: group.max,
+                on_conflict: group.on_conflict,
+                has_place: state.place == Place::Held && !state.is_terminal(),
+            }),
             parent: state.parent.as_ref(),
             created_by: &state.requester,
             created_at: row.created_at,

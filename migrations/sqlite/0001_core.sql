@@ -213,6 +213,21 @@ create table approvals (
 create index approvals_by_time on approvals (tenant, requested_at, run_id, seq);
 create index approvals_open on approvals (tenant, requested_at, run_id, seq) where decided_at is null;
 
+-- Runs that have a place in a concurrency group, or wait for one. A run that has ended stays, as `freed`, until somebody
+-- has looked whose turn it is: so the group is found whoever dies.
+create table concurrency_places (
+    run_id      blob    primary key,
+    tenant      integer not null,
+    name        text    not null,
+    places      integer not null,
+    on_conflict text    not null check (on_conflict in ('queue', 'reject', 'cancel_running')),
+    priority    integer not null,
+    state       text    not null check (state in ('held', 'waiting', 'freed'))
+) strict, without rowid;
+
+create index concurrency_places_in_turn on concurrency_places (tenant, name, state, priority, run_id);
+create index concurrency_places_freed on concurrency_places (tenant, name) where state = 'freed';
+
 -- What must leave the database, written in the transaction that made it true.
 create table outbox (
     id         integer primary key autoincrement,

@@ -24,6 +24,7 @@ const EXAMPLES: &[&str] = &[
     "long-wait.yaml",
     "loop.yaml",
     "map.yaml",
+    "one-at-a-time.yaml",
     "parallel.yaml",
     "release-notes/workflow.yaml",
     "saga.yaml",
@@ -256,6 +257,14 @@ fn loop_goes_round_until_it_has_what_it_wants_and_the_judges_agree() {
     assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
     assert_eq!(ran.run["output"], json!({ "tosses": 4, "won": true }));
     assert_eq!(ran.step("verdict")["output"], json!({ "value": true, "votes": 3, "of": 3 }));
+}
+
+#[test]
+fn one_at_a_time_runs_in_the_group_that_its_inputs_name() {
+    let ran = run("one-at-a-time.yaml", &["-i", "stage=live"]);
+    assert_eq!((ran.exit_code, ran.status()), (Some(0), "completed"), "{}", ran.run);
+    assert_eq!(ran.run["concurrency"]["group"], "deploy-live");
+    assert_eq!(ran.run["output"]["stage"], "live");
 }
 
 #[test]

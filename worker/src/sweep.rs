@@ -98,6 +98,11 @@ impl Sweep {
     /// Rings for what is due, as far as there is room for it here: others sweep for themselves. The second value says
     /// that there may be more.
     async fn sweep(&self, engine: &Engine) -> Result<(Vec<DueRun>, bool), StoreError> {
+        for (tenant, group) in self.store.find_freed_groups(SWEEP_PAGE as u32).await? {
+            if let Err(error) = engine.admit(tenant, &group).await {
+                warn!(group, error = %error, "Nobody could be let in; the next sweep will try again");
+            }
+        }
         let limit = SWEEP_PAGE.min(self.room.free_places());
         if limit == 0 {
             return Ok((Vec::new(), false));

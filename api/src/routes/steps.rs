@@ -14,8 +14,10 @@ use windlass_model::{
     Timestamp, decide,
 };
 
+use windlass_store::MEMBERS_MAX;
+
 use crate::actor::Caller;
-use crate::app::{Folded, Shared};
+use crate::app::{App, Folded, Shared};
 use crate::openapi::NotFound;
 use crate::problem::{Problem, Result};
 use crate::query::{At, Query};
@@ -149,10 +151,29 @@ pub(crate) struct Explanation {
     /// When time alone moves the run next.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     wakes_at: Option<Timestamp>,
+    /// The concurrency group in which it waits for a place.
+    #[schema(required)]
+    queue: Option<Queue>,
     steps: Vec<StepExplanation>,
     /// Commands that would be accepted now.
     would_move: Vec<String>,
 }
+
+/// Whose end a run waits for.
+#[derive(Serialize, ToSchema)]
+struct Queue {
+    group: String,
+    /// How many runs of the group may be under way.
+    max: u32,
+    /// Those that are, up to 100.
+    #[schema(value_type = Vec<String>)]
+    held_by: Vec<RunId>,
+    /// How many wait whose turn comes earlier; counted up to 1,000.
+    ahead: usize,
+}
+
+/// Holders of a group that one explanation names.
+const HOLDERS_SHOWN_MAX: usize = 100;
 
 /// Steps that one explanation is about: a fan-out may be at hundreds.
 const STEPS_EXPLAINED_MAX: usize = 100;
@@ -179,6 +200,7 @@ pub(crate) async fn explain(
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
     let now = app.now().await?;
+    let queue = queue_of(&app, &run).await?;
     let steps = run.state.all_steps().filter_map(|(key, step)| {
         let sentence = sentence_of(&run, key, step)?;
         Some(StepExplanation { node: run.plan.label(key).into_owned(), status: step.status, sentence })
@@ -186,14 +208,43 @@ pub(crate) async fn explain(
     let explanation = Explanation {
         run_id: run.row.id,
         status: run.row.status,
-        summary: summary_of(&run),
+        summary: queue.as_ref().map_or_else(|| summary_of(&run), Queue::summary),
         held_by: run.row.lease_owner,
         epoch: run.state.epoch.0,
         wakes_at: run.row.wake_at,
+        queue,
         steps: steps.take(STEPS_EXPLAINED_MAX).collect(),
         would_move: accepted_commands(&run, &caller.actor, now),
     };
     Ok(Json(explanation).into_response())
+}
+
+/// None when the run does not wait for a place.
+async fn queue_of(app: &App, run: &Folded) -> Result<Option<Queue>> {
+    let waits = run.row.status == RunStatus::Waiting && run.state.wants_place() && !run.state.is_delayed;
+    let Some(group) = run.state.group.as_ref().filter(|_| waits) else { return Ok(None) };
+    let members = app.store.list_group(run.row.tenant, &group.name, MEMBERS_MAX).await?;
+    let held_by = members.iter().filter(|member| member.has_place).map(|member| member.run_id);
+    let waiting = members.iter().filter(|member| !member.has_place);
+    Ok(Some(Queue {
+        group: group.name.clone(),
+        max: group.max,
+        held_by: held_by.take(HOLDERS_SHOWN_MAX).collect(),
+        ahead: waiting.take_while(|member| member.run_id != run.row.id).count(),
+    }))
+}
+
+impl Queue {
+    fn summary(&self) -> String {
+        let Self { group, held_by, ahead, .. } = self;
+        let holders = match held_by.as_slice() {
+            [one] => format!("run {one} has it"),
+            many => format!("{} runs have one", many.len()),
+        };
+        format!(
+            "The run waits for a place in the concurrency group `{group}`: {holders}, and {ahead} are ahead of it."
+        )
+    }
 }
 
 fn summary_of(run: &Folded) -> String {

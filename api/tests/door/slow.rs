@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::concurrency::Member;
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::*;
@@ -92,6 +93,19 @@ impl Runs for SlowStore {
     }
     async fn count_runs(&self) -> Read<RunCounts> {
         self.inner().await.count_runs().await
+    }
+}
+
+#[async_trait]
+impl Groups for SlowStore {
+    async fn admit_runs(&self, t: TenantId, group: &str, newcomer: Option<Newcomer>) -> Read<Admissions> {
+        self.inner().await.admit_runs(t, group, newcomer).await
+    }
+    async fn find_freed_groups(&self, limit: u32) -> Read<Vec<(TenantId, String)>> {
+        self.inner().await.find_freed_groups(limit).await
+    }
+    async fn list_group(&self, t: TenantId, group: &str, limit: u32) -> Read<Vec<Member>> {
+        self.inner().await.list_group(t, group, limit).await
     }
 }
 

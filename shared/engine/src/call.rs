@@ -49,6 +49,8 @@ pub(crate) struct Call {
     parent: Parent,
     requester: Actor,
     deadline_at: Option<Timestamp>,
+    /// Groups in which the caller, or a run above it, has a place.
+    groups_above: Vec<String>,
     heritage: Heritage,
     cancel: CancellationToken,
 }
@@ -91,6 +93,9 @@ impl Call {
             },
             requester: state.requester.clone(),
             deadline_at: state.deadline_at,
+            groups_above: (state.groups_above.iter().cloned())
+                .chain(state.group.as_ref().map(|group| group.name.clone()))
+                .collect(),
             heritage: heritage.clone(),
             cancel: cancel.clone(),
         }))
@@ -137,14 +142,17 @@ impl Call {
             return Err(StepError::new("limit.inputs", sentence));
         }
         let run_id = RunId(Uuid::now_v7());
-        let created = RunCreated {
+        let Heritage { tenant, priority, labels } = self.heritage;
+        let now = parts.clock.now();
+        let mut created = RunCreated {
             inputs,
             deadline_at: self.deadline_at,
+            groups_above: self.groups_above,
             parent: Some(self.parent),
             ..RunCreated::default()
         };
-        let (event, state) = decide::create(&plan, run_id, created, self.requester, parts.clock.now());
-        let Heritage { tenant, priority, labels } = self.heritage;
+        created.group = decide::group_of(&plan, run_id, &created, &labels, now)?;
+        let (event, state) = decide::create(&plan, run_id, created, self.requester, now);
         let mut child = NewRun::new(tenant, id, &state, event);
         child.priority = priority;
         child.labels = labels;

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 use windlass_bus::Bus;
-use windlass_model::{Ring, RunId};
-use windlass_store::{Plans, Store};
+use windlass_model::{Ring, RunId, TenantId};
+use windlass_store::{Plans, Store, StoreError};
 
 use crate::held::{HeldRun, Message};
 use crate::timers::NearTimers;
-use crate::{Clock, Lease, Runners, Secrets};
+use crate::{Clock, Lease, Runners, Secrets, groups};
 
 /// Everything an engine works with.
 pub struct EngineParts {
@@ -116,6 +116,14 @@ impl Engine {
         } else if after <= self.parts.options.near_timer_horizon {
             self.timers.add(ring, after);
         }
+    }
+
+    /// Gives free places of a concurrency group to those whose turn it is.
+    ///
+    /// # Errors
+    /// When the database does not answer; the group stays to be found.
+    pub async fn admit(&self, tenant: TenantId, group: &str) -> Result<(), StoreError> {
+        groups::admit(&self.parts, tenant, group, None).await.map(drop)
     }
 
     /// Wakes runs whose near timers are due, until `stop`.

@@ -1,6 +1,7 @@
 //! A run in the hands of this engine: tick, wait for news, tick again, until it parks.
 
 mod children;
+mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -186,6 +187,7 @@ impl HeldRun {
             metrics::histogram!("windlass_run_duration_seconds", "status" => status)
                 .record(took.as_secs_f64());
             debug!(run.id = %self.state.run_id, status, "Run ended");
+            Box::pin(self.give_place_back()).await;
             if let Some(parent) = &self.state.parent {
                 family::tell_parent(&self.engine.parts, self.heritage.tenant, parent.run_id).await;
             }
@@ -217,6 +219,13 @@ impl HeldRun {
             inputs.splice(place..place, self.ended_children().await?);
         }
         must_reload = false;
+        if !drains && self.state.asks_for_place(self.engine.parts.clock.now()) {
+            match Box::pin(self.ask_for_place()).await? {
+                Some(refusal) => inputs.insert(0, refusal),
+                // The place stands in the log.
+                None => must_reload = true,
+            }
+        }
         loop {
             if must_reload && !Box::pin(self.reload()).await? {
                 return Ok(Ticked::Lost);
@@ -236,7 +245,9 @@ impl HeldRun {
                 Ok(()) => return self.start_open_work(now).await,
                 Err(WriteError::Fenced) => return Ok(Ticked::Lost),
                 // The state has run ahead of the log: read it again before deciding again.
-                Err(WriteError::Moved | WriteError::KeyTaken) => must_reload = true,
+                Err(WriteError::Moved | WriteError::KeyTaken | WriteError::Occupied { .. }) => {
+                    must_reload = true;
+                }
                 Err(WriteError::Store(error)) => {
                     warn!(run.id = %self.state.run_id, error = %error, "Commit unknown; reading back");
                     if planted("unknown_commit_taken_for_done") {

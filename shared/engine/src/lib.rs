@@ -8,6 +8,7 @@ mod call;
 mod clock;
 mod engine;
 mod family;
+mod groups;
 mod held;
 mod lease;
 pub mod runner;

@@ -14,6 +14,8 @@ pub enum Input {
     Taken,
     /// A runner returned.
     Outcome { node: NodeIndex, item: Option<u32>, attempt: Attempt, outcome: Outcome },
+    /// The run's group has no place for it; these runs have one.
+    NoPlace { held_by: Vec<RunId> },
     /// A run that a step of this one started has ended.
     ChildEnded { run_id: RunId, end: ChildEnd },
     /// Move whatever can move now: the end of every tick, unless the engine drains.

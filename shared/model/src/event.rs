@@ -17,7 +17,7 @@ use crate::payload::{BlobRef, Payload};
 use crate::state::PauseReason;
 use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, StepKey, Timestamp};
 
-pub use begin::RunCreated;
+pub use begin::{PlaceAwaited, PlaceTaken, RunCreated};
 pub use child::{ChildCancelRequested, ChildFinished, ChildStarted, Parent, RecallReason};
 
 /// One entry of a run's log.
@@ -129,6 +129,8 @@ event_bodies! {
     40 "machine.transitioned" MachineTransitioned,
     41 "machine.failed" MachineFailed,
     50 "items.planned" ItemsPlanned,
+    51 "run.place_awaited" PlaceAwaited,
+    52 "run.place_taken" PlaceTaken,
     55 "child.started" ChildStarted,
     56 "child.finished" ChildFinished,
     57 "child.cancel_requested" ChildCancelRequested,

@@ -12,6 +12,7 @@ pub mod body;
 pub mod callee;
 pub mod circuit;
 pub mod command;
+pub mod concurrency;
 pub mod decide;
 pub mod error;
 pub mod event;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::body::Called;
 use crate::callee::Callee;
+use crate::concurrency::ConcurrencySpec;
 use crate::event::{CompensationOrder, ExpiryAction};
 use crate::machine::MachinePlan;
 use crate::payload::Digest;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub outputs: Option<Template>,
     /// How long a run may take from its creation.
     pub timeout: Option<Duration>,
+    /// How many runs of one kind may be under way.
+    pub concurrency: Option<ConcurrencySpec>,
     pub compensation: CompensationSpec,
     /// With `type: machine`: its nodes are what its states invoke.
     pub machine: Option<MachinePlan>,

@@ -165,6 +165,7 @@ async fn create(store: &PostgresStore, version_id: VersionId) -> RunId {
         event: event(1, None, None, body),
         projection: projection(RunStatus::Queued, None),
         blobs: Vec::new(),
+        group: None,
         remember: None,
     };
     store.create_run(created).await.expect("a create");
@@ -216,6 +217,7 @@ impl Held {
             outbox: Vec::new(),
             children: Vec::new(),
             finished: Vec::new(),
+            leaves_group: false,
             remember: None,
         };
         store.write_run(write).await.expect("a tick");

@@ -16,12 +16,12 @@ use crate::lane::{Answers, Kind};
 use crate::replies::{self, ReplyColumns};
 use crate::types::At;
 use crate::write_run::refused;
-use crate::{blobs, query};
+use crate::{blobs, groups, query};
 
 /// A run whose JSON has been rendered before it reaches the lane.
 pub(crate) struct Create {
     event: StoredEvent,
-    run: NewRun,
+    pub(crate) run: NewRun,
 }
 
 impl Create {
@@ -52,13 +52,14 @@ impl Kind for Creates {
         creates: &'c [Create],
     ) -> BoxFuture<'c, Result<Answers<()>, Fault>> {
         Box::pin(async move {
-            let (group, mut answers) = first_of_each_key(creates);
-            let written = if creates.iter().all(|create| create.run.blobs.is_empty()) {
+            let (mut group, mut answers) = first_of_each_key(creates);
+            let is_row = |create: &Create| create.run.blobs.is_empty() && create.run.group.is_none();
+            let written = if creates.iter().all(is_row) {
                 insert(db, &group).await?
             } else {
                 let mut transaction = db.begin().await?;
-                let written = insert(&mut transaction, &group).await?;
-                blobs::keep(&mut transaction, &content_of(&group, &written.done)).await?;
+                group = groups::turn_away(&mut transaction, group, &mut answers).await?;
+                let written = insert_whole(&mut transaction, &group).await?;
                 transaction.commit().await?;
                 written
             };
@@ -94,11 +95,22 @@ fn first_of_each_key(creates: &[Create]) -> (Vec<(usize, &Create)>, Answers<()>)
 /// Writes the children that steps have started. Wants a transaction around it, which fails if one cannot be written.
 pub(crate) async fn write_children(db: &mut PgConnection, children: &[&Create]) -> Result<(), Fault> {
     let group: Vec<_> = children.iter().copied().enumerate().collect();
-    let written = insert(db, &group).await?;
+    let written = insert_whole(db, &group).await?;
     if written.done.len() < group.len() {
         return Err(refused("the definition of a child is not there".to_owned()).into());
     }
-    blobs::keep(db, &content_of(&group, &written.done)).await
+    Ok(())
+}
+
+/// Runs with what does not stand on their rows. Wants a transaction around it.
+async fn insert_whole(db: &mut PgConnection, group: &[(usize, &Create)]) -> Result<Written, Fault> {
+    let written = insert(db, group).await?;
+    blobs::keep(db, &content_of(group, &written.done)).await?;
+    let runs = written.done.iter().map(|place| &group[*place].1.run);
+    let members: Vec<_> =
+        runs.filter_map(|run| Some((run.id, run.tenant, run.priority, run.group.as_ref()?))).collect();
+    groups::join(db, &members).await?;
+    Ok(written)
 }
 
 fn content_of<'a>(group: &[(usize, &'a Create)], done: &HashSet<usize>) -> Vec<(TenantId, &'a Blob)> {
@@ -114,6 +126,9 @@ struct Written {
 }
 
 async fn insert(db: &mut PgConnection, group: &[(usize, &Create)]) -> Result<Written, Fault> {
+    if group.is_empty() {
+        return Ok(Written { known: HashSet::new(), done: HashSet::new() });
+    }
     let mut runs = RunColumns::default();
     group.iter().for_each(|(_, create)| runs.push(create));
     let has_key_or_labels = |create: &Create| create.run.remember.is_some() || !create.run.labels.is_empty();

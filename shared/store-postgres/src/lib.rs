@@ -12,6 +12,7 @@ mod circuits;
 mod claim_run;
 mod create_run;
 mod fault;
+mod groups;
 mod growth;
 mod integrity;
 mod lane;

@@ -4,6 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row, Type};
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
+use windlass_model::concurrency::{Group, Member, OnConflict};
 use windlass_model::{
     Attempt, Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunState, RunStatus,
     RunVersion, SessionId, TenantId, Timestamp, VersionId,
@@ -221,6 +222,20 @@ pub(crate) fn circuit(row: &PgRow, tenant: TenantId) -> Result<(CircuitKey, Circ
         since: time(row, "since")?,
     };
     Ok((CircuitKey { tenant, kind, name: get(row, "name")? }, circuit))
+}
+
+pub(crate) fn member(row: &PgRow) -> Result<Member, Fault> {
+    let group = Group {
+        name: get(row, "name")?,
+        max: counter(row, "places")?,
+        on_conflict: word(get(row, "on_conflict")?, OnConflict::parse)?,
+    };
+    Ok(Member {
+        run_id: RunId(get(row, "run_id")?),
+        priority: Priority::from_rank(get(row, "priority")?),
+        group,
+        has_place: get(row, "has_place")?,
+    })
 }
 
 /// Columns as in `get_definition.sql`.

@@ -60,6 +60,7 @@ impl Append {
         snapshot.is_some()
             || !children.is_empty()
             || !write.finished.is_empty()
+            || write.leaves_group
             || write.remember.is_some()
             || !write.blobs.is_empty()
             || !write.outbox.is_empty()

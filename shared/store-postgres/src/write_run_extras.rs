@@ -8,7 +8,7 @@ use windlass_store::{ApprovalChange, ApprovalDecision};
 use crate::fault::Fault;
 use crate::types::{At, int4};
 use crate::write_run::Append;
-use crate::{blobs, create_run, query};
+use crate::{blobs, create_run, groups, query};
 
 /// For writes whose events are written already, in the order of their runs. Wants a transaction around it.
 pub(crate) async fn write(db: &mut PgConnection, appends: &[&Append]) -> Result<(), Fault> {
@@ -17,6 +17,8 @@ pub(crate) async fn write(db: &mut PgConnection, appends: &[&Append]) -> Result<
     send(db, appends).await?;
     start_children(db, appends).await?;
     finish_children(db, appends).await?;
+    let ended = appends.iter().filter(|append| append.write.leaves_group).map(|append| append.write.run_id.0);
+    groups::leave(db, ended.collect()).await?;
     // Gates are opened and decided by people: few, and in an order that matters.
     for append in appends {
         for change in &append.write.approvals {

@@ -122,6 +122,7 @@ impl Held {
             event: event(1, None, None, body),
             projection: projection(RunStatus::Queued, None),
             blobs: Vec::new(),
+            group: None,
             remember: None,
         };
         store.create_run(created).await.expect("a create");
@@ -162,6 +163,7 @@ impl Held {
             outbox: Vec::new(),
             children: Vec::new(),
             finished: Vec::new(),
+            leaves_group: false,
             remember: None,
         };
         store.write_run(write).await.expect("a tick");

@@ -1,13 +1,14 @@
 //! A new run: by somebody who asks for it, or by a step of another run.
 
 use rusqlite::{Connection, named_params};
+use windlass_model::concurrency::{OnConflict, PLACES_MAX};
 use windlass_model::{EventSeq, Timestamp};
 use windlass_store::stored::StoredEvent;
-use windlass_store::{NewRun, Pin, WriteError};
+use windlass_store::{NewRun, Pin, WriteError, occupant};
 
 use crate::fault::Fault;
 use crate::rows::{self, Id};
-use crate::{blobs, query, replies};
+use crate::{blobs, groups, query, replies};
 
 /// Writes the row of a run, its first event, and what it brings along.
 pub(crate) fn create(
@@ -20,6 +21,13 @@ pub(crate) fn create(
         return Err(Fault::refused(format!("a run's first event has seq 1, not {}", event.seq)));
     }
     replies::remember(db, run.tenant, run.remember.as_ref(), now)?;
+    // The step that starts a child cannot be turned away here: the child itself finds that it has no place.
+    if let Some(group) = run.group.as_ref().filter(|group| group.on_conflict == OnConflict::Reject)
+        && run.parent.is_none()
+        && let Some(by) = occupant(&groups::members(db, run.tenant, &group.name, PLACES_MAX)?, group.max)
+    {
+        return Err(WriteError::Occupied { by }.into());
+    }
     let projection = &run.projection;
     let written = db.prepare_cached(query!("create_run"))?.execute(named_params! {
         ":run_id": Id::from(run.id),
@@ -53,6 +61,9 @@ pub(crate) fn create(
             ":key": key,
             ":value": value,
         })?;
+    }
+    if let Some(group) = &run.group {
+        groups::join(db, run.tenant, run.id, run.priority, group)?;
     }
     Ok(blobs::keep(db, run.tenant, &run.blobs)?)
 }

@@ -10,6 +10,7 @@ mod circuits;
 mod claim;
 mod create_run;
 mod fault;
+mod groups;
 mod integrity;
 mod list_runs;
 mod migrate;

@@ -4,6 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Row, Statement};
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
+use windlass_model::concurrency::{Group, Member, OnConflict};
 use windlass_model::{
     Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunStatus, RunVersion, SessionId,
     TenantId, Timestamp, VersionId,
@@ -223,6 +224,17 @@ pub(crate) fn circuit(row: &Row<'_>, tenant: TenantId) -> rusqlite::Result<(Circ
         since: timestamp(row, 6)?,
     };
     Ok((key, circuit))
+}
+
+/// Columns as in `list_group.sql`.
+pub(crate) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
+    let group = Group { name: row.get(2)?, max: row.get(3)?, on_conflict: word(row, 4, OnConflict::parse)? };
+    Ok(Member {
+        run_id: row.get::<_, Id>(0)?.into(),
+        priority: Priority::from_rank(row.get(1)?),
+        group,
+        has_place: row.get(5)?,
+    })
 }
 
 /// Columns as in `get_definition.sql`.

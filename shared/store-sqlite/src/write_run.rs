@@ -7,7 +7,7 @@ use windlass_store::{ApprovalChange, ApprovalDecision, Fence, Guard, OutboxMessa
 
 use crate::fault::Fault;
 use crate::rows::{self, Id};
-use crate::{blobs, create_run, query, replies};
+use crate::{blobs, create_run, groups, query, replies};
 
 /// A write whose JSON has been rendered before it reaches the writer's thread.
 pub(crate) struct Append {
@@ -67,6 +67,9 @@ impl Append {
                 ":tenant": write.tenant.0,
                 ":parent": run_id,
             })?;
+        }
+        if write.leaves_group {
+            groups::leave(db, write.run_id)?;
         }
         Ok(blobs::keep(db, write.tenant, &write.blobs)?)
     }

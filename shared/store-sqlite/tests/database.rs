@@ -74,6 +74,7 @@ async fn create_run(store: &SqliteStore, n: u32) {
         event,
         projection,
         blobs: vec![windlass_model::payload::Blob::new(b"content".to_vec())],
+        group: None,
         remember: None,
     };
     store.create_run(run).await.unwrap();

@@ -12,6 +12,7 @@ pub mod conformance;
 mod damage;
 mod due;
 mod ended_child;
+mod groups;
 mod inbox;
 pub mod memory;
 mod plans;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::concurrency::Member;
 use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 
 pub use callees::{CalleeRow, NewCallee, PutCallee};
@@ -30,14 +32,18 @@ pub use clock::Clock;
 pub use damage::{Account, Damage, Mend, Rebuild, RepairRow};
 pub use due::{DueRun, RunCounts};
 pub use ended_child::EndedChild;
+pub use groups::{Admissions, Admitted, MEMBERS_MAX, Newcomer, occupant, place_taken};
 pub use inbox::inbox_of;
 pub use plans::{PlanError, Plans};
 pub use values::*;
 
 /// Everything a Windlass process needs from a database.
-pub trait Store: Runs + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity {}
+pub trait Store:
+    Runs + Groups + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity
+{
+}
 
-impl<T: Runs + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity> Store for T {}
+impl<T: Runs + Groups + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity> Store for T {}
 
 #[async_trait]
 pub trait Runs: Send + Sync + 'static {
@@ -45,7 +51,8 @@ pub trait Runs: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WriteError::KeyTaken`] when the idempotency key was used before, [`WriteError::Moved`] when the definition is
-    /// not what it was pinned as any more; nothing was written.
+    /// not what it was pinned as any more, [`WriteError::Occupied`] when its group is full and it will not wait; nothing
+    /// was written.
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError>;
 
     /// Appends events to a run and brings its row up to date, if the guard holds. Children that steps start with it are
@@ -128,6 +135,27 @@ pub trait Runs: Send + Sync + 'static {
 
     /// How many runs stand where, over all tenants, and since when the oldest claimable one waits.
     async fn count_runs(&self) -> Result<RunCounts, StoreError>;
+}
+
+/// Concurrency groups: whose turn it is. A run without one never comes here.
+#[async_trait]
+pub trait Groups: Send + Sync + 'static {
+    /// Gives the free places of a group to those who wait for one, and writes `run.place_taken` to their logs: by priority,
+    /// of one priority to the oldest first. A newcomer asks from now on, unless it did before.
+    ///
+    /// A place is free again with the write that ends its run.
+    async fn admit_runs(
+        &self,
+        tenant: TenantId,
+        group: &str,
+        newcomer: Option<Newcomer>,
+    ) -> Result<Admissions, StoreError>;
+
+    /// Groups of which a run has ended since somebody last looked at them.
+    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError>;
+
+    /// Who is in a group: those who have a place, then those who wait, as their turn comes.
+    async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError>;
 }
 
 #[async_trait]

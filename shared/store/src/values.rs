@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use windlass_model::concurrency::{Group, Member};
 use windlass_model::event::{Event, EventBody, ExpiryAction};
 use windlass_model::payload::Blob;
 use windlass_model::state::GateOutcome;
@@ -42,6 +43,9 @@ pub enum WriteError {
     /// The idempotency key was used before.
     #[error("the idempotency key was used before")]
     KeyTaken,
+    /// The group of a new run is full: this run is in it.
+    #[error("the concurrency group is full")]
+    Occupied { by: RunId },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -91,6 +95,8 @@ pub struct NewRun {
     pub event: Event,
     pub projection: Projection,
     pub blobs: Vec<Blob>,
+    /// It waits for a place in this group, from now on.
+    pub group: Option<Group>,
     pub remember: Option<Remember>,
 }
 
@@ -108,8 +114,16 @@ impl NewRun {
             projection: Projection::of(state, false),
             blobs: blobs_of(std::slice::from_ref(&event)),
             event,
+            // One that starts later asks when it does.
+            group: state.group.clone().filter(|_| !state.is_delayed),
             remember: None,
         }
+    }
+
+    /// What it is in its group.
+    pub fn member(&self) -> Option<Member> {
+        let group = self.group.clone()?;
+        Some(Member { run_id: self.id, priority: self.priority, group, has_place: false })
     }
 }
 
@@ -166,6 +180,8 @@ pub struct RunWrite {
     pub children: Vec<NewRun>,
     /// Children whose end `events` take in: it wakes this run no more.
     pub finished: Vec<RunId>,
+    /// The run ends, and its place in its group is free.
+    pub leaves_group: bool,
     pub remember: Option<Remember>,
 }
 
@@ -196,6 +212,7 @@ impl RunWrite {
             finished: events.iter().filter_map(crate::ended_child::finished_child).collect(),
             projection: Projection::of(state, held),
             release: !held,
+            leaves_group: state.is_terminal() && state.group.is_some(),
             blobs: blobs_of(&events),
             events,
             snapshot,

@@ -126,7 +126,12 @@ impl Play {
     async fn come_to_rest(&self) {
         let until = tokio::time::Instant::now() + REST_WITHIN;
         loop {
-            let restless: Vec<RunRow> = self.fleet.runs().into_iter().filter(|row| !rests(row)).collect();
+            let restless: Vec<RunRow> = self
+                .fleet
+                .runs()
+                .into_iter()
+                .filter(|row| !rests(row) || checks::could_enter(&self.fleet, row))
+                .collect();
             if restless.is_empty() {
                 return;
             }

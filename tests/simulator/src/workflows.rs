@@ -28,6 +28,8 @@ const SOURCES: &[&str] = &[
     include_str!("../workflows/crowd.yaml"),
     include_str!("../workflows/items.yaml"),
     include_str!("../workflows/poison.yaml"),
+    include_str!("../workflows/turns.yaml"),
+    include_str!("../workflows/newest.yaml"),
 ];
 /// So many steps that the state of the run is stored on the way.
 const LONG_STEPS: usize = 140;

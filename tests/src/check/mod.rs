@@ -57,6 +57,7 @@ pub fn violations(record: &Record) -> Vec<String> {
     order::one_outcome_per_attempt(record, &mut report);
     order::attempts_follow_each_other(record, &mut report);
     order::needs_come_first(record, &mut report);
+    order::nothing_begins_without_a_place(record, &mut report);
     order::nothing_starts_after_cancel(record, &mut report);
     order::nothing_is_early(record, &mut report);
     order::lost_steps_wait_for_a_person(record, &mut report);

@@ -76,6 +76,21 @@ fn accepts(need: &Need, outcome: &Event) -> bool {
     }
 }
 
+/// A run of a concurrency group has a place there before anything of it begins, and takes one once.
+pub(super) fn nothing_begins_without_a_place(record: &Record, report: &mut Report) {
+    let needs_one = record.events().first().is_some_and(|created| created.body["group"].is_object());
+    let mut has_one = !needs_one;
+    for event in record.events() {
+        if event.is("run.place_taken") {
+            report.unless(!has_one, || format!("{event} at {}, and it has one, or needs none", event.seq));
+            has_one = true;
+        }
+        let begins = event.is_start() || event.is("step.waiting") || event.is("approval.requested");
+        report
+            .unless(has_one || !begins, || format!("{event} at {} without a place in the group", event.seq));
+    }
+}
+
 pub(super) fn nothing_starts_after_cancel(record: &Record, report: &mut Report) {
     let Some(cancel) = record.events().iter().find(|event| event.is("run.cancel_requested")) else { return };
     for event in record.events().iter().filter(|event| event.seq > cancel.seq) {

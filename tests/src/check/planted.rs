@@ -210,6 +210,21 @@ fn a_timer_and_a_retry_before_their_time_are_found() {
 }
 
 #[test]
+fn a_step_before_the_start_of_its_run_is_found() {
+    let created = r#"run.created {"actor": {"kind": "user", "id": "ada"}}"#;
+    let later = r#"run.created {"actor": {"kind": "user", "id": "ada"}, "start_at": "1970-01-01T00:00:04Z"}"#;
+    finds(&spoilt(created, later), "before the run starts");
+}
+
+#[test]
+fn a_step_without_a_place_in_the_group_is_found() {
+    let created = r#"run.created {"actor": {"kind": "user", "id": "ada"}}"#;
+    let grouped = r#"run.created {"actor": {"kind": "user", "id": "ada"}, "group": {"name": "g"}}"#;
+    finds(&spoilt(created, grouped), "without a place");
+    finds(&spoilt(created, &format!("{created}\n1 run.place_taken")), "it has one, or needs none");
+}
+
+#[test]
 fn an_unasked_repetition_of_a_lost_step_is_found() {
     let record = spoilt(r#"2 step.lost a/2 {"retry": true}"#, r#"2 step.lost a/2 {"retry": false}"#);
     finds(&record, "repeats what must not be repeated");

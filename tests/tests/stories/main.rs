@@ -15,6 +15,7 @@ mod delayed;
 mod drain;
 mod emits;
 mod errors;
+mod groups;
 mod hang_ups;
 mod health;
 mod interruptions;

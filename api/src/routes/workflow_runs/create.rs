@@ -94,11 +94,9 @@ fn labels_schema() -> utoipa::openapi::schema::Object {
 struct Ordered {
     definition: Definite,
     workflow: String,
-    inputs: Value,
+    created: RunCreated,
     labels: Labels,
     priority: Priority,
-    start_at: Option<Timestamp>,
-    deadline_at: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -135,7 +133,7 @@ pub(crate) async fn create(
         None => None,
     };
     for _ in 0..ATTEMPTS_MAX {
-        match write(&app, &deed, run_id, read_order(&app, &deed).await?).await {
+        match write(&app, &deed, run_id, read_order(&app, &deed, run_id).await?).await {
             Ok(summary) => {
                 let answer = created(&summary);
                 return match wait.zip(news) {
@@ -145,6 +143,13 @@ pub(crate) async fn create(
             }
             // Published anew, or deleted, since this process last looked: the order is read again, and checked again.
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
+            Err(WriteError::Occupied { by }) => {
+                // Perhaps by the run that an earlier request with the same key has started.
+                return match deed.answered_before(&app).await? {
+                    Some(answer) => show_after(&app, &deed, answer, wait).await,
+                    None => Err(Problem::group_occupied(by)),
+                };
+            }
             Err(WriteError::KeyTaken) => {
                 let answer = deed.answered_before(&app).await?.ok_or_else(contended)?;
                 return show_after(&app, &deed, answer, wait).await;
@@ -158,14 +163,8 @@ pub(crate) async fn create(
 async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Result<RunSummary, WriteError> {
     let tenant = deed.caller.tenant;
     let definition = ordered.definition;
-    let created = RunCreated {
-        inputs: Payload::new(ordered.inputs),
-        start_at: ordered.start_at,
-        deadline_at: ordered.deadline_at,
-        ..RunCreated::default()
-    };
     let actor = deed.caller.actor.clone();
-    let (event, state) = decide::create(&definition.plan, run_id, created, actor, ordered.now);
+    let (event, state) = decide::create(&definition.plan, run_id, ordered.created, actor, ordered.now);
     let mut new = NewRun::new(tenant, definition.version_id, &state, event.clone());
     new.pin = definition.pin;
     let summary = RunSummary {
@@ -250,7 +249,7 @@ async fn show_run(
 
 // ---- reading the order -------------------------------------------------------------------------
 
-async fn read_order(app: &Shared, deed: &Deed) -> Result<Ordered> {
+async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Ordered> {
     let body: NewRunBody = deed.json()?;
     let labels = read_labels(body.labels.unwrap_or_default())?;
     let now = app.now().await?;
@@ -273,8 +272,13 @@ async fn read_order(app: &Shared, deed: &Deed) -> Result<Ordered> {
             return Err(Problem::invalid_inputs(violations));
         }
     }
+    let inputs = Payload::new(inputs);
+    let mut created = RunCreated { inputs, start_at, deadline_at, ..RunCreated::default() };
+    created.group = decide::group_of(&definition.plan, run_id, &created, &labels, now).map_err(|error| {
+        Problem::new(Code::NoGroup, "The run's concurrency group cannot be told.").at("", error.message)
+    })?;
     let (workflow, priority) = (definition.plan.name.clone(), body.priority.unwrap_or_default());
-    Ok(Ordered { definition, workflow, inputs, labels, priority, start_at, deadline_at, now })
+    Ok(Ordered { definition, workflow, created, labels, priority, now })
 }
 
 async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {

@@ -46,7 +46,13 @@ impl HeldRun {
             if let Some(because) = child.recalled
                 && self.recalled.insert(*run_id)
             {
-                Box::pin(family::recall(&self.engine.parts, self.heritage.tenant, *run_id, because)).await;
+                Box::pin(family::recall(
+                    &self.engine.parts,
+                    self.heritage.tenant,
+                    *run_id,
+                    because.sentence(),
+                ))
+                .await;
                 asked = true;
             }
         }

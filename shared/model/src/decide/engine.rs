@@ -1,15 +1,24 @@
 //! What an engine finds when it takes a run, and what its runners bring back.
 
+use serde_json::json;
+
 use super::Tick;
 use crate::callee::violated;
 use crate::command::Outcome;
-use crate::event::{Artifact, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost, StepSucceeded};
+use crate::concurrency::OnConflict;
+use crate::event::{
+    Artifact, PlaceAwaited, RunFailed, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost,
+    StepSucceeded,
+};
 use crate::state::Phase;
 use crate::workflow::schema::Violation;
-use crate::{Attempt, PauseReason, StepError, StepKey};
+use crate::{Attempt, PauseReason, RunId, StepError, StepKey};
 
 /// A run that was there when so many engines in a row died is set aside for a person.
 pub const DEATHS_MAX: u32 = 3;
+
+/// Holders of a group that one event names.
+pub const HOLDERS_NAMED_MAX: usize = 10;
 
 /// Interrupted steps that one sentence names: a fan-out may have hundreds of them.
 const INTERRUPTED_NAMED_MAX: usize = 10;
@@ -24,6 +33,26 @@ impl Tick<'_> {
             self.emit_run(RunQuarantined { deaths: self.state.deaths });
         } else if interrupted && undisturbed {
             self.pause_interrupted();
+        }
+    }
+
+    /// There is no place in the group: the run waits for its turn, or ends as its definition has it.
+    pub(super) fn await_place(&mut self, mut held_by: Vec<RunId>) {
+        if !self.state.asks_for_place(self.now) {
+            return;
+        }
+        let group = self.state.group.as_ref().map(|group| (group.name.clone(), group.on_conflict));
+        match group {
+            Some((name, OnConflict::Reject)) => {
+                let sentence = format!("the concurrency group `{name}` is full");
+                let error = StepError::new("group.occupied", sentence);
+                let error = error.with_details(json!({ "group": name, "held_by": held_by }));
+                self.emit_run(RunFailed { error, compensation: None });
+            }
+            _ => {
+                held_by.truncate(HOLDERS_NAMED_MAX);
+                self.emit_run(PlaceAwaited { held_by });
+            }
         }
     }
 

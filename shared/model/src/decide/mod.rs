@@ -15,11 +15,19 @@ mod route;
 
 pub use advance::IN_FLIGHT_MAX;
 pub use commands::SIGNALS_BUFFERED_MAX;
-pub use engine::DEATHS_MAX;
+pub use engine::{DEATHS_MAX, HOLDERS_NAMED_MAX};
 pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::concurrency::{self, Group};
 use crate::event::{Event, EventBody, RunCreated, RunRepaired};
-use crate::{Actor, Attempt, Epoch, EventSeq, Input, Plan, Rejection, RunId, RunState, StepKey, Timestamp};
+use crate::workflow::expression::Context;
+use crate::{
+    Actor, Attempt, Epoch, EventSeq, Input, Plan, Rejection, RunId, RunState, StepError, StepKey, Timestamp,
+};
 
 /// Decides what follows from `input`, and takes it into `state` event by event.
 ///
@@ -48,6 +56,7 @@ pub fn decide(
         Input::Outcome { node, item, attempt, outcome } => {
             tick.outcome(StepKey { node, item }, attempt, outcome);
         }
+        Input::NoPlace { held_by } => tick.await_place(held_by),
         Input::ChildEnded { run_id, end } => tick.child_ended(run_id, end),
         Input::Advance => tick.advance(),
         Input::Drain => tick.drain(),
@@ -81,6 +90,29 @@ pub fn create(
     };
     let state = RunState::created(plan, run_id, &event).expect("the event above is run.created");
     (event, state)
+}
+
+/// The group of a run that is about to be created; none when its definition names none, or when a run above it has a
+/// place there already.
+///
+/// # Errors
+/// When the expression fails, or does not give the name of a group.
+pub fn group_of(
+    plan: &Plan,
+    run_id: RunId,
+    body: &RunCreated,
+    labels: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Result<Option<Group>, StepError> {
+    let Some(spec) = &plan.concurrency else { return Ok(None) };
+    let (_, state) = create(plan, run_id, body.clone(), Actor::engine(), now);
+    let name = match spec.group.render(&Context::new(plan, &state).with_labels(labels))? {
+        Value::String(name) => name,
+        other => other.to_string(),
+    };
+    concurrency::check_name(&name).map_err(|sentence| StepError::new("expression", sentence))?;
+    let is_above = body.groups_above.contains(&name);
+    Ok((!is_above).then_some(Group { name, max: spec.max, on_conflict: spec.on_conflict }))
 }
 
 /// One decision in the making: every event is applied as it is emitted, so that later rules see it.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Parent;
-use crate::{Payload, Timestamp};
+use crate::concurrency::Group;
+use crate::{Payload, RunId, Timestamp};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunCreated {
@@ -14,7 +15,24 @@ pub struct RunCreated {
     pub start_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Timestamp>,
+    /// The concurrency group in which it needs a place before anything of it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// Names of the groups in which the runs above it have a place: it shares theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups_above: Vec<String>,
     /// The step of another run that started this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
 }
+
+/// The run's group has no place for it now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlaceAwaited {
+    /// Some of the runs that have a place.
+    pub held_by: Vec<RunId>,
+}
+
+/// The run has a place in its group until it ends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlaceTaken {}

@@ -1,5 +1,6 @@
 //! Takes events into the state, one at a time. The only place where state changes.
 
+use crate::concurrency::Place;
 use crate::event::{ApprovalExpired, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn};
 use crate::plan::{Accept, Part, Plan, Role};
 use crate::state::{
@@ -20,7 +21,7 @@ impl RunState {
         if self.is_terminal() {
             return Err(FoldError::AfterEnd { seq: event.seq, name: event.body.name() });
         }
-        self.is_delayed &= self.is_held_back(event.at);
+        self.is_delayed &= self.starts_later(event.at);
         match event.node {
             Some(node) if node.at() < self.steps.len() => {
                 self.apply_to_step(plan, event, StepKey { node, item: event.item });
@@ -42,6 +43,8 @@ impl RunState {
                 self.epoch = event.epoch.unwrap_or(Epoch(self.epoch.0 + 1));
                 self.started_at.get_or_insert(event.at);
             }
+            EventBody::PlaceAwaited(_) => self.place = Place::Awaited,
+            EventBody::PlaceTaken(_) => self.place = Place::Held,
             EventBody::RunPaused(body) => {
                 self.phase = Phase::Paused { reason: body.reason, message: body.message.clone() };
             }

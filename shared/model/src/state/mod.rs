@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::concurrency::{Group, Place};
 use crate::event::{Artifact, Event, EventBody, Parent, SkipReason};
 use crate::plan::{Accept, Part, Plan};
 use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp};
@@ -48,6 +49,11 @@ pub struct RunState {
     pub start_at: Option<Timestamp>,
     /// That time had not come when the last event happened.
     pub is_delayed: bool,
+    /// The group in which it needs a place before anything begins.
+    pub group: Option<Group>,
+    pub place: Place,
+    /// Groups in which the runs above it have a place.
+    pub groups_above: Vec<String>,
     pub last_event_at: Timestamp,
     pub phase: Phase,
     /// One per node of the plan, in its order.
@@ -232,6 +238,9 @@ impl RunState {
             deadline_at: body.deadline_at,
             start_at: body.start_at,
             is_delayed: body.start_at.is_some_and(|start_at| start_at > event.at),
+            group: body.group.clone(),
+            place: Place::default(),
+            groups_above: body.groups_above.clone(),
             last_event_at: event.at,
             phase: Phase::Active,
             unsettled: main.len() as u32,
@@ -353,6 +362,7 @@ impl RunState {
     pub fn wants_engine(&self) -> bool {
         match self.phase {
             Phase::Active if self.is_delayed => false,
+            Phase::Active if self.wants_place() => self.place == Place::Unasked,
             Phase::Active => {
                 let (is_over, moves) = match &self.machine {
                     Some(machine) => (machine.state.is_done, machine.wants_engine()),

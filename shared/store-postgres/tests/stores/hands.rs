@@ -36,6 +36,7 @@ pub(crate) fn new_run(id: RunId, version_id: VersionId) -> NewRun {
         event: event(1, None, body),
         projection: projection(RunStatus::Queued),
         blobs: Vec::new(),
+        group: None,
         remember: None,
     }
 }
@@ -105,6 +106,7 @@ impl Hand {
             outbox: Vec::new(),
             children: Vec::new(),
             finished: Vec::new(),
+            leaves_group: false,
             remember: None,
         }
     }

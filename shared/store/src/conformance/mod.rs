@@ -12,6 +12,7 @@ pub mod claims;
 pub mod commands;
 pub mod due;
 pub mod filters;
+pub mod groups;
 pub mod idempotency;
 pub mod integrity;
 pub mod outbox;
@@ -135,6 +136,21 @@ macro_rules! conformance_tests {
                 callees_are_listed_by_name_in_pages
                 a_registration_remembers_its_reply
                 callees_belong_to_their_tenant
+            }
+            groups {
+                as_many_runs_get_in_as_there_are_places
+                the_most_urgent_gets_in_first_and_then_the_oldest
+                a_run_that_gets_in_says_so_and_wants_an_engine
+                a_waiting_run_that_gets_in_is_due_or_its_holder_hears_of_it
+                a_paused_run_gets_in_and_stays_paused
+                the_end_of_a_run_leaves_its_group_to_be_found_until_somebody_looks
+                of_many_looks_at_once_each_place_is_given_once
+                a_newcomer_asks_once_and_waits_from_then_on
+                a_run_that_has_ended_gets_no_place
+                a_full_group_turns_away_who_will_not_wait
+                of_many_who_will_not_wait_one_is_created
+                who_cancels_others_is_told_of_all_that_are_older
+                groups_belong_to_their_tenant
             }
             circuits {
                 what_never_failed_passes_and_leaves_nothing

@@ -203,6 +203,7 @@ pub(super) fn state(write: &RunWrite) -> RunState {
         groups: Vec::new(),
         inputs: None,
         outputs: None,
+        concurrency: None,
         compensation: Default::default(),
         timeout: None,
         machine: None,

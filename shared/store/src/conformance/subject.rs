@@ -157,6 +157,7 @@ pub(super) fn new_run(n: u32, version_id: VersionId) -> NewRun {
         },
         projection: projection(RunStatus::Queued),
         blobs: Vec::new(),
+        group: None,
         remember: None,
     }
 }
@@ -285,6 +286,7 @@ impl Hand {
             outbox: Vec::new(),
             children: Vec::new(),
             finished: Vec::new(),
+            leaves_group: false,
             remember: None,
         }
     }

@@ -3,6 +3,7 @@
 mod callees;
 mod circuits;
 mod faults;
+mod groups;
 mod integrity;
 mod runs;
 mod sessions;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use windlass_model::concurrency::{OnConflict, PLACES_MAX};
 use windlass_model::event::EngineTaken;
 use windlass_model::{
     Epoch, Event, EventSeq, Ring, RunId, RunStatus, RunVersion, SessionId, TenantId, Timestamp, planted,
@@ -14,7 +15,7 @@ use super::tables::{Log, Run, Tables, refused, wants_engine};
 use crate::stored::{StoredSnapshot, contains_ignoring_case};
 use crate::{
     ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, Guard, NewRun, OutboxRow, Pin,
-    Projection, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
+    Projection, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError, occupant,
 };
 
 #[async_trait]
@@ -198,6 +199,12 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
     if tables.runs.contains_key(&run.id) {
         return Err(refused(format!("there is a run {} already", run.id)).into());
     }
+    if let Some(group) = run.group.as_ref().filter(|group| group.on_conflict == OnConflict::Reject)
+        && let Some(by) = occupant(&tables.members(run.tenant, &group.name, PLACES_MAX), group.max)
+        && run.parent.is_none()
+    {
+        return Err(WriteError::Occupied { by });
+    }
     let mut log = Log::default();
     log.check(std::slice::from_ref(&run.event))?;
     log.append(std::slice::from_ref(&run.event));
@@ -228,6 +235,9 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
         run.id,
         Run { row, attention: false, parent_told: false, log, snapshot: None, approvals: Vec::new() },
     );
+    if let Some(group) = run.group {
+        tables.join(run.tenant, run.id, run.priority, group);
+    }
     tables.keep_blobs(run.tenant, run.blobs);
     tables.remember(run.tenant, run.remember, now);
     Ok(())
@@ -280,6 +290,9 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
         if let Some(child) = tables.runs.get_mut(&child) {
             child.parent_told = true;
         }
+    }
+    if write.leaves_group {
+        tables.leave(write.run_id);
     }
     for message in write.outbox {
         tables.last_outbox_id += 1;

@@ -12,6 +12,7 @@ use windlass_model::{
     Attempt, Digest, Event, NodeIndex, RunId, RunStatus, SessionId, TenantId, Timestamp, VersionId, planted,
 };
 
+use super::groups::Place;
 use crate::inbox::take_in;
 use crate::stored::{StoredEvent, StoredSnapshot};
 use crate::{
@@ -26,6 +27,7 @@ pub(super) struct Tables {
     pub(super) callees: BTreeMap<(TenantId, CalleeKind, String), Callee>,
     pub(super) circuits: BTreeMap<CircuitKey, Circuit>,
     pub(super) versions: BTreeMap<VersionId, Version>,
+    pub(super) places: BTreeMap<RunId, Place>,
     /// When each session ends.
     pub(super) sessions: HashMap<SessionId, Timestamp>,
     pub(super) replies: BTreeMap<ReplyKey, (Reply, Timestamp)>,

@@ -4,6 +4,7 @@
 //! only somebody can check who sees everything: the database, everybody's memory, and the world outside.
 
 mod asked;
+mod groups;
 mod logs;
 mod reached;
 
@@ -23,11 +24,14 @@ use crate::workflows::Entry;
 /// Messages of the database about itself that are worth reading.
 const DAMAGE_MAX: u32 = 10;
 
+pub(crate) use groups::could_enter;
+
 /// Safety: holds whatever is going on.
 pub(crate) fn at_any_moment(fleet: &Fleet) {
     for row in fleet.runs() {
         check_run(fleet, &row);
     }
+    groups::keep_their_bounds(fleet);
 }
 
 /// Everything has ended.

@@ -8,14 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::concurrency::Member;
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
-    Account, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits, Damage,
-    Definition, DueRun, EndedChild, Fence, Guard, IdempotencyKey, Integrity, Mend, NewCallee, NewRun,
-    NewWorkflow, Outbox, OutboxRow, OutboxSettlement, PutCallee, PutWorkflow, Rebuild, RepairRow, Reply,
-    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, Sessions, StoreError, VersionRow,
-    WorkflowFilter, WorkflowRow, Workflows, WriteError,
+    Account, Admissions, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits,
+    Damage, Definition, DueRun, EndedChild, Fence, Groups, Guard, IdempotencyKey, Integrity, Mend, NewCallee,
+    NewRun, NewWorkflow, Newcomer, Outbox, OutboxRow, OutboxSettlement, PutCallee, PutWorkflow, Rebuild,
+    RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, Sessions, StoreError,
+    VersionRow, WorkflowFilter, WorkflowRow, Workflows, WriteError,
 };
 
 use super::World;
@@ -294,6 +295,26 @@ impl Callees for SimStore {
         revision: Option<u32>,
     ) -> Result<bool, WriteError> {
         self.write("delete_callee", self.database().delete_callee(tenant, kind, name, revision), |_| {}).await
+    }
+}
+
+#[async_trait]
+impl Groups for SimStore {
+    async fn admit_runs(
+        &self,
+        tenant: TenantId,
+        group: &str,
+        newcomer: Option<Newcomer>,
+    ) -> Result<Admissions, StoreError> {
+        self.write("admit_runs", self.database().admit_runs(tenant, group, newcomer), |_| {}).await
+    }
+
+    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError> {
+        self.read("find_freed_groups", self.database().find_freed_groups(limit)).await
+    }
+
+    async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError> {
+        self.read("list_group", self.database().list_group(tenant, group, limit)).await
     }
 }
 

@@ -22,6 +22,7 @@ pub struct Context<'a> {
     scene: Option<Scene<'a>>,
     parameters: Option<&'a Arc<Value>>,
     reduced: Option<&'a Reduced>,
+    labels: Option<&'a BTreeMap<String, String>>,
 }
 
 /// Where a reduction stands.
@@ -51,7 +52,17 @@ impl<'a> Context<'a> {
     pub fn new(plan: &'a Plan, state: &'a RunState) -> Self {
         let machine = state.machine.as_ref();
         let scene = machine.map(|machine| Scene { context: &machine.state.context, event: None });
-        Self { plan, state, step: None, secrets: None, error: None, scene, parameters: None, reduced: None }
+        Self {
+            plan,
+            state,
+            step: None,
+            secrets: None,
+            error: None,
+            scene,
+            parameters: None,
+            reduced: None,
+            labels: None,
+        }
     }
 
     /// For expressions of one step: `node.id` and `node.attempt` can be read, and its item if it has one.
@@ -96,6 +107,13 @@ impl<'a> Context<'a> {
         self
     }
 
+    /// For what is asked before a run is there: its labels.
+    #[must_use]
+    pub fn with_labels(mut self, labels: &'a BTreeMap<String, String>) -> Self {
+        self.labels = Some(labels);
+        self
+    }
+
     pub(super) fn find<'c>(&'c self, reference: &'c Reference) -> Result<Found<'c>, StepError> {
         let key = reference.first_key().unwrap_or_default();
         match &reference.source {
@@ -117,6 +135,9 @@ impl<'a> Context<'a> {
                 "id" => Some(self.state.run_id.to_string().into()),
                 "workflow" => Some(self.plan.name.as_str().into()),
                 "created_at" => Some(self.state.created_at.to_string().into()),
+                "labels" => self.labels.and_then(|labels| {
+                    follow(&json!(labels), reference.path.get(1..).unwrap_or_default()).cloned()
+                }),
                 _ => None,
             })),
             Source::Node => Ok(owned(self.step.and_then(|step| match key {

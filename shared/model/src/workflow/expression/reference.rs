@@ -187,6 +187,8 @@ impl Reference {
             }
         };
         match source {
+            // Where they are there: `Checker::check_reads` knows.
+            Source::Run if is_label(&path) => {}
             Source::Run => expect_field("run", &path, &["id", "workflow", "created_at"])?,
             Source::Node => expect_field("node", &path, &["id", "attempt"])?,
             Source::Secrets if !matches!(path.as_slice(), [Step::Key(_)]) => {
@@ -267,6 +269,10 @@ fn outside(root: &str, path: &mut Vec<Step>) -> Result<Source, String> {
     }
     path.insert(0, Step::Key(root.into()));
     Ok(Source::Outside)
+}
+
+fn is_label(path: &[Step]) -> bool {
+    matches!(path, [Step::Key(labels), Step::Key(_)] if &**labels == "labels")
 }
 
 fn expect_field(root: &str, path: &[Step], fields: &[&str]) -> Result<(), String> {

@@ -28,6 +28,8 @@ pub(super) struct Scope {
     pub machine: Option<&'static [&'static str]>,
     /// The root that an item, or a round of a loop, is read at, and what can be read there.
     pub fan: Option<(&'static str, &'static [&'static str])>,
+    /// A group is told before there is a run.
+    pub is_group: bool,
 }
 
 impl Scope {
@@ -40,11 +42,16 @@ impl Scope {
             is_callee: false,
             machine: None,
             fan: None,
+            is_group: false,
         }
     }
 
     pub(super) fn callee() -> Self {
         Self { is_callee: true, has_secrets: true, ..Self::outputs() }
+    }
+
+    pub(super) fn group() -> Self {
+        Self { is_group: true, ..Self::outputs() }
     }
 
     pub(super) fn node(index: usize) -> Self {

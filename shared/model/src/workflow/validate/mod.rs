@@ -61,6 +61,7 @@ const KEYS: &[&str] = &[
     "on_error",
     "error_handlers",
     "compensation",
+    "concurrency",
     "defaults",
     "timeout",
     "steps",
@@ -87,8 +88,7 @@ const BODY_KEY: &str = "body";
 /// All mean the same: which of their states hold graphs, machines say themselves.
 const MACHINE_TYPES: &[&str] = &["machine", "state_machine", "hybrid"];
 /// Keys of the format that arrive with a later version.
-const LATER_KEYS: &[&str] =
-    &["concurrency", "vars", "workflow", "cases", "variants", "strategy", "mock", "score", "gates"];
+const LATER_KEYS: &[&str] = &["vars", "workflow", "cases", "variants", "strategy", "mock", "score", "gates"];
 const LATER_TYPES: &[&str] = &["bench"];
 
 enum Kind {
@@ -252,6 +252,7 @@ impl Checker<'_> {
         let outputs =
             map.get("outputs").and_then(|outputs| self.template(outputs.clone(), "/outputs", scope));
         let timeout = map.get("timeout").and_then(|timeout| self.duration(timeout, "/timeout"));
+        let concurrency = self.concurrency(map);
         let compensation = self.compensation(map);
         self.check_compensation(&drafts);
         self.check_reads(&drafts, order.as_deref(), inputs.as_ref());
@@ -262,7 +263,20 @@ impl Checker<'_> {
             return None;
         }
         let by_id = nodes.iter().map(|node| (node.id.clone(), node.index)).collect();
-        Some(Plan { name, kind, hash, nodes, by_id, groups, inputs, outputs, timeout, compensation, machine })
+        Some(Plan {
+            name,
+            kind,
+            hash,
+            nodes,
+            by_id,
+            groups,
+            inputs,
+            outputs,
+            timeout,
+            concurrency,
+            compensation,
+            machine,
+        })
     }
 
     /// Before anything looks at each node: refuses at once what is far too large.

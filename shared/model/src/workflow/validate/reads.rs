@@ -56,6 +56,17 @@ impl Checker<'_> {
                     let detail = "tools and agents see their `parameters`, `secrets` and `run`: hand over the rest by `with`";
                     self.problem("bad_expression", &read.pointer, detail);
                 }
+                Source::Inputs if read.scope.is_group => self.check_input(read, inputs),
+                Source::Run if read.scope.is_group => {}
+                _ if read.scope.is_group => {
+                    let detail =
+                        "a group is told before the run begins: from `inputs`, `run` and `run.labels`";
+                    self.problem("bad_expression", &read.pointer, detail);
+                }
+                Source::Run if read.reference.first_key() == Some("labels") => {
+                    let detail = "`run.labels` are only there for the `group` of `concurrency`";
+                    self.problem("bad_expression", &read.pointer, detail);
+                }
                 Source::Parameters => {
                     let detail = "`parameters` are only there inside a tool or an agent";
                     self.problem("bad_expression", &read.pointer, detail);

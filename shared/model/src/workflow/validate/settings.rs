@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Checker;
 use super::fields::Scope;
+use crate::concurrency::{ConcurrencySpec, OnConflict, PLACES_MAX};
 use crate::event::{CompensationOrder, Ending, ExpiryAction};
 use crate::plan::{CompensationSpec, GateSpec};
 use crate::retry::{ATTEMPTS_MAX, Growth, Jitter, RetryPolicy};
@@ -22,6 +23,7 @@ const RETRY_KEYS: &[&str] = &["max_attempts", "errors", "backoff"];
 const BACKOFF_KEYS: &[&str] = &["type", "initial", "factor", "max", "jitter"];
 const DEFAULTS_KEYS: &[&str] = &["timeout", "retry", "on_error"];
 const COMPENSATION_KEYS: &[&str] = &["when", "order"];
+const CONCURRENCY_KEYS: &[&str] = &["group", "max", "on_conflict"];
 const APPROVERS_KEYS: &[&str] = &["any_of", "min", "exclude_requester"];
 
 /// What holds for every node that does not say otherwise.
@@ -57,6 +59,30 @@ impl Checker<'_> {
         }
         self.check_inherited_rules(&defaults);
         self.defaults = defaults;
+    }
+
+    pub(super) fn concurrency(&mut self, top: &Map<String, Value>) -> Option<ConcurrencySpec> {
+        let map = self.object(top.get("concurrency")?, "/concurrency", "`concurrency`")?;
+        self.check_unknown_keys(map, "/concurrency", CONCURRENCY_KEYS, &[]);
+        let words = OnConflict::ALL.iter().map(|it| (it.as_str(), *it)).collect::<Vec<_>>();
+        let on_conflict = map
+            .get("on_conflict")
+            .and_then(|value| self.word(value, "/concurrency/on_conflict", &words))
+            .unwrap_or_default();
+        let max = map
+            .get("max")
+            .and_then(|value| self.number(value, "/concurrency/max", 1, u64::from(PLACES_MAX)))
+            .map_or(1, |max| max as u32);
+        if on_conflict == OnConflict::CancelRunning && max > 1 {
+            let detail = "with `cancel_running` one run is under way, the newest: leave `max` out";
+            self.problem("invalid_field", "/concurrency/max", detail);
+        }
+        let Some(Value::String(group)) = map.get("group") else {
+            self.problem("missing_field", "/concurrency", "`group` is missing: text that names the group");
+            return None;
+        };
+        let group = self.template(Value::String(group.clone()), "/concurrency/group", Scope::group())?;
+        Some(ConcurrencySpec { group, max, on_conflict })
     }
 
     pub(super) fn compensation(&mut self, top: &Map<String, Value>) -> CompensationSpec {

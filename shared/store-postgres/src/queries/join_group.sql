@@ -1,0 +1,7 @@
+-- Differs from SQLite's: for a batch. Runs wait for a place; one that has asked before goes on waiting, or has it.
+insert into concurrency_places (run_id, tenant, name, places, on_conflict, priority, state)
+select x.*, 'waiting'
+  from unnest($1::uuid[], $2::int4[], $3::text[], $4::int4[], $5::text[], $6::int2[])
+       as x (run_id, tenant, name, places, on_conflict, priority)
+ order by x.run_id
+    on conflict (run_id) do nothing

@@ -1,0 +1,1 @@
+select distinct tenant, name from concurrency_places where state = 'freed' limit :limit
