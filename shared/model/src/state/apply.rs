@@ -3,6 +3,7 @@
 use crate::concurrency::Place;
 use crate::event::{ApprovalExpired, Event, EventBody, ExpiryAction, SkipReason, Then, WaitingOn};
 use crate::plan::{Accept, Part, Plan, Role};
+use crate::state::machine::names_what_is_there;
 use crate::state::{
     AttemptOutcome, AttemptRecord, FoldError, Gate, GateOutcome, Grant, InboundKind, Phase, RunState, Wait,
     WaitReason,
@@ -74,7 +75,9 @@ impl RunState {
                 let kind = InboundKind::Event { name: body.name.clone(), payload: body.payload.clone() };
                 self.bring(event.at, kind);
             }
-            EventBody::MachineTransitioned(body) => self.apply_transition(plan, event.seq, body),
+            EventBody::MachineTransitioned(body) if names_what_is_there(plan, body) => {
+                self.apply_transition(plan, event.seq, body);
+            }
             EventBody::MachineFailed(body) => {
                 self.error.get_or_insert_with(|| body.error.clone());
                 self.phase = Phase::Failing;
@@ -387,7 +390,8 @@ impl RunState {
     }
 
     fn release_dependents(&mut self, plan: &Plan, node: NodeIndex) {
-        self.unsettled -= 1;
+        // A log that was damaged may settle a step twice; a fold does not break down over it.
+        self.unsettled = self.unsettled.saturating_sub(1);
         for dependent in &plan.node(node).dependents {
             let accept = plan
                 .node(*dependent)

@@ -61,6 +61,18 @@ impl RunMachine {
     }
 }
 
+/// Whether every state, timer and node that a transition speaks of belongs to the plan. A log that was damaged may say
+/// anything.
+pub(super) fn names_what_is_there(plan: &Plan, body: &MachineTransitioned) -> bool {
+    let Some(machine) = &plan.machine else { return false };
+    let in_history = body.history.iter().flat_map(|(state, stands_for)| stands_for.iter().chain([state]));
+    let mut states = body.configuration.iter().chain(in_history);
+    let mut timers = body.timers.iter().map(|(_, timer)| timer);
+    states.all(|state| state.at() < machine.states.len())
+        && timers.all(|timer| timer.at() < machine.timers.len())
+        && body.invoked.iter().all(|node| node.at() < plan.nodes.len())
+}
+
 impl RunState {
     /// Whether a signal is the machine's own, and not that of a step that waits for one.
     pub(super) fn is_for_machine(&self, plan: &Plan, name: &str) -> bool {

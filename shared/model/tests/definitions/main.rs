@@ -4,6 +4,9 @@ mod attacks;
 mod bodies;
 mod callees;
 mod expressions;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+mod fuzzed;
 mod graphs;
 mod plans;
 mod problems;

@@ -4,6 +4,9 @@ mod bodies;
 mod children;
 mod common;
 mod fans;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+mod fuzzed;
 mod machines;
 mod properties;
 mod routing;
