@@ -9,6 +9,7 @@ use super::tables::Tables;
 use crate::{Admissions, Admitted, Groups, MEMBERS_MAX, Newcomer, StoreError, place_taken};
 
 /// A run that is, or was, in a group.
+#[derive(Clone)]
 pub(super) struct Place {
     tenant: TenantId,
     member: Member,

@@ -39,6 +39,14 @@ impl MemoryStore {
         Arc::new(Self { tables: Mutex::default(), clock, faults: Faults::default() })
     }
 
+    /// Another database that holds the same and goes its own way, by a clock that stands still: for whoever tries
+    /// everything that can come next.
+    pub fn fork(&self) -> Arc<Self> {
+        let tables = self.tables.lock().expect("a panic under this lock has failed the test already").clone();
+        let clock = Arc::new(Clock::fixed(self.clock.now()));
+        Arc::new(Self { tables: Mutex::new(tables), clock, faults: Faults::default() })
+    }
+
     pub fn clock(&self) -> &Arc<Clock> {
         &self.clock
     }

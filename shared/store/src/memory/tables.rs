@@ -20,7 +20,7 @@ use crate::{
     RunRow, StoreError, VersionRow, WorkflowRow, WriteError,
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tables {
     pub(super) runs: BTreeMap<RunId, Run>,
     pub(super) workflows: BTreeMap<(TenantId, String), Workflow>,
@@ -41,6 +41,7 @@ pub(super) struct Tables {
 /// Tenant, principal, route, key.
 pub(super) type ReplyKey = (TenantId, String, String, String);
 
+#[derive(Clone)]
 pub(super) struct Run {
     pub(super) row: RunRow,
     /// The door has written since the engine that holds the run last did.
@@ -60,22 +61,26 @@ pub(super) struct Log {
     has_ended: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Workflow {
     pub(super) row: WorkflowRow,
     pub(super) is_hidden: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Callee {
     pub(super) row: CalleeRow,
     pub(super) spec: String,
     pub(super) is_deleted: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Version {
     pub(super) tenant: TenantId,
     pub(super) row: VersionRow,
 }
 
+#[derive(Clone)]
 pub(super) struct OutboxEntry {
     pub(super) row: OutboxRow,
     pub(super) due_at: Timestamp,
