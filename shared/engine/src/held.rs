@@ -248,7 +248,12 @@ impl HeldRun {
                 Err(WriteError::Moved | WriteError::KeyTaken | WriteError::Occupied { .. }) => {
                     must_reload = true;
                 }
-                Err(WriteError::Store(error)) => {
+                // Asked again, the database says the same. Whoever takes the run next begins anew; three times in a
+                // row, and the run is set aside.
+                Err(WriteError::Store(error @ (StoreError::Refused(_) | StoreError::Damaged(_)))) => {
+                    return Err(error.into());
+                }
+                Err(WriteError::Store(error @ StoreError::Unavailable(_))) => {
                     warn!(run.id = %self.state.run_id, error = %error, "Commit unknown; reading back");
                     if planted("unknown_commit_taken_for_done") {
                         self.version.0 += 1;

@@ -303,3 +303,21 @@ async fn a_watcher_sees_every_committed_event() {
     }
     assert_eq!(seen, [2, 3, 4, 5, 6, 7]);
 }
+
+#[tokio::test]
+async fn a_run_whose_writes_are_refused_for_good_is_left_alone_and_set_aside() {
+    let house = House::new();
+    let (run_id, _) = house.start(TWO_STEPS).await;
+    house.store.faults().refuse_appends(u32::MAX);
+    for _ in 0..3 {
+        let engine = house.engine().await;
+        let driven = tokio::time::timeout(Duration::from_secs(10), engine.drive(ring(run_id))).await;
+        driven.expect("what is refused is not asked for ever");
+        house.store.clock().advance(Duration::from_secs(61));
+    }
+    house.store.faults().refuse_appends(0);
+    house.engine().await.drive(ring(run_id)).await;
+    assert_eq!(house.status(run_id).await, RunStatus::Paused);
+    assert_eq!(house.names(run_id).await.last(), Some(&"run.quarantined"));
+    assert_eq!(house.deeds.done.lock().unwrap().len(), 0);
+}

@@ -11,6 +11,7 @@ pub struct Faults(Mutex<Planned>);
 #[derive(Default)]
 struct Planned {
     calls_to_fail: u32,
+    appends_to_refuse: u32,
     /// The answer of the next write gets lost; the flag says whether the write itself happens.
     lost_answer: Option<bool>,
 }
@@ -32,6 +33,22 @@ impl Faults {
     /// database is away, and the write has happened, or not, as `applied` says.
     pub fn commit_unknown(&self, applied: bool) {
         self.planned().lost_answer = Some(applied);
+    }
+
+    /// The next `count` writes to runs are refused, as a database does that holds something impossible.
+    pub fn refuse_appends(&self, count: u32) {
+        self.planned().appends_to_refuse = count;
+    }
+
+    pub(super) fn before_append(&self) -> Result<(), StoreError> {
+        let mut planned = self.planned();
+        match planned.appends_to_refuse {
+            0 => Ok(()),
+            _ => {
+                planned.appends_to_refuse -= 1;
+                Err(StoreError::Refused("a test made it impossible".into()))
+            }
+        }
     }
 
     pub(super) fn before_read(&self) -> Result<(), StoreError> {

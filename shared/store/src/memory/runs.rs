@@ -25,6 +25,7 @@ impl Runs for MemoryStore {
     }
 
     async fn write_run(&self, write: RunWrite) -> Result<(), WriteError> {
+        self.faults.before_append()?;
         self.write(|tables, now| append(tables, write, now))
     }
 
