@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use windlass_boot::Beat;
 use windlass_model::planted;
-use windlass_store::{OutboxRow, OutboxSettlement, Store, StoreError};
+use windlass_store::{OutboxRow, OutboxSettlement, Store, StoreError, point};
 
 /// Messages that one turn carries.
 const RELAY_PAGE: u32 = 100;
@@ -102,6 +102,7 @@ impl Relay {
             if page.is_empty() {
                 return Ok(());
             }
+            point("relay.taken");
             let mut settlements = Vec::with_capacity(page.len());
             for row in page {
                 if Instant::now() > deliver_until {
@@ -110,7 +111,9 @@ impl Relay {
                 settlements.push(self.settle(row).await);
                 beat.beat();
             }
+            point("relay.sent");
             self.store.settle_outbox(settlements).await?;
+            point("relay.settled");
             if is_last {
                 return Ok(());
             }

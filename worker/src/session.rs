@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use windlass_boot::Beat;
 use windlass_engine::{Clock, Engine, Lease};
-use windlass_store::Store;
+use windlass_store::{Store, point};
 
 /// One row, renewed for all runs of this worker.
 pub(crate) struct Session {
@@ -38,9 +38,11 @@ impl Session {
 
     async fn renew(&self, engine: &Engine) -> Result<(), windlass_store::StoreError> {
         let asked_at = Instant::now();
+        point("session.before_renewal");
         let now = self.store.renew_session(self.lease.session(), self.ttl).await?;
         self.lease.renewed(asked_at, self.ttl);
         self.clock.set(now, asked_at);
+        point("session.renewed");
         // The poke that the door sent may have been lost.
         for ring in self.store.find_moved(self.lease.session()).await? {
             engine.poke(ring);

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use windlass_boot::Beat;
 use windlass_engine::Engine;
 use windlass_model::{RunId, planted};
-use windlass_store::{DueRun, Store, StoreError};
+use windlass_store::{DueRun, Store, StoreError, point};
 
 use crate::doorbell::Room;
 
@@ -108,10 +108,15 @@ impl Sweep {
             return Ok((Vec::new(), false));
         }
         // Twice the interval: what is due before the next sweep is woken by a near timer in time.
+        point("sweep.before");
         let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
+        if !due.is_empty() {
+            point("sweep.found");
+        }
         for run in due.iter().filter(|_| !planted("no_sweep")) {
             engine.wake(run.ring, run.after);
         }
+        point("sweep.rung");
         let is_full = due.len() == limit && due.iter().all(|run| run.after.is_zero());
         Ok((due, is_full))
     }

@@ -11,7 +11,7 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
 use windlass_model::workflow::expression::Context;
 use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId};
-use windlass_store::NewRun;
+use windlass_store::{NewRun, point};
 
 use crate::breaker::Breaker;
 use crate::engine::EngineParts;
@@ -93,10 +93,14 @@ impl Attempt {
     }
 
     async fn call_behind(self, breaker: Breaker, parts: &EngineParts) -> Ended {
+        point("circuit.before_question");
         match breaker.admit(&*parts.store).await {
             Ok(is_probe) => {
+                point("circuit.admitted");
                 let ended = self.call(parts).await;
+                point("circuit.before_news");
                 breaker.tell(&*parts.store, is_probe, &ended.outcome).await;
+                point("circuit.told");
                 ended
             }
             Err(error) => {
@@ -122,6 +126,7 @@ impl Attempt {
                 None => std::future::pending().await,
             }
         };
+        point("attempt.before_deed");
         let returned = tokio::select! {
             biased;
             returned = runner.run(step) => Some(returned),
@@ -132,6 +137,7 @@ impl Attempt {
                 return Ended { work, outcome: Outcome::TimedOut { error }, blobs: Vec::new(), child: None };
             }
         };
+        point("attempt.after_deed");
         let mut blobs = Vec::new();
         let outcome = match returned {
             None => Outcome::Canceled,

@@ -18,7 +18,7 @@ use windlass_model::{
     Actor, Outcome, Payload, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, VersionId,
     decide,
 };
-use windlass_store::{Labels, NewRun, PlanError, StoreError};
+use windlass_store::{Labels, NewRun, PlanError, StoreError, point};
 
 use crate::attempt::{Ended, RETRY_PAUSE};
 use crate::engine::EngineParts;
@@ -119,6 +119,7 @@ impl Call {
             return Err(StepError::new("limit.depth", sentence));
         }
         let Found { id, name, version, plan } = self.find(parts).await?;
+        point("call.definition_read");
         let mut inputs = self.inputs;
         if !inputs.is_object() {
             let sentence = "what `with` gives must be an object: the inputs by their names";
@@ -156,6 +157,7 @@ impl Call {
         let mut child = NewRun::new(tenant, id, &state, event);
         child.priority = priority;
         child.labels = labels;
+        point("call.ready");
         let started = ChildStarted { run_id, workflow: name, version, until: None };
         let outcome = Outcome::Called(started);
         Ok(Ended { work: self.work, outcome, blobs: Vec::new(), child: Some(Box::new(child)) })

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 use windlass_bus::Bus;
 use windlass_model::{Ring, RunId, TenantId};
-use windlass_store::{Plans, Store, StoreError};
+use windlass_store::{Plans, Store, StoreError, point};
 
 use crate::held::{HeldRun, Message};
 use crate::timers::NearTimers;
@@ -82,6 +82,7 @@ impl Engine {
         }
         let Some((_place, inbox)) = Place::take(self.clone(), ring) else { return };
         self.parts.lease.until_safe().await;
+        point("engine.before_claim");
         // Boxed, as other detours are: hundreds of runs are held at a time, and each would carry room for it all along.
         match Box::pin(HeldRun::claim(self.clone(), run_id, inbox)).await {
             Ok(Some(mut run)) => {

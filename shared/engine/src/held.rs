@@ -1,13 +1,13 @@
 //! A run in the hands of this engine: tick, wait for news, tick again, until it parks.
 
 mod children;
+mod fold;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -17,11 +17,11 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::Blob;
 use windlass_model::state::FoldError;
 use windlass_model::{
-    Event, EventSeq, Input, Payload, Plan, Ring, RunId, RunState, RunVersion, TenantId, Timestamp, decide,
-    open_work, planted,
+    Event, EventSeq, Input, Plan, Ring, RunId, RunState, RunVersion, Timestamp, decide, open_work, planted,
 };
-use windlass_store::{Fence, Guard, NewRun, PlanError, RunRecord, RunWrite, StoreError, WriteError};
+use windlass_store::{Fence, Guard, NewRun, PlanError, RunWrite, StoreError, WriteError, point};
 
+use self::fold::fold;
 use crate::attempt::{Attempt, Ended, RETRY_PAUSE, panicked};
 use crate::call::{Call, Heritage};
 use crate::engine::Engine;
@@ -107,6 +107,7 @@ impl HeldRun {
         let Some(record) = parts.store.claim_run(run_id, session, parts.options.stale_after).await? else {
             return Ok(None);
         };
+        point("engine.claimed");
         let fence = Fence { session, epoch: record.row.epoch };
         let (priority, version) = (record.row.priority, record.row.version);
         let heritage = Heritage { tenant: record.row.tenant, priority, labels: record.row.labels.clone() };
@@ -114,6 +115,7 @@ impl HeldRun {
         if let Some(taken) = record.events.last() {
             parts.bus.publish(run_id, vec![taken.clone()]);
         }
+        point("engine.claim_told");
         let state = fold(&engine, &plan, record).await?;
         Ok(Some(Self {
             engine,
@@ -167,6 +169,7 @@ impl HeldRun {
     }
 
     async fn parked(&mut self) {
+        point("engine.parked");
         self.inbox.close();
         if self.inbox.try_recv().is_ok() {
             // A child ended just then; nothing else is told without the version being moved.
@@ -189,7 +192,9 @@ impl HeldRun {
             debug!(run.id = %self.state.run_id, status, "Run ended");
             Box::pin(self.give_place_back()).await;
             if let Some(parent) = &self.state.parent {
+                point("engine.before_parent_is_told");
                 family::tell_parent(&self.engine.parts, self.heritage.tenant, parent.run_id).await;
+                point("engine.parent_is_told");
             }
         }
     }
@@ -234,6 +239,7 @@ impl HeldRun {
             let next_seq = self.state.last_seq.next();
             let events = self.decide(&inputs, now);
             let parks = self.parks(now, drains);
+            point("engine.decided");
             if planted("deed_before_commit") {
                 self.start_open_work(now).await?;
             }
@@ -314,11 +320,18 @@ impl HeldRun {
         write.children =
             children.iter().filter(|child| children::starts(&events, child.id)).cloned().collect();
         let started: Vec<_> = write.children.iter().map(|child| (child.id, child.event.clone())).collect();
+        point(if parks { "engine.before_release" } else { "engine.before_commit" });
+        if !started.is_empty() {
+            point("engine.before_child");
+        }
         self.engine.parts.store.write_run(write).await?;
+        point(if parks { "engine.released" } else { "engine.committed" });
         self.version.0 += 1;
         metrics::counter!("windlass_ticks_total").increment(1);
         self.engine.parts.bus.publish(self.state.run_id, events);
+        point("engine.told");
         for (run_id, event) in started {
+            point("engine.child_written");
             self.engine.parts.bus.publish(run_id, vec![event]);
             self.engine.parts.bus.ring(Ring { run_id, ..self.ring() });
         }
@@ -343,6 +356,7 @@ impl HeldRun {
 
     /// Reads the run again. False when it is no longer ours.
     async fn reload(&mut self) -> Result<bool, HoldError> {
+        point("engine.before_reload");
         let store = &self.engine.parts.store;
         let record = loop {
             match store.load_run(self.heritage.tenant, self.state.run_id).await {
@@ -358,6 +372,7 @@ impl HeldRun {
         }
         self.version = record.row.version;
         self.state = fold(&self.engine, &self.plan, record).await?;
+        point("engine.reloaded");
         Ok(true)
     }
 
@@ -388,6 +403,7 @@ impl HeldRun {
                 return Ok(Ticked::Lost);
             }
         }
+        point("engine.before_attempts");
         for work in new {
             let cancel = CancellationToken::new();
             self.running.insert(work, cancel.clone());
@@ -411,6 +427,7 @@ impl HeldRun {
                 }
             }
         }
+        point("engine.attempts_begun");
         Ok(Ticked::Goes)
     }
 }
@@ -495,6 +512,7 @@ impl HeldRun {
                     None => return,
                 },
             };
+            point("engine.outcome_taken");
             let Ended { work, outcome, blobs, child } = ended;
             self.running.remove(&work);
             news.blobs.extend(blobs);
@@ -514,24 +532,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Folds a record, and fetches the large values that expressions may read.
-async fn fold(engine: &Engine, plan: &Plan, record: RunRecord) -> Result<RunState, HoldError> {
-    let RunRecord { row, snapshot, events } = record;
-    let mut state = RunState::fold(plan, row.id, snapshot, &events)?;
-    for payload in state.missing_payloads(plan) {
-        fetch(engine, row.tenant, payload).await?;
-    }
-    Ok(state)
-}
-
-/// Brings the value of a payload that lies in the blob store.
-async fn fetch(engine: &Engine, tenant: TenantId, payload: &mut Payload) -> Result<(), HoldError> {
-    let Payload::Blob { blob, value } = payload else { return Ok(()) };
-    let missing = || HoldError::MissingBlob(blob.digest.to_string());
-    let content = engine.parts.store.get_blob(tenant, &blob.digest).await?.ok_or_else(missing)?;
-    let parsed: Value = serde_json::from_slice(&content).map_err(|_| missing())?;
-    *value = Some(Arc::new(parsed));
-    Ok(())
 }

@@ -14,7 +14,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
-use windlass_store::{StoreError, WriteError};
+use windlass_store::{StoreError, WriteError, point};
 
 use crate::fault::{Fault, InDoubt};
 use crate::line::{self, ANSWER_MAX, Line, Purpose, Server, chance};
@@ -166,7 +166,10 @@ async fn commit_patiently<K: Kind>(
 ) -> Result<Answers<K::Answer>, Fault> {
     let mut attempt = 1;
     loop {
-        match K::commit(connection, items).await {
+        point("postgres.before_group");
+        let done = K::commit(connection, items).await;
+        point("postgres.group_done");
+        match done {
             Err(fault) if fault.is_passing() && attempt < ATTEMPTS_MAX => {
                 tokio::time::sleep(ATTEMPT_PAUSE.mul_f64(f64::from(attempt) * (1.0 + chance()))).await;
                 attempt += 1;

@@ -8,7 +8,7 @@ use sqlx::{Connection, Row};
 use uuid::Uuid;
 use windlass_model::{SessionId, TenantId};
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
-use windlass_store::{ApprovalChange, Fence, Guard, Remember, RunWrite, StoreError, WriteError};
+use windlass_store::{ApprovalChange, Fence, Guard, Remember, RunWrite, StoreError, WriteError, point};
 
 use crate::create_run::Create;
 use crate::fault::Fault;
@@ -128,7 +128,9 @@ async fn commit_with_extras(
     }
     let done: Vec<_> = done.into_iter().map(|at| &appends[at]).collect();
     write_run_extras::write(&mut transaction, &done).await?;
+    point("postgres.before_whole");
     transaction.commit().await?;
+    point("postgres.whole_done");
     explain(db, appends, missed, answers).await
 }
 

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use windlass_model::Timestamp;
-use windlass_store::{Clock, StoreError, WriteError};
+use windlass_store::{Clock, StoreError, WriteError, point};
 
 use crate::fault::{Fault, store_error};
 use crate::open::OpenError;
@@ -134,7 +134,7 @@ fn write_group(connection: &Connection, clock: &Clock, group: &mut Vec<Box<dyn J
 fn run_group(connection: &Connection, clock: &Clock, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
     execute(connection, "begin immediate")?;
     if run_hopefully(connection, clock, group) {
-        return execute(connection, "commit");
+        return commit(connection);
     }
     if !connection.is_autocommit() {
         execute(connection, "rollback")?;
@@ -145,7 +145,14 @@ fn run_group(connection: &Connection, clock: &Clock, group: &mut [Box<dyn Job>])
     }
     execute(connection, "begin immediate")?;
     run_carefully(connection, clock, group)?;
-    execute(connection, "commit")
+    commit(connection)
+}
+
+fn commit(connection: &Connection) -> Result<(), StoreError> {
+    point("sqlite.before_commit");
+    execute(connection, "commit")?;
+    point("sqlite.committed");
+    Ok(())
 }
 
 /// False when a job failed and left something behind.

@@ -16,6 +16,7 @@ mod groups;
 mod inbox;
 pub mod memory;
 mod plans;
+mod point;
 pub mod stored;
 mod values;
 
@@ -35,6 +36,7 @@ pub use ended_child::EndedChild;
 pub use groups::{Admissions, Admitted, MEMBERS_MAX, Newcomer, occupant, place_taken};
 pub use inbox::inbox_of;
 pub use plans::{PlanError, Plans};
+pub use point::point;
 pub use values::*;
 
 /// Everything a Windlass process needs from a database.

@@ -98,7 +98,31 @@ impl Process {
 
     /// Starts it and waits until it listens, on a port that is free now.
     pub async fn rise(&self) {
-        let stdout = self.spawn();
+        let stdout = self.spawn(&[]);
+        self.until_it_listens(stdout).await;
+    }
+
+    /// As [`Self::rise`]; it ends by itself when it comes to this point for the n-th time, and perhaps before it listens.
+    pub async fn rise_to_die_at(&self, point: &str, time: u64) {
+        let stdout = self.spawn(&[("DEATH_POINT", &format!("{point}#{time}"))]);
+        if let Some(address) = tokio::time::timeout(PATIENCE, read_address(stdout)).await.ok().flatten() {
+            self.0.client.doors().open(self.name(), &address);
+            self.open_door();
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn until_dead(&self) {
+        eventually(&format!("the end of {}", self.name()), || async {
+            let mut child = self.child();
+            let ended = child.as_mut().expect("it was up").try_wait().expect("a child can be waited for");
+            ended.map(|_| *child = None)
+        })
+        .await;
+        self.close_door();
+    }
+
+    async fn until_it_listens(&self, stdout: ChildStdout) {
         let address = tokio::time::timeout(PATIENCE, read_address(stdout)).await.ok().flatten();
         let Some(address) = address else { panic!("{} does not come up:\n{}", self.name(), self.log()) };
         self.0.client.doors().open(self.name(), &address);
@@ -107,15 +131,19 @@ impl Process {
 
     /// Starts it and kills it after a moment, wherever its start has come to by then.
     pub async fn rise_and_die(&self, after: Duration) {
-        let _unread = self.spawn();
+        let _unread = self.spawn(&[]);
         tokio::time::sleep(after).await;
         self.kill().await;
     }
 
-    fn spawn(&self) -> ChildStdout {
+    fn spawn(&self, more: &[(&str, &str)]) -> ChildStdout {
         let Inner { name, role, settings, folder, .. } = &*self.0;
         let mut command = program();
-        command.arg(role.word()).envs(settings.iter().cloned()).current_dir(folder);
+        command
+            .arg(role.word())
+            .envs(settings.iter().cloned())
+            .envs(more.iter().copied())
+            .current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.log_file());
         let mut command = tokio::process::Command::from(command);
         let mut child = command.kill_on_drop(true).spawn().expect("the program can be started");

@@ -5,6 +5,7 @@
 mod commit_unknown;
 mod crowds;
 mod outages;
+mod points;
 mod rolling;
 mod silent;
 mod storm;

@@ -29,6 +29,7 @@ use tower::layer::util::Identity;
 use tracing::warn;
 use windlass_bus::Bus;
 use windlass_engine::Engine;
+use windlass_store::point;
 
 /// Feeds apalis from a channel. The channel outlives a worker that had to be restarted.
 struct Doorbell(Arc<Mutex<mpsc::Receiver<Taken>>>);
@@ -73,7 +74,9 @@ impl BackendConfig for Doorbell {
 
 async fn drive(taken: Taken, engine: Data<Arc<Engine>>) {
     let Taken { ring, place } = taken;
+    point("doorbell.answered");
     engine.drive(ring).await;
+    point("doorbell.let_go");
     drop(place);
 }
 

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use windlass_model::{Command, Event, Input, Plan, RunId, RunState, decide, planted};
-use windlass_store::{Guard, Remember, RunWrite, WriteError};
+use windlass_store::{Guard, Remember, RunWrite, WriteError, point};
 
 use crate::app::{App, Folded, Shared, to_the_end};
 use crate::idempotency::Deed;
@@ -118,12 +118,15 @@ async fn write(
     write.remember = remember.filter(|_| !planted("reply_not_remembered"));
     let (store, bus, ring, run_id) = (app.store.clone(), app.bus.clone(), run.row.ring(), receipt.run_id);
     let written = to_the_end(async move {
+        point("door.before_command");
         store.write_run(write).await?;
+        point("door.command_written");
         bus.publish(run_id, events);
         match holder {
             Some(session) => bus.poke(session, ring),
             None => bus.ring(ring),
         }
+        point("door.command_told");
         Ok(())
     });
     written.await.map(|()| receipt)

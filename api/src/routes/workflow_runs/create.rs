@@ -15,7 +15,7 @@ use windlass_model::event::RunCreated;
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
 use windlass_model::{Payload, Priority, Ring, RunId, TenantId, Timestamp, decide};
-use windlass_store::{Labels, NewRun, Pin, WriteError};
+use windlass_store::{Labels, NewRun, Pin, WriteError, point};
 
 use crate::actor::Caller;
 use crate::app::{App, Shared, to_the_end};
@@ -189,12 +189,15 @@ async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Re
     let (store, bus) = (app.store.clone(), app.bus.clone());
     let ring = Ring { run_id, tenant, priority: ordered.priority };
     to_the_end(async move {
+        point("door.before_create");
         store.create_run(new).await?;
+        point("door.created");
         bus.ring(ring);
         bus.publish(run_id, vec![event]);
         Ok(())
     })
     .await?;
+    point("door.before_answer");
     Ok(summary)
 }
 

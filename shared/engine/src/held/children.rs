@@ -1,9 +1,10 @@
 //! What a held run hears of its children, and what they hear of it.
 
 use windlass_model::{ChildEnd, Event, EventBody, Input, RunId};
-use windlass_store::EndedChild;
+use windlass_store::{EndedChild, point};
 
-use super::{HeldRun, HoldError, fetch};
+use super::fold::fetch;
+use super::{HeldRun, HoldError};
 use crate::family;
 
 /// Ends of children that one tick takes in at the most.
@@ -19,6 +20,9 @@ impl HeldRun {
         let (tenant, run_id) = (self.heritage.tenant, self.state.run_id);
         let store = &self.engine.parts.store;
         let ended = store.find_ended_children(tenant, run_id, CHILDREN_PER_TICK_MAX).await?;
+        if !ended.is_empty() {
+            point("engine.child_end_read");
+        }
         self.has_more_ended = ended.len() == CHILDREN_PER_TICK_MAX as usize;
         let mut inputs = Vec::with_capacity(ended.len());
         for EndedChild { run_id, mut end } in ended {
@@ -46,6 +50,7 @@ impl HeldRun {
             if let Some(because) = child.recalled
                 && self.recalled.insert(*run_id)
             {
+                point("engine.before_recall");
                 Box::pin(family::recall(
                     &self.engine.parts,
                     self.heritage.tenant,
@@ -53,6 +58,7 @@ impl HeldRun {
                     because.sentence(),
                 ))
                 .await;
+                point("engine.recalled");
                 asked = true;
             }
         }
