@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod chance;
+pub mod chaos;
 pub mod check;
 pub mod client;
 pub mod definition;

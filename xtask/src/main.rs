@@ -1,6 +1,7 @@
 //! `cargo xtask WORD`: the few words a person, and CI, needs.
 
 mod bench;
+mod chaos;
 mod fleet;
 mod interrupt;
 mod logs;
@@ -33,6 +34,8 @@ Words
   sim            Build the simulator fast, then play schedules: a fleet in one thread, with crashes and lost
                  messages by a seed; one JSON line on stdout
   planted        Switch on one planted bug after another: the simulator must find each of them
+  chaos          A bad day by a seed, on real processes: kills, freezes, cuts, black holes, servers that die; one JSON
+                 line on stdout
   valkey         The tests of the bus between processes, on a Valkey instead of a Redis
   fleet          Build, then start two APIs, three workers, a PostgreSQL and a Redis to play with, and show
                  their logs; Ctrl-C ends everything
@@ -48,6 +51,10 @@ Options
                  --jobs NUMBER        threads (default: one for each core)
                  tell SEED | FILE     instead: all that happens in one of them
   planted        --bug NAME           one instead of all
+  chaos          --mode MODE          embedded or fleet (the default)
+                 --minutes NUMBER     how long the day is (default 5)
+                 --seed NUMBER        which day (default 1)
+                 --bundle DIR         what is kept when a rule was broken (default target/chaos)
   fleet          --folder DIR         keep the database there; a temporary one otherwise
                  --ports FIRST        seven ports from here on; free ones otherwise
                  --program FILE       this windlass instead of building one
@@ -59,6 +66,7 @@ Examples
   cargo xtask fleet --folder target/fleet --ports 7070
   cargo xtask sim --schedules 1000000 --seed 7
   cargo xtask sim tell 4711
+  cargo xtask chaos --mode fleet --minutes 30 --seed 7
   cargo xtask bench w1 --mode embedded
   cargo xtask bench w1 --mode fleet --rounds 3
   cargo xtask schemathesis --cases 200 --seed 7
@@ -119,6 +127,7 @@ fn run(word: &str, rest: &[&str]) -> Result<bool> {
             _ => simulator::run("sim", rest),
         },
         "planted" => simulator::run("planted", rest),
+        "chaos" => chaos::run(rest),
         "bench" => bench::run(rest),
         _ => bail!(Usage(format!("There is no word `{word}`"))),
     }

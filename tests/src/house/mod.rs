@@ -5,6 +5,7 @@ mod plan;
 mod process;
 mod program;
 
+use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +40,8 @@ pub struct House {
     ground: Ground,
     folder: TempDir,
     closed: bool,
+    /// Where everything is kept that is left, when its story fails.
+    bundle: Option<PathBuf>,
 }
 
 impl Deref for House {
@@ -78,7 +81,15 @@ impl House {
 
     fn on(ground: Ground, folder: TempDir, settings: Vec<(String, String)>) -> Self {
         let settings = settings.into_iter().chain(ground.settings()).collect();
-        Self { client: Client::new(), settings, processes: Vec::new(), ground, folder, closed: false }
+        Self {
+            client: Client::new(),
+            settings,
+            processes: Vec::new(),
+            ground,
+            folder,
+            closed: false,
+            bundle: None,
+        }
     }
 
     /// A handle that other tasks can keep.
@@ -259,6 +270,27 @@ impl House {
         Said { code: output.status.code(), text: text.into_owned() }
     }
 
+    /// Should the story fail, everything that outlives the processes is kept there.
+    pub fn keeps_a_bundle_in(&mut self, folder: Option<PathBuf>) {
+        self.bundle = folder;
+    }
+
+    /// Adds a line to what has happened to the house.
+    pub fn note(&self, line: &str) {
+        let history = self.folder().join("history.log");
+        let history = std::fs::File::options().create(true).append(true).open(history);
+        writeln!(history.expect("our own folder"), "{line}").expect("our own folder");
+    }
+
+    fn keep_bundle(&self) {
+        let Some(folder) = &self.bundle else { return };
+        std::fs::create_dir_all(folder).expect("the folder for what is left can be made");
+        for (name, content) in self.remains() {
+            let name = Path::new(&name).file_name().map_or(name.clone().into(), |it| it.to_owned());
+            std::fs::write(folder.join(name), content).expect("what is left can be kept");
+        }
+    }
+
     /// Does something to the database by hand.
     pub fn sql(&self, sql: &str) {
         self.ground.run_sql(sql);
@@ -302,6 +334,8 @@ impl Drop for House {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.last_words());
+            // A server that does not answer has nothing to tell; the story's own failure says more.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.keep_bundle()));
         } else {
             assert!(self.closed, "a story ends with house.close()");
         }

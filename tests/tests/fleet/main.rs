@@ -1,7 +1,6 @@
 //! Stories that only a fleet can tell: what its processes and servers do without each other.
 
 mod deaths;
-mod outages;
 mod roles;
 
 use scenarios::House;
