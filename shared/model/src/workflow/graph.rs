@@ -23,12 +23,23 @@ enum Shape {
 }
 
 pub fn mermaid(plan: &Plan) -> String {
-    if let Some(machine) = &plan.machine {
-        return machine::mermaid(machine);
+    // Only a flowchart can show a graph inside a state.
+    let has_bodies = plan.nodes.iter().any(|node| !bodies(node).is_empty());
+    match &plan.machine {
+        Some(machine) if !has_bodies => machine::mermaid(machine),
+        _ => {
+            let mut out = String::from("flowchart TD\n");
+            mermaid_plan(plan, "n", 1, &mut out);
+            out
+        }
     }
-    let mut out = String::from("flowchart TD\n");
-    mermaid_nodes(plan, "n", 1, &mut out);
-    out
+}
+
+fn mermaid_plan(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
+    match &plan.machine {
+        Some(machine) => machine::mermaid_flow(plan, machine, prefix, depth, out),
+        None => mermaid_nodes(plan, prefix, depth, out),
+    }
 }
 
 /// Ids by position: a node may be called `end`, which Mermaid keeps for itself.
@@ -75,10 +86,7 @@ fn mermaid_bodies(bodies: &[(Option<&str>, &Arc<Body>)], id: &str, depth: usize,
         if let Some(name) = name {
             put(out, format_args!("{indent}subgraph {id}_{at}[\"{}\"]\n", mermaid_text(name)));
         }
-        match &body.plan.machine {
-            Some(machine) => machine::mermaid_flow(machine, &prefix, depth, out),
-            None => mermaid_nodes(&body.plan, &prefix, depth, out),
-        }
+        mermaid_plan(&body.plan, &prefix, depth, out);
         if name.is_some() {
             put(out, format_args!("{indent}end\n"));
         }
@@ -87,7 +95,7 @@ fn mermaid_bodies(bodies: &[(Option<&str>, &Arc<Body>)], id: &str, depth: usize,
 
 pub fn dot(plan: &Plan) -> String {
     if let Some(machine) = &plan.machine {
-        return machine::dot(machine, &plan.name);
+        return machine::dot(plan, machine);
     }
     let mut out = format!("digraph \"{}\" {{\n", dot_text(&plan.name));
     out.push_str("    rankdir=TB;\n    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
@@ -110,16 +118,7 @@ fn dot_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
         };
         put(out, format_args!("{indent}{id} [label=\"{label}\"{shape}];\n"));
         // Lines lead to nodes and not to clusters: the node stands beside what it runs.
-        for (at, (name, body)) in bodies(node).iter().enumerate() {
-            let title = dot_text(name.unwrap_or(&node.id));
-            put(out, format_args!("{indent}subgraph cluster_{id}_{at} {{\n{indent}    label=\"{title}\";\n"));
-            let prefix = format!("{id}_{at}_");
-            match &body.plan.machine {
-                Some(machine) => machine::dot_flow(machine, &prefix, depth + 1, out),
-                None => dot_nodes(&body.plan, &prefix, depth + 1, out),
-            }
-            put(out, format_args!("{indent}}}\n"));
-        }
+        dot_bodies(node, &id, depth, out);
     }
     for node in &plan.nodes {
         for need in &node.needs {
@@ -137,6 +136,20 @@ fn dot_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
                 ),
             );
         }
+    }
+}
+
+fn dot_bodies(node: &Node, id: &str, depth: usize, out: &mut String) {
+    let indent = "    ".repeat(depth);
+    for (at, (name, body)) in bodies(node).iter().enumerate() {
+        let title = dot_text(name.unwrap_or(&node.id));
+        put(out, format_args!("{indent}subgraph cluster_{id}_{at} {{\n{indent}    label=\"{title}\";\n"));
+        let prefix = format!("{id}_{at}_");
+        match &body.plan.machine {
+            Some(machine) => machine::dot_flow(&body.plan, machine, &prefix, depth + 1, out),
+            None => dot_nodes(&body.plan, &prefix, depth + 1, out),
+        }
+        put(out, format_args!("{indent}}}\n"));
     }
 }
 

@@ -57,6 +57,28 @@ fn a_definition_that_came_as_values_has_pointers_and_no_positions() {
 }
 
 #[test]
+fn a_hundred_thousand_nodes_are_refused_within_a_second() {
+    let nodes: serde_json::Map<_, _> =
+        (0..100_000).map(|n| (format!("n{n}"), serde_json::json!({ "type": "noop" }))).collect();
+    let of = |nodes| serde_json::json!({ "version": 1, "name": "a", "type": "dag", "nodes": nodes });
+    let inside =
+        of(serde_json::json!({ "each": { "type": "map", "each": [1], "do": { "nodes": nodes.clone() } } }));
+    for (spec, code, pointer) in
+        [(of(nodes.into()), "too_many_nodes", "/nodes"), (inside, "document_too_large", "")]
+    {
+        // The best of three: a busy machine is not what this is about.
+        let tries = (0..3).map(|_| {
+            let (spec, began) = (spec.clone(), std::time::Instant::now());
+            let problems = plan_of(spec).unwrap_err();
+            (began.elapsed(), problems)
+        });
+        let (took, problems) = tries.min_by_key(|(took, _)| *took).unwrap();
+        assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+        assert_eq!((problems[0].code, problems[0].pointer.as_str(), problems.len()), (code, pointer, 1));
+    }
+}
+
+#[test]
 fn positions_count_characters_from_one_in_both_formats() {
     let yaml = "version: 1\nname: ä\n\"ключ\": 1\ntype: steps\nsteps: [{id: é, type: noop}]\n";
     let json = "{\"version\": 1,\n\t\"name\": \"ä\", \"ключ\": 1,\n\"type\": \"steps\",\r\n\"steps\": [{\"id\": \"é\", \"type\": \"noop\"}]}";

@@ -1,9 +1,9 @@
 //! A state machine as a picture.
 
-use super::{dot_text, mermaid_text, put, text_of};
-use crate::StateIndex;
+use super::{bodies, dot_bodies, dot_text, mermaid_bodies, mermaid_text, put, text_of};
 use crate::machine::{MachinePlan, StateKind, TransitionIndex};
 use crate::workflow::expression::Expression;
+use crate::{Plan, StateIndex};
 
 pub(super) fn mermaid(machine: &MachinePlan) -> String {
     let mut out = String::from("stateDiagram-v2\n");
@@ -52,18 +52,19 @@ fn mermaid_inside(machine: &MachinePlan, parent: StateIndex, depth: usize, out: 
     }
 }
 
-pub(super) fn dot(machine: &MachinePlan, name: &str) -> String {
-    let mut out = format!("digraph \"{}\" {{\n", dot_text(name));
+pub(super) fn dot(plan: &Plan, machine: &MachinePlan) -> String {
+    let mut out = format!("digraph \"{}\" {{\n", dot_text(&plan.name));
     out.push_str("    rankdir=TB;\n    compound=true;\n");
     out.push_str("    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
-    dot_flow(machine, "", 1, &mut out);
+    dot_flow(plan, machine, "", 1, &mut out);
     out.push_str("}\n");
     out
 }
 
 /// A machine as a part of a picture, its ids behind a `prefix`.
-pub(super) fn dot_flow(machine: &MachinePlan, prefix: &str, depth: usize, out: &mut String) {
-    dot_inside(machine, StateIndex::ROOT, prefix, depth, out);
+pub(super) fn dot_flow(plan: &Plan, machine: &MachinePlan, prefix: &str, depth: usize, out: &mut String) {
+    let part = Part { plan, machine, prefix };
+    part.dot_inside(StateIndex::ROOT, depth, out);
     let indent = "    ".repeat(depth);
     for (label, index) in labeled(machine) {
         let transition = machine.transition(index);
@@ -79,37 +80,11 @@ pub(super) fn dot_flow(machine: &MachinePlan, prefix: &str, depth: usize, out: &
     }
 }
 
-fn dot_inside(machine: &MachinePlan, parent: StateIndex, prefix: &str, depth: usize, out: &mut String) {
-    let indent = "    ".repeat(depth);
-    // Edges of a state with an inside begin and end at its point.
-    put(out, format_args!("{indent}{prefix}s{parent} [shape=point];\n"));
-    if let StateKind::Compound { initial } = machine.state(parent).kind {
-        put(out, format_args!("{indent}{prefix}s{parent} -> {prefix}s{initial};\n"));
-    }
-    for child in &machine.state(parent).children {
-        let name = dot_text(&name_of(machine, *child));
-        let id = format!("{prefix}s{child}");
-        match machine.state(*child).kind {
-            StateKind::Compound { .. } | StateKind::Parallel => {
-                put(out, format_args!("{indent}subgraph cluster_{id} {{\n{indent}    label=\"{name}\";\n"));
-                dot_inside(machine, *child, prefix, depth + 1, out);
-                put(out, format_args!("{indent}}}\n"));
-            }
-            StateKind::Final => {
-                put(out, format_args!("{indent}{id} [label=\"{name}\", peripheries=2];\n"));
-            }
-            StateKind::Atomic | StateKind::History { .. } => {
-                put(out, format_args!("{indent}{id} [label=\"{name}\"];\n"));
-            }
-        }
-    }
-}
-
 /// A machine as a part of a flowchart.
-pub(super) fn mermaid_flow(machine: &MachinePlan, prefix: &str, depth: usize, out: &mut String) {
+pub(super) fn mermaid_flow(plan: &Plan, machine: &MachinePlan, prefix: &str, depth: usize, out: &mut String) {
     let indent = "    ".repeat(depth);
     put(out, format_args!("{indent}{prefix}s0((\" \"))\n"));
-    flow_inside(machine, StateIndex::ROOT, prefix, depth, out);
+    Part { plan, machine, prefix }.flow_inside(StateIndex::ROOT, depth, out);
     for (label, index) in labeled(machine) {
         let transition = machine.transition(index);
         let target = transition.target.unwrap_or(transition.source);
@@ -118,25 +93,73 @@ pub(super) fn mermaid_flow(machine: &MachinePlan, prefix: &str, depth: usize, ou
     }
 }
 
-fn flow_inside(machine: &MachinePlan, parent: StateIndex, prefix: &str, depth: usize, out: &mut String) {
-    let indent = "    ".repeat(depth);
-    for child in &machine.state(parent).children {
-        let name = mermaid_text(&name_of(machine, *child));
-        let id = format!("{prefix}s{child}");
-        match machine.state(*child).kind {
-            StateKind::Compound { .. } | StateKind::Parallel => {
-                put(out, format_args!("{indent}subgraph {id}[\"{name}\"]\n"));
-                flow_inside(machine, *child, prefix, depth + 1, out);
-                put(out, format_args!("{indent}end\n"));
+/// A machine inside a picture.
+struct Part<'p> {
+    plan: &'p Plan,
+    machine: &'p MachinePlan,
+    /// Of all its ids.
+    prefix: &'p str,
+}
+
+impl Part<'_> {
+    fn dot_inside(&self, parent: StateIndex, depth: usize, out: &mut String) {
+        let Self { machine, prefix, .. } = *self;
+        let indent = "    ".repeat(depth);
+        // Edges of a state with an inside begin and end at its point.
+        put(out, format_args!("{indent}{prefix}s{parent} [shape=point];\n"));
+        if let StateKind::Compound { initial } = machine.state(parent).kind {
+            put(out, format_args!("{indent}{prefix}s{parent} -> {prefix}s{initial};\n"));
+        }
+        for child in &machine.state(parent).children {
+            let name = dot_text(&name_of(machine, *child));
+            let id = format!("{prefix}s{child}");
+            match machine.state(*child).kind {
+                StateKind::Compound { .. } | StateKind::Parallel => {
+                    put(
+                        out,
+                        format_args!("{indent}subgraph cluster_{id} {{\n{indent}    label=\"{name}\";\n"),
+                    );
+                    self.dot_inside(*child, depth + 1, out);
+                    put(out, format_args!("{indent}}}\n"));
+                }
+                StateKind::Final => {
+                    put(out, format_args!("{indent}{id} [label=\"{name}\", peripheries=2];\n"));
+                }
+                StateKind::Atomic | StateKind::History { .. } => {
+                    put(out, format_args!("{indent}{id} [label=\"{name}\"];\n"));
+                }
             }
-            StateKind::Final => put(out, format_args!("{indent}{id}(((\"{name}\")))\n")),
-            StateKind::Atomic | StateKind::History { .. } => {
-                put(out, format_args!("{indent}{id}(\"{name}\")\n"));
+            for node in &machine.state(*child).invocations {
+                dot_bodies(self.plan.node(*node), &id, depth, out);
             }
         }
     }
-    if let (StateKind::Compound { initial }, StateIndex::ROOT) = (machine.state(parent).kind, parent) {
-        put(out, format_args!("{indent}{prefix}s0 --> {prefix}s{initial}\n"));
+
+    fn flow_inside(&self, parent: StateIndex, depth: usize, out: &mut String) {
+        let Self { machine, prefix, .. } = *self;
+        let indent = "    ".repeat(depth);
+        for child in &machine.state(parent).children {
+            let name = mermaid_text(&name_of(machine, *child));
+            let id = format!("{prefix}s{child}");
+            let state = machine.state(*child);
+            let bodies: Vec<_> =
+                state.invocations.iter().flat_map(|node| bodies(self.plan.node(*node))).collect();
+            match state.kind {
+                StateKind::Final => put(out, format_args!("{indent}{id}(((\"{name}\")))\n")),
+                StateKind::Atomic | StateKind::History { .. } if bodies.is_empty() => {
+                    put(out, format_args!("{indent}{id}(\"{name}\")\n"));
+                }
+                _ => {
+                    put(out, format_args!("{indent}subgraph {id}[\"{name}\"]\n"));
+                    mermaid_bodies(&bodies, &id, depth + 1, out);
+                    self.flow_inside(*child, depth + 1, out);
+                    put(out, format_args!("{indent}end\n"));
+                }
+            }
+        }
+        if let (StateKind::Compound { initial }, StateIndex::ROOT) = (machine.state(parent).kind, parent) {
+            put(out, format_args!("{indent}{prefix}s0 --> {prefix}s{initial}\n"));
+        }
     }
 }
 

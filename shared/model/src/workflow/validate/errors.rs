@@ -191,7 +191,10 @@ impl Checker<'_> {
         whose: &mut For<'_>,
     ) -> Option<ErrorAction> {
         if let Some(later) = name.as_str().filter(|action| LATER_ACTIONS.contains(action)) {
-            let detail = format!("the action `{later}` is not there yet in this version");
+            let detail = format!(
+                "`{later}` is for agents on people's own machines, which are not there yet in this version; \
+                 `retry` with a `backoff` waits for what is away"
+            );
             self.problem("unsupported", name_pointer, detail);
             return None;
         }

@@ -131,6 +131,10 @@ impl Checker<'_> {
         let can = self.bodies_compensate
             || drafts.iter().any(|draft| draft.node.compensation.is_some())
             || inside.any(|node| node.compensation.is_some());
+        if !can && self.shared.contains_key("compensation") {
+            let detail = "no node of this workflow says how to `compensate` it, so there is nothing to undo";
+            self.key_problem("invalid_field", "/compensation", detail);
+        }
         if !can && let Some(pointer) = self.asked_to_compensate.take() {
             self.problem("invalid_field", &pointer, "no node of this workflow says how to `compensate` it");
         }

@@ -273,6 +273,12 @@ impl Checker<'_> {
     fn role(&mut self, map: &Map<String, Value>, params: Value, draft: &mut Draft) {
         let pointer = draft.pointer.clone();
         let scope = draft.scope;
+        let only_waits = matches!(draft.node.kind.as_str(), "wait" | "signal");
+        if only_waits && draft.node.gate.take().is_some() {
+            let detail =
+                "there is nothing that people could let it do: put a node of `type: approval` before it";
+            self.key_problem("invalid_field", &member(&pointer, "approval"), detail);
+        }
         draft.node.role = match draft.node.kind.as_str() {
             "wait" => {
                 if draft.node.timeout.take().is_some() {
