@@ -16,7 +16,9 @@ use tempfile::TempDir;
 const EXAMPLES: &[&str] = &[
     "agents.yaml",
     "continue.yaml",
+    "course-outline.yaml",
     "error-routing.yaml",
+    "every-keyword.yaml",
     "fail-fast.yaml",
     "fan-out-fan-in.yaml",
     "flaky-http.yaml",
@@ -25,7 +27,9 @@ const EXAMPLES: &[&str] = &[
     "loop.yaml",
     "map.yaml",
     "one-at-a-time.yaml",
+    "order-machine.yaml",
     "parallel.yaml",
+    "refund-batch.yaml",
     "release-notes/workflow.yaml",
     "saga.yaml",
     "serial-approval.yaml",
@@ -249,6 +253,33 @@ fn hybrid_haggles_when_the_quote_is_too_high_and_leaves_when_that_does_not_help(
     assert_eq!(run("hybrid.yaml", &["-i", "budget=200"]).run["output"], json!({"price": 120, "rounds": 0}));
     assert_eq!(run("hybrid.yaml", &[]).run["output"], json!({"price": 100, "rounds": 2}));
     assert_eq!(run("hybrid.yaml", &["-i", "budget=45"]).run["output"], json!({"price": null}));
+}
+
+#[test]
+fn course_outline_is_edited_until_it_is_good_and_has_a_gap_where_the_writer_refused() {
+    let ran = run("course-outline.yaml", &["--yes"]);
+    assert_eq!((ran.exit_code, &ran.run["output"]["written"]), (Some(0), &json!([1, 3, 4])), "{}", ran.run);
+}
+
+#[test]
+fn refund_batch_opens_by_itself_below_the_limit_and_undoes_what_cannot_be_booked() {
+    let ran = run("refund-batch.yaml", &["-i", "limit=1000"]);
+    assert_eq!(ran.run["output"], json!({"refund_id": "R-7", "total": 250}));
+    let ran = run("refund-batch.yaml", &["-i", "limit=1000", "-i", "books=closed"]);
+    assert_eq!((ran.status(), ran.steps()["refund.compensate"]), ("failed", "succeeded"));
+}
+
+#[test]
+fn order_machine_is_charged_at_the_third_try() {
+    let ran = run("order-machine.yaml", &["-i", "auto=true"]);
+    assert_eq!(ran.run["output"], json!({"charge": "ch_12", "tries": 3}));
+}
+
+#[test]
+fn every_keyword_does_what_it_says() {
+    let ran = run("every-keyword.yaml", &[]);
+    let talk = json!({"heard": 2, "began": true});
+    assert_eq!((&ran.run["output"]["rounds"], &ran.run["output"]["talk"]), (&json!(3), &talk), "{}", ran.run);
 }
 
 #[test]

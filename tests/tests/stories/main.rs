@@ -36,4 +36,5 @@ mod streams;
 mod timeouts;
 mod tools;
 mod waits;
+mod worked;
 mod workflows;
