@@ -1,13 +1,15 @@
 //! What clients see of runs: the shapes in JSON, and their description.
 
+mod begin;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
-use windlass_model::concurrency::{OnConflict, Place};
 use windlass_model::event::Parent;
 use windlass_model::present::{self, CompensationView, StepView};
+use windlass_model::schedule::Scheduled;
 use windlass_model::state::Phase;
 use windlass_model::{
     Actor, EventSeq, PauseReason, Payload, Priority, RunId, RunState, RunStatus, StepError, StepStatus,
@@ -16,10 +18,11 @@ use windlass_model::{
 use windlass_store::{Labels, RunRow};
 
 use crate::app::Folded;
+pub(crate) use begin::{ConcurrencyView, ScheduledView};
 
 // ---- words that the model owns -----------------------------------------------------------------
 
-fn words(all: impl IntoIterator<Item = impl Into<Value>>, nullable: bool) -> RefOr<Schema> {
+pub(crate) fn words(all: impl IntoIterator<Item = impl Into<Value>>, nullable: bool) -> RefOr<Schema> {
     let mut values: Vec<Value> = all.into_iter().map(Into::into).collect();
     let mut types = vec![Type::String];
     if nullable {
@@ -152,6 +155,9 @@ pub(crate) struct RunView<'a> {
     /// Its concurrency group, if its definition names one.
     #[schema(required)]
     pub concurrency: Option<ConcurrencyView<'a>>,
+    /// The schedule that started it.
+    #[schema(value_type = Option<ScheduledView>, required)]
+    pub schedule: Option<&'a Scheduled>,
     /// The step of another run that started this one.
     #[schema(value_type = Option<ParentView>, required)]
     pub parent: Option<&'a Parent>,
@@ -177,23 +183,6 @@ pub(crate) struct RunView<'a> {
     pub seq: EventSeq,
     #[schema(value_type = Vec<Step>)]
     pub steps: Vec<StepView<'a>>,
-}
-
-/// Where a run stands in its concurrency group.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Concurrency)]
-pub(crate) struct ConcurrencyView<'a> {
-    pub group: &'a str,
-    /// How many runs of the group may be under way.
-    pub max: u32,
-    #[schema(schema_with = on_conflict)]
-    pub on_conflict: OnConflict,
-    /// Without one nothing of the run begins. A run that has ended has none any more.
-    pub has_place: bool,
-}
-
-fn on_conflict() -> RefOr<Schema> {
-    words(OnConflict::ALL.iter().map(|it| it.as_str()), false)
 }
 
 /// A new run; with a wait, the whole run as it is afterwards.
@@ -226,12 +215,8 @@ impl Folded {
             outcome: outcome_of(state),
             error: state.error.as_ref(),
             compensation: present::compensation_view(plan, state),
-            concurrency: state.group.as_ref().map(|group| ConcurrencyView {
-                group: &group.name,
-                max: group.max,
-                on_conflict: group.on_conflict,
-                has_place: state.place == Place::Held && !state.is_terminal(),
-            }),
+            concurrency: ConcurrencyView::of(state),
+            schedule: state.scheduled.as_ref(),
             parent: state.parent.as_ref(),
             created_by: &state.requester,
             created_at: row.created_at,

@@ -182,6 +182,31 @@ impl Client {
         self.delete(&["v1", kind.plural(), name]).await
     }
 
+    // ---- schedules -----------------------------------------------------------------------------
+
+    pub async fn set_schedule(&self, schedule: &Value) -> Result<Value> {
+        let request = self.request(Method::POST, &["v1", "schedules"]).json(schedule);
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    pub async fn list_schedules(&self, limit: usize) -> Result<Vec<Value>> {
+        self.list(&["v1", "schedules"], &[], limit).await
+    }
+
+    pub async fn get_schedule(&self, name: &str) -> Result<Value> {
+        self.get(&["v1", "schedules", name]).await
+    }
+
+    pub async fn delete_schedule(&self, name: &str) -> Result<()> {
+        self.delete(&["v1", "schedules", name]).await
+    }
+
+    /// `pause`, `resume` or `trigger`.
+    pub async fn tell_schedule(&self, name: &str, verb: &str) -> Result<Value> {
+        let request = self.request(Method::POST, &["v1", "schedules", name, verb]).json(&json!({}));
+        Ok(self.send(request).await?.json().await?)
+    }
+
     // ---- runs ----------------------------------------------------------------------------------
 
     /// Creates a run. When the answer is lost, the same request is sent again: there is one run either way.

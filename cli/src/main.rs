@@ -28,6 +28,7 @@ mod reference;
 mod result;
 mod run;
 mod runs;
+mod schedules;
 mod show_run;
 mod validate;
 mod watch;
@@ -100,6 +101,9 @@ enum Command {
     /// Start runs, look at them, and tell them what to do
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Start runs at the times of a cron expression
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesCommand),
     /// See what waits for people
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
@@ -163,6 +167,7 @@ async fn obey(command: Command) -> Result<Exit> {
         Command::Tool(command) => callee::callee(CalleeKind::Tool, command).await,
         Command::Agent(command) => callee::callee(CalleeKind::Agent, command).await,
         Command::Runs(command) => runs::runs(command).await,
+        Command::Schedules(command) => schedules::schedules(command).await,
         Command::Approvals(command) => approvals::approvals(command).await,
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Healthcheck(args) => healthcheck::healthcheck(args).await,

@@ -259,6 +259,26 @@ create table approvals (
 create index approvals_by_time on approvals (tenant, requested_at);
 create index approvals_open on approvals (tenant, requested_at) where decided_at is null;
 
+-- What starts by itself, and when. Of many processes that notice that a time has come, the one writes it whose run still
+-- finds `next_at` as it was.
+create table schedules (
+    tenant       integer     not null references tenants (id),
+    name         text collate "C" not null,
+    revision     integer     not null,
+    spec         text        not null,
+    is_paused    boolean     not null,
+    next_at      timestamptz,
+    last_at      timestamptz,
+    last_run_id  uuid,
+    last_problem text,
+    created_at   timestamptz not null,
+    updated_at   timestamptz not null,
+    deleted_at   timestamptz,
+    primary key (tenant, name)
+);
+
+create index schedules_due on schedules (next_at) where next_at is not null and deleted_at is null;
+
 -- Runs that have a place in a concurrency group, or wait for one. A run that has ended stays, as `freed`, until somebody
 -- has looked whose turn it is: so the group is found whoever dies.
 create table concurrency_places (

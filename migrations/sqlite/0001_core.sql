@@ -213,6 +213,26 @@ create table approvals (
 create index approvals_by_time on approvals (tenant, requested_at, run_id, seq);
 create index approvals_open on approvals (tenant, requested_at, run_id, seq) where decided_at is null;
 
+-- What starts by itself, and when. Of many who notice that a time has come, the one writes it whose run still finds
+-- `next_at` as it was.
+create table schedules (
+    tenant       integer not null,
+    name         text    not null,
+    revision     integer not null,
+    spec         text    not null,
+    is_paused    integer not null check (is_paused in (0, 1)),
+    next_at      integer,
+    last_at      integer,
+    last_run_id  blob,
+    last_problem text,
+    created_at   integer not null,
+    updated_at   integer not null,
+    deleted_at   integer,
+    primary key (tenant, name)
+) strict, without rowid;
+
+create index schedules_due on schedules (next_at) where next_at is not null and deleted_at is null;
+
 -- Runs that have a place in a concurrency group, or wait for one. A run that has ended stays, as `freed`, until somebody
 -- has looked whose turn it is: so the group is found whoever dies.
 create table concurrency_places (

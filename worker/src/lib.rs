@@ -4,6 +4,7 @@ pub mod agents;
 mod doorbell;
 pub mod nodes;
 mod relay;
+mod schedules;
 mod session;
 mod sweep;
 
@@ -92,7 +93,7 @@ pub async fn run(
     let (lease, clock) = begun?;
     let engine = Engine::new(EngineParts {
         store: store.clone(),
-        plans,
+        plans: plans.clone(),
         bus: bus.clone(),
         runners,
         secrets,
@@ -138,6 +139,10 @@ pub async fn run(
         progress: health.register("progress", options.sweep_interval.max(PROGRESS_WITHIN)),
     };
     tasks.spawn(sweep.run(engine.clone(), beats, shutdown.clone()));
+    let schedules =
+        schedules::Schedules { store: store.clone(), plans, bus: bus.clone(), every: options.sweep_interval };
+    let schedules_beat = health.register("schedules", options.sweep_interval.max(Duration::from_secs(1)));
+    tasks.spawn(schedules.run(schedules_beat, shutdown.clone()));
     let timers = engine.clone();
     let timers_stop = shutdown.clone();
     tasks.spawn(async move { timers.run_timers(&timers_stop).await });

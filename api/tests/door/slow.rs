@@ -97,6 +97,28 @@ impl Runs for SlowStore {
 }
 
 #[async_trait]
+impl Schedules for SlowStore {
+    async fn put_schedule(&self, new: NewSchedule) -> Write<(ScheduleRow, bool)> {
+        self.inner().await.put_schedule(new).await
+    }
+    async fn get_schedule(&self, tenant: TenantId, name: &str) -> Read<Option<ScheduleRow>> {
+        self.inner().await.get_schedule(tenant, name).await
+    }
+    async fn list_schedules(&self, t: TenantId, after: Option<&str>, limit: u32) -> Read<Vec<ScheduleRow>> {
+        self.inner().await.list_schedules(t, after, limit).await
+    }
+    async fn delete_schedule(&self, t: TenantId, name: &str, revision: Option<u32>) -> Write<bool> {
+        self.inner().await.delete_schedule(t, name, revision).await
+    }
+    async fn find_due_schedules(&self, limit: u32) -> Read<Vec<ScheduleRow>> {
+        self.inner().await.find_due_schedules(limit).await
+    }
+    async fn fire_schedule(&self, firing: Firing) -> Write<()> {
+        self.inner().await.fire_schedule(firing).await
+    }
+}
+
+#[async_trait]
 impl Groups for SlowStore {
     async fn admit_runs(&self, t: TenantId, group: &str, newcomer: Option<Newcomer>) -> Read<Admissions> {
         self.inner().await.admit_runs(t, group, newcomer).await

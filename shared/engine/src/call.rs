@@ -5,23 +5,22 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use windlass_model::body::{Body, Called};
 use windlass_model::event::{ChildStarted, Parent, RunCreated};
 use windlass_model::open_work::Work;
-use windlass_model::payload::PAYLOAD_BYTES_MAX;
 use windlass_model::plan::Role;
 use windlass_model::workflow::expression::Context;
 use windlass_model::{
-    Actor, Outcome, Payload, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, VersionId,
-    decide,
+    Actor, Outcome, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, decide,
 };
-use windlass_store::{Labels, NewRun, PlanError, StoreError, point};
+use windlass_store::{Labels, NewRun, StoreError, point};
 
 use crate::attempt::{Ended, RETRY_PAUSE};
 use crate::engine::EngineParts;
+use crate::order::{self, Found, OrderError};
 
 /// What a child has from the run that starts it.
 #[derive(Clone)]
@@ -120,28 +119,7 @@ impl Call {
         }
         let Found { id, name, version, plan } = self.find(parts).await?;
         point("call.definition_read");
-        let mut inputs = self.inputs;
-        if !inputs.is_object() {
-            let sentence = "what `with` gives must be an object: the inputs by their names";
-            return Err(StepError::new("schema.input", sentence));
-        }
-        if let Some(schema) = &plan.inputs {
-            schema.fill_defaults(&mut inputs);
-            let broken = schema.check(&inputs);
-            if !broken.is_empty() {
-                let list: Vec<_> =
-                    broken.iter().map(|it| format!("inputs{}: {}", it.pointer, it.detail)).collect();
-                return Err(StepError::new("schema.input", list.join("; ")).with_details(json!(broken)));
-            }
-        }
-        let inputs = Payload::new(inputs);
-        if let Payload::Blob { blob, .. } = &inputs
-            && blob.size_bytes > PAYLOAD_BYTES_MAX as u64
-        {
-            let sentence =
-                format!("the inputs have {} bytes; {PAYLOAD_BYTES_MAX} are allowed", blob.size_bytes);
-            return Err(StepError::new("limit.inputs", sentence));
-        }
+        let inputs = order::check_inputs(&plan, self.inputs)?;
         let run_id = RunId(Uuid::now_v7());
         let Heritage { tenant, priority, labels } = self.heritage;
         let now = parts.clock.now();
@@ -195,34 +173,16 @@ impl Call {
         workflow: &str,
         version: Option<u32>,
     ) -> Result<Found, StepError> {
-        let row = loop {
-            match parts.store.get_version(self.heritage.tenant, workflow, version).await {
-                Ok(row) => break row,
-                Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(error) => return Err(StepError::new("internal", error.to_string())),
+        let tenant = self.heritage.tenant;
+        loop {
+            match order::find(&*parts.store, &parts.plans, tenant, workflow, version).await {
+                Ok(found) => return Ok(found),
+                Err(OrderError::Store(StoreError::Unavailable(_))) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(OrderError::Store(error)) => return Err(StepError::new("internal", error.to_string())),
+                Err(OrderError::Refused(error)) => return Err(error),
             }
-        };
-        let row = row.ok_or_else(|| {
-            let sentence = match version {
-                Some(version) => format!("there is no version {version} of a workflow `{workflow}`"),
-                None => format!("there is no workflow `{workflow}`"),
-            };
-            StepError::new("workflow.unknown", sentence)
-        })?;
-        let plan = parts.plans.of(&row).map_err(|error| match error {
-            PlanError::Invalid { problem, .. } => StepError::new("workflow.invalid", problem),
-            other => StepError::new("internal", other.to_string()),
-        })?;
-        Ok(Found { id: row.id, name: row.name, version: row.version, plan })
+        }
     }
-}
-
-/// The definition that a child is pinned to.
-struct Found {
-    id: VersionId,
-    name: String,
-    version: Option<u32>,
-    plan: Arc<Plan>,
 }
 
 fn failed(work: Work, error: StepError) -> Ended {

@@ -11,6 +11,7 @@ mod family;
 mod groups;
 mod held;
 mod lease;
+pub mod order;
 pub mod runner;
 pub mod secrets;
 mod timers;

@@ -26,6 +26,7 @@ pub mod present;
 pub mod priority;
 pub mod retry;
 pub mod ring;
+pub mod schedule;
 pub mod state;
 pub mod time;
 pub mod workflow;

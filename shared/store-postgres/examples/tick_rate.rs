@@ -166,6 +166,7 @@ async fn create(store: &PostgresStore, version_id: VersionId) -> RunId {
         projection: projection(RunStatus::Queued, None),
         blobs: Vec::new(),
         group: None,
+        firing: None,
         remember: None,
     };
     store.create_run(created).await.expect("a create");

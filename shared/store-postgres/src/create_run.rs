@@ -16,7 +16,7 @@ use crate::lane::{Answers, Kind};
 use crate::replies::{self, ReplyColumns};
 use crate::types::At;
 use crate::write_run::refused;
-use crate::{blobs, groups, query};
+use crate::{blobs, groups, query, schedules};
 
 /// A run whose JSON has been rendered before it reaches the lane.
 pub(crate) struct Create {
@@ -53,12 +53,15 @@ impl Kind for Creates {
     ) -> BoxFuture<'c, Result<Answers<()>, Fault>> {
         Box::pin(async move {
             let (mut group, mut answers) = first_of_each_key(creates);
-            let is_row = |create: &Create| create.run.blobs.is_empty() && create.run.group.is_none();
+            let is_row = |Create { run, .. }: &Create| {
+                run.blobs.is_empty() && run.group.is_none() && run.firing.is_none()
+            };
             let written = if creates.iter().all(is_row) {
                 insert(db, &group).await?
             } else {
                 let mut transaction = db.begin().await?;
                 group = groups::turn_away(&mut transaction, group, &mut answers).await?;
+                group = fire(&mut transaction, group, &mut answers).await?;
                 let written = insert_whole(&mut transaction, &group).await?;
                 transaction.commit().await?;
                 written
@@ -100,6 +103,24 @@ pub(crate) async fn write_children(db: &mut PgConnection, children: &[&Create]) 
         return Err(refused("the definition of a child is not there".to_owned()).into());
     }
     Ok(())
+}
+
+/// Takes those out of a batch of new runs whose schedules do not wait for their time any more.
+async fn fire<'a>(
+    db: &mut PgConnection,
+    batch: Vec<(usize, &'a Create)>,
+    answers: &mut Answers<()>,
+) -> Result<Vec<(usize, &'a Create)>, Fault> {
+    let mut due = Vec::new();
+    for (at, create) in batch {
+        match &create.run.firing {
+            Some(firing) if !schedules::fire(db, firing, Some(create.run.id)).await? => {
+                answers[at] = Err(WriteError::Moved);
+            }
+            _ => due.push((at, create)),
+        }
+    }
+    Ok(due)
 }
 
 /// Runs with what does not stand on their rows. Wants a transaction around it.

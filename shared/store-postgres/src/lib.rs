@@ -27,6 +27,7 @@ mod repair;
 mod replies;
 mod rows;
 mod runs;
+mod schedules;
 mod sessions;
 mod types;
 mod workflows;

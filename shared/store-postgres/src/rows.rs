@@ -10,7 +10,9 @@ use windlass_model::{
     RunVersion, SessionId, TenantId, Timestamp, VersionId,
 };
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
-use windlass_store::{ApprovalDecision, ApprovalRow, CalleeRow, Labels, RunRow, VersionRow, WorkflowRow};
+use windlass_store::{
+    ApprovalDecision, ApprovalRow, CalleeRow, Labels, RunRow, ScheduleRow, VersionRow, WorkflowRow,
+};
 
 use crate::fault::Fault;
 use crate::types::At;
@@ -222,6 +224,22 @@ pub(crate) fn circuit(row: &PgRow, tenant: TenantId) -> Result<(CircuitKey, Circ
         since: time(row, "since")?,
     };
     Ok((CircuitKey { tenant, kind, name: get(row, "name")? }, circuit))
+}
+
+pub(crate) fn schedule(row: &PgRow) -> Result<ScheduleRow, Fault> {
+    Ok(ScheduleRow {
+        tenant: TenantId(get(row, "tenant")?),
+        name: get(row, "name")?,
+        revision: counter(row, "revision")?,
+        spec: get(row, "spec")?,
+        is_paused: get(row, "is_paused")?,
+        next_at: optional_time(row, "next_at")?,
+        last_at: optional_time(row, "last_at")?,
+        last_run_id: get::<Option<uuid::Uuid>>(row, "last_run_id")?.map(RunId),
+        last_problem: get(row, "last_problem")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
 }
 
 pub(crate) fn member(row: &PgRow) -> Result<Member, Fault> {

@@ -123,6 +123,7 @@ impl Held {
             projection: projection(RunStatus::Queued, None),
             blobs: Vec::new(),
             group: None,
+            firing: None,
             remember: None,
         };
         store.create_run(created).await.expect("a create");

@@ -8,7 +8,7 @@ use windlass_store::{NewRun, Pin, WriteError, occupant};
 
 use crate::fault::Fault;
 use crate::rows::{self, Id};
-use crate::{blobs, groups, query, replies};
+use crate::{blobs, groups, query, replies, schedules};
 
 /// Writes the row of a run, its first event, and what it brings along.
 pub(crate) fn create(
@@ -27,6 +27,9 @@ pub(crate) fn create(
         && let Some(by) = occupant(&groups::members(db, run.tenant, &group.name, PLACES_MAX)?, group.max)
     {
         return Err(WriteError::Occupied { by }.into());
+    }
+    if let Some(firing) = &run.firing {
+        schedules::fire(db, firing, Some(run.id))?;
     }
     let projection = &run.projection;
     let written = db.prepare_cached(query!("create_run"))?.execute(named_params! {

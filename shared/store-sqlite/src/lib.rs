@@ -25,6 +25,7 @@ mod repair;
 mod replies;
 mod rows;
 mod runs;
+mod schedules;
 mod sessions;
 mod workflows;
 mod write_run;

@@ -10,7 +10,9 @@ use windlass_model::{
     TenantId, Timestamp, VersionId,
 };
 use windlass_store::stored::StoredEvent;
-use windlass_store::{ApprovalDecision, ApprovalRow, CalleeRow, Labels, RunRow, VersionRow, WorkflowRow};
+use windlass_store::{
+    ApprovalDecision, ApprovalRow, CalleeRow, Labels, RunRow, ScheduleRow, VersionRow, WorkflowRow,
+};
 
 /// What a row says for "no item": nulls are all different in a unique index.
 const NO_ITEM: i64 = -1;
@@ -224,6 +226,23 @@ pub(crate) fn circuit(row: &Row<'_>, tenant: TenantId) -> rusqlite::Result<(Circ
         since: timestamp(row, 6)?,
     };
     Ok((key, circuit))
+}
+
+/// Columns as in `list_schedules.sql`.
+pub(crate) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        tenant: TenantId(row.get(0)?),
+        name: row.get(1)?,
+        revision: row.get(2)?,
+        spec: row.get(3)?,
+        is_paused: row.get(4)?,
+        next_at: optional_timestamp(row, 5)?,
+        last_at: optional_timestamp(row, 6)?,
+        last_run_id: row.get::<_, Option<Id>>(7)?.map(Into::into),
+        last_problem: row.get(8)?,
+        created_at: timestamp(row, 9)?,
+        updated_at: timestamp(row, 10)?,
+    })
 }
 
 /// Columns as in `list_group.sql`.

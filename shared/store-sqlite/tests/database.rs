@@ -75,6 +75,7 @@ async fn create_run(store: &SqliteStore, n: u32) {
         projection,
         blobs: vec![windlass_model::payload::Blob::new(b"content".to_vec())],
         group: None,
+        firing: None,
         remember: None,
     };
     store.create_run(run).await.unwrap();

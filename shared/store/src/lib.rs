@@ -15,8 +15,10 @@ mod ended_child;
 mod groups;
 mod inbox;
 pub mod memory;
+mod new_run;
 mod plans;
 mod point;
+mod schedules;
 pub mod stored;
 mod values;
 
@@ -35,17 +37,22 @@ pub use due::{DueRun, RunCounts};
 pub use ended_child::EndedChild;
 pub use groups::{Admissions, Admitted, MEMBERS_MAX, Newcomer, occupant, place_taken};
 pub use inbox::inbox_of;
+pub use new_run::{NewRun, Pin};
 pub use plans::{PlanError, Plans};
 pub use point::point;
+pub use schedules::{Firing, NewSchedule, ScheduleRow};
 pub use values::*;
 
 /// Everything a Windlass process needs from a database.
 pub trait Store:
-    Runs + Groups + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity
+    Runs + Groups + Schedules + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity
 {
 }
 
-impl<T: Runs + Groups + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity> Store for T {}
+impl<T: Runs + Groups + Schedules + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity>
+    Store for T
+{
+}
 
 #[async_trait]
 pub trait Runs: Send + Sync + 'static {
@@ -53,7 +60,7 @@ pub trait Runs: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WriteError::KeyTaken`] when the idempotency key was used before, [`WriteError::Moved`] when the definition is
-    /// not what it was pinned as any more, [`WriteError::Occupied`] when its group is full and it will not wait; nothing
+    /// not what it was pinned as any more, or its schedule does not wait for this time any more, [`WriteError::Occupied`] when its group is full and it will not wait; nothing
     /// was written.
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError>;
 
@@ -158,6 +165,46 @@ pub trait Groups: Send + Sync + 'static {
 
     /// Who is in a group: those who have a place, then those who wait, as their turn comes.
     async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError>;
+}
+
+/// Schedules: what starts by itself, and when.
+#[async_trait]
+pub trait Schedules: Send + Sync + 'static {
+    /// Writes a schedule under its name. True when there was none.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when the precondition does not hold; [`WriteError::KeyTaken`].
+    async fn put_schedule(&self, new: NewSchedule) -> Result<(ScheduleRow, bool), WriteError>;
+
+    async fn get_schedule(&self, tenant: TenantId, name: &str) -> Result<Option<ScheduleRow>, StoreError>;
+
+    /// By name.
+    async fn list_schedules(
+        &self,
+        tenant: TenantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// False when there is none.
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when `revision` is given and no longer the current one.
+    async fn delete_schedule(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<bool, WriteError>;
+
+    /// Those whose time has come, over all tenants, the longest overdue first.
+    async fn find_due_schedules(&self, limit: u32) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// A time comes without a run. With one it is written by [`Runs::create_run`].
+    ///
+    /// # Errors
+    /// [`WriteError::Moved`] when the schedule does not wait for this time any more; nothing was written.
+    async fn fire_schedule(&self, firing: Firing) -> Result<(), WriteError>;
 }
 
 #[async_trait]

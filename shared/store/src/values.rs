@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use windlass_model::concurrency::{Group, Member};
+
 use windlass_model::event::{Event, EventBody, ExpiryAction};
 use windlass_model::payload::Blob;
 use windlass_model::state::GateOutcome;
@@ -13,6 +13,8 @@ use windlass_model::{
     Attempt, Digest, Epoch, EventSeq, PauseReason, Payload, Plan, Priority, Ring, RunId, RunState, RunStatus,
     RunVersion, SessionId, TenantId, Timestamp, VersionId, planted,
 };
+
+use crate::NewRun;
 
 /// A run's whole state is stored anew after this many events.
 pub const SNAPSHOT_EVERY_EVENTS: u32 = 256;
@@ -68,67 +70,8 @@ pub enum Guard {
 
 pub type Labels = BTreeMap<String, String>;
 
-/// What must be true of a new run's definition at the moment when the run is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pin {
-    /// It is there.
-    #[default]
-    Inline,
-    /// It is a version of a workflow that is not hidden.
-    Version,
-    /// It is the latest version of such a workflow: whoever asks for a workflow by its name need not look before.
-    Latest,
-}
-
-/// A run about to be written.
-#[derive(Clone, Debug)]
-pub struct NewRun {
-    pub id: RunId,
-    pub tenant: TenantId,
-    pub version_id: VersionId,
-    pub pin: Pin,
-    /// The run whose step starts this one; of the same tenant.
-    pub parent: Option<RunId>,
-    pub priority: Priority,
-    pub labels: Labels,
-    /// `run.created`, with seq 1.
-    pub event: Event,
-    pub projection: Projection,
-    pub blobs: Vec<Blob>,
-    /// It waits for a place in this group, from now on.
-    pub group: Option<Group>,
-    pub remember: Option<Remember>,
-}
-
-impl NewRun {
-    /// A run that begins with `event`, which made `state`.
-    pub fn new(tenant: TenantId, version_id: VersionId, state: &RunState, event: Event) -> Self {
-        Self {
-            id: state.run_id,
-            tenant,
-            version_id,
-            pin: Pin::default(),
-            parent: state.parent.as_ref().map(|parent| parent.run_id),
-            priority: Priority::default(),
-            labels: Labels::new(),
-            projection: Projection::of(state, false),
-            blobs: blobs_of(std::slice::from_ref(&event)),
-            event,
-            // One that starts later asks when it does.
-            group: state.group.clone().filter(|_| !state.is_delayed),
-            remember: None,
-        }
-    }
-
-    /// What it is in its group.
-    pub fn member(&self) -> Option<Member> {
-        let group = self.group.clone()?;
-        Some(Member { run_id: self.id, priority: self.priority, group, has_place: false })
-    }
-}
-
 /// Values that are too large for their events and not in the blob store yet.
-fn blobs_of(events: &[Event]) -> Vec<Blob> {
+pub(crate) fn blobs_of(events: &[Event]) -> Vec<Blob> {
     events.iter().flat_map(|event| event.body.payloads()).filter_map(Payload::new_blob).collect()
 }
 

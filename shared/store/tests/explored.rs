@@ -422,6 +422,7 @@ fn new_run(run: usize, version_id: VersionId) -> NewRun {
         projection: Projection { started_at: None, ..projection(RunStatus::Queued) },
         blobs: Vec::new(),
         group: None,
+        firing: None,
         remember: None,
     }
 }

@@ -29,6 +29,7 @@ mod registry;
 mod retries;
 mod routing;
 mod sagas;
+mod schedules;
 mod secrets;
 mod serial;
 mod signals;

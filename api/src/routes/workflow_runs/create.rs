@@ -71,7 +71,7 @@ pub(crate) enum PriorityWord {
     Low,
 }
 
-fn labels_schema() -> utoipa::openapi::schema::Object {
+pub(crate) fn labels_schema() -> utoipa::openapi::schema::Object {
     use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
     let value = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -284,7 +284,7 @@ async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Ordered>
     Ok(Ordered { definition, workflow, created, labels, priority, now })
 }
 
-async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
+pub(crate) async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
     if let Some(found) = app.published.find(tenant, workflow) {
         return Ok(found);
     }
@@ -317,7 +317,7 @@ async fn keep_inline(
     Ok(Definite { plan: compiled.plan, version_id: id, version: None, pin: Pin::Inline })
 }
 
-fn read_labels(labels: BTreeMap<String, String>) -> Result<Labels> {
+pub(crate) fn read_labels(labels: BTreeMap<String, String>) -> Result<Labels> {
     if labels.len() > LABELS_MAX {
         return Err(Problem::body("/labels", format!("more than {LABELS_MAX} labels")));
     }

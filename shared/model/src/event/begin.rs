@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Parent;
 use crate::concurrency::Group;
+use crate::schedule::Scheduled;
 use crate::{Payload, RunId, Timestamp};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct RunCreated {
     /// Names of the groups in which the runs above it have a place: it shares theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups_above: Vec<String>,
+    /// The schedule that started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
     /// The step of another run that started this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::concurrency::{Group, Place};
 use crate::event::{Artifact, Event, EventBody, Parent, SkipReason};
 use crate::plan::{Accept, Part, Plan};
+use crate::schedule::Scheduled;
 use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp};
 
 pub use children::Child;
@@ -41,6 +42,8 @@ pub struct RunState {
     pub requester: Actor,
     /// The step of another run that started this one.
     pub parent: Option<Parent>,
+    /// The schedule that started it, and for which of its times.
+    pub scheduled: Option<Scheduled>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -232,6 +235,7 @@ impl RunState {
             inputs: body.inputs.clone(),
             requester: event.actor.clone().unwrap_or_else(Actor::engine),
             parent: body.parent.clone(),
+            scheduled: body.scheduled.clone(),
             created_at: event.at,
             started_at: None,
             ended_at: None,

@@ -37,6 +37,7 @@ pub(crate) fn new_run(id: RunId, version_id: VersionId) -> NewRun {
         projection: projection(RunStatus::Queued),
         blobs: Vec::new(),
         group: None,
+        firing: None,
         remember: None,
     }
 }

@@ -17,6 +17,7 @@ pub mod idempotency;
 pub mod integrity;
 pub mod outbox;
 pub mod runs;
+pub mod schedules;
 pub mod sessions;
 mod subject;
 pub mod tenants;
@@ -151,6 +152,17 @@ macro_rules! conformance_tests {
                 of_many_who_will_not_wait_one_is_created
                 who_cancels_others_is_told_of_all_that_are_older
                 groups_belong_to_their_tenant
+            }
+            schedules {
+                a_schedule_is_written_read_changed_and_deleted
+                a_schedule_is_changed_only_by_who_knows_it
+                a_schedule_remembers_its_reply
+                schedules_are_due_when_their_time_has_come
+                a_time_comes_with_its_run_or_not_at_all
+                of_many_who_notice_a_time_one_starts_its_run
+                a_time_that_comes_without_a_run_says_why
+                a_changed_or_deleted_schedule_starts_nothing_of_before
+                schedules_belong_to_their_tenant_and_come_in_pages
             }
             circuits {
                 what_never_failed_passes_and_leaves_nothing

@@ -158,6 +158,7 @@ pub(super) fn new_run(n: u32, version_id: VersionId) -> NewRun {
         projection: projection(RunStatus::Queued),
         blobs: Vec::new(),
         group: None,
+        firing: None,
         remember: None,
     }
 }

@@ -6,6 +6,7 @@ mod faults;
 mod groups;
 mod integrity;
 mod runs;
+mod schedules;
 mod sessions;
 mod tables;
 mod workflows;

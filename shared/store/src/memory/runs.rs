@@ -206,6 +206,9 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
     {
         return Err(WriteError::Occupied { by });
     }
+    if let Some(firing) = &run.firing {
+        tables.may_fire(firing)?;
+    }
     let mut log = Log::default();
     log.check(std::slice::from_ref(&run.event))?;
     log.append(std::slice::from_ref(&run.event));
@@ -236,6 +239,9 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
         run.id,
         Run { row, attention: false, parent_told: false, log, snapshot: None, approvals: Vec::new() },
     );
+    if let Some(firing) = &run.firing {
+        tables.fire(firing, Some(run.id));
+    }
     if let Some(group) = run.group {
         tables.join(run.tenant, run.id, run.priority, group);
     }

@@ -17,7 +17,7 @@ use crate::inbox::take_in;
 use crate::stored::{StoredEvent, StoredSnapshot};
 use crate::{
     Account, ApprovalChange, ApprovalRow, CalleeRow, IdempotencyKey, OutboxRow, Remember, RepairRow, Reply,
-    RunRow, StoreError, VersionRow, WorkflowRow, WriteError,
+    RunRow, ScheduleRow, StoreError, VersionRow, WorkflowRow, WriteError,
 };
 
 #[derive(Clone, Default)]
@@ -27,6 +27,8 @@ pub(super) struct Tables {
     pub(super) callees: BTreeMap<(TenantId, CalleeKind, String), Callee>,
     pub(super) circuits: BTreeMap<CircuitKey, Circuit>,
     pub(super) versions: BTreeMap<VersionId, Version>,
+    /// With whether each is deleted.
+    pub(super) schedules: BTreeMap<(TenantId, String), (ScheduleRow, bool)>,
     pub(super) places: BTreeMap<RunId, Place>,
     /// When each session ends.
     pub(super) sessions: HashMap<SessionId, Timestamp>,

@@ -13,10 +13,11 @@ use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, 
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
     Account, Admissions, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits,
-    Damage, Definition, DueRun, EndedChild, Fence, Groups, Guard, IdempotencyKey, Integrity, Mend, NewCallee,
-    NewRun, NewWorkflow, Newcomer, Outbox, OutboxRow, OutboxSettlement, PutCallee, PutWorkflow, Rebuild,
-    RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, Sessions, StoreError,
-    VersionRow, WorkflowFilter, WorkflowRow, Workflows, WriteError,
+    Damage, Definition, DueRun, EndedChild, Fence, Firing, Groups, Guard, IdempotencyKey, Integrity, Mend,
+    NewCallee, NewRun, NewSchedule, NewWorkflow, Newcomer, Outbox, OutboxRow, OutboxSettlement, PutCallee,
+    PutWorkflow, Rebuild, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs,
+    ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows,
+    WriteError,
 };
 
 use super::World;
@@ -295,6 +296,43 @@ impl Callees for SimStore {
         revision: Option<u32>,
     ) -> Result<bool, WriteError> {
         self.write("delete_callee", self.database().delete_callee(tenant, kind, name, revision), |_| {}).await
+    }
+}
+
+#[async_trait]
+impl Schedules for SimStore {
+    async fn put_schedule(&self, new: NewSchedule) -> Result<(ScheduleRow, bool), WriteError> {
+        self.write("put_schedule", self.database().put_schedule(new), |_| {}).await
+    }
+
+    async fn get_schedule(&self, tenant: TenantId, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        self.read("get_schedule", self.database().get_schedule(tenant, name)).await
+    }
+
+    async fn list_schedules(
+        &self,
+        tenant: TenantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.read("list_schedules", self.database().list_schedules(tenant, after, limit)).await
+    }
+
+    async fn delete_schedule(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<bool, WriteError> {
+        self.write("delete_schedule", self.database().delete_schedule(tenant, name, revision), |_| {}).await
+    }
+
+    async fn find_due_schedules(&self, limit: u32) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.read("find_due_schedules", self.database().find_due_schedules(limit)).await
+    }
+
+    async fn fire_schedule(&self, firing: Firing) -> Result<(), WriteError> {
+        self.write("fire_schedule", self.database().fire_schedule(firing), |_| {}).await
     }
 }
 

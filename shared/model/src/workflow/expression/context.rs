@@ -135,6 +135,7 @@ impl<'a> Context<'a> {
                 "id" => Some(self.state.run_id.to_string().into()),
                 "workflow" => Some(self.plan.name.as_str().into()),
                 "created_at" => Some(self.state.created_at.to_string().into()),
+                "scheduled_at" => Some(self.state.scheduled.as_ref().map(|it| it.at.to_string()).into()),
                 "labels" => self.labels.and_then(|labels| {
                     follow(&json!(labels), reference.path.get(1..).unwrap_or_default()).cloned()
                 }),

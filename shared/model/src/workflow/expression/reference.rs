@@ -189,7 +189,7 @@ impl Reference {
         match source {
             // Where they are there: `Checker::check_reads` knows.
             Source::Run if is_label(&path) => {}
-            Source::Run => expect_field("run", &path, &["id", "workflow", "created_at"])?,
+            Source::Run => expect_field("run", &path, &["id", "workflow", "created_at", "scheduled_at"])?,
             Source::Node => expect_field("node", &path, &["id", "attempt"])?,
             Source::Secrets if !matches!(path.as_slice(), [Step::Key(_)]) => {
                 return Err("a secret is read by its name, as in `secrets.API_TOKEN`".into());

@@ -134,7 +134,7 @@ pub fn check_callees(document: &Document, catalog: &Catalog) -> Result<(), Vec<P
 }
 
 /// Whether a workflow may have this name.
-pub(super) fn is_workflow_name(name: &str) -> bool {
+pub fn is_workflow_name(name: &str) -> bool {
     name.len() <= NAME_CHARS_MAX
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name

@@ -1,0 +1,163 @@
+//! Starts the runs of schedules whose time has come.
+//!
+//! A run is written together with the time that the schedule waits for next, if the schedule still waits for this one: so
+//! each of its times comes once, however many workers look, and whoever dies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+use windlass_boot::Beat;
+use windlass_bus::Bus;
+use windlass_engine::order::{self, Found, OrderError};
+use windlass_model::event::RunCreated;
+use windlass_model::schedule::{ScheduleSpec, Scheduled};
+use windlass_model::{Actor, Payload, Ring, RunId, StepError, Timestamp, decide};
+use windlass_store::{Firing, NewRun, Plans, ScheduleRow, Store, StoreError, WriteError};
+
+/// Schedules that one look takes on; the next one sees the rest.
+const PAGE: u32 = 100;
+
+pub(crate) struct Schedules {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) plans: Arc<Plans>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) every: Duration,
+}
+
+impl Schedules {
+    pub(crate) async fn run(self, beat: Beat, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            loop {
+                match self.look().await {
+                    Ok(()) => beat.beat(),
+                    Err(error) => warn!(error = %error, "Schedules could not be seen to; the next look will"),
+                }
+                tokio::time::sleep(self.every).await;
+            }
+        })
+        .await;
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let due = self.store.find_due_schedules(PAGE).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let now = self.store.now().await?;
+        for row in due {
+            match self.see_to(&row, now).await {
+                // Another worker was faster, or somebody has changed the schedule.
+                Ok(()) | Err(WriteError::Moved) => {}
+                Err(WriteError::Store(error)) => return Err(error),
+                Err(other) => {
+                    warn!(schedule = row.name, error = %other, "A time of a schedule was not written")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One time of one schedule.
+    async fn see_to(&self, row: &ScheduleRow, now: Timestamp) -> Result<(), WriteError> {
+        let Some(at) = row.next_at else { return Ok(()) };
+        let (tenant, name, revision) = (row.tenant, row.name.clone(), row.revision);
+        let mut firing = Firing { tenant, name, revision, at, next_at: None, problem: None };
+        let read = serde_json::from_str::<ScheduleSpec>(&row.spec).map_err(|error| error.to_string());
+        let read = read.and_then(|spec| {
+            let clock = spec.clock().map_err(|(field, why)| format!("{field} {why}"))?;
+            Ok((spec, clock))
+        });
+        let (spec, clock) = match read {
+            Ok(read) => read,
+            // Of a newer Windlass, perhaps. It stands still and says why.
+            Err(problem) => return self.pass_over(Firing { problem: Some(problem), ..firing }).await,
+        };
+        let turn = spec.turn(&clock, at, now);
+        firing.next_at = turn.next_at.filter(|_| !row.is_paused);
+        if !turn.starts {
+            let problem = Some("nobody was there, and it is too late to make up for it".to_owned());
+            return self.pass_over(Firing { problem, ..firing }).await;
+        }
+        if let Some(run_id) = self.run_in_the_way(row, &spec).await? {
+            let problem = Some(format!("run {run_id} was still under way"));
+            return self.pass_over(Firing { problem, ..firing }).await;
+        }
+        let (workflow, version) = match spec.workflow.split_once('@') {
+            Some((name, version)) => (name, version.parse().ok()),
+            None => (spec.workflow.as_str(), None),
+        };
+        let found = match order::find(&*self.store, &self.plans, tenant, workflow, version).await {
+            Ok(found) => found,
+            Err(OrderError::Store(error)) => return Err(error.into()),
+            Err(OrderError::Refused(error)) => return self.refuse(firing, &error).await,
+        };
+        match order::check_inputs(&found.plan, Value::Object(spec.inputs.clone())) {
+            Ok(inputs) => self.start(firing, spec, found, inputs, now).await,
+            Err(error) => self.refuse(firing, &error).await,
+        }
+    }
+
+    async fn refuse(&self, firing: Firing, error: &StepError) -> Result<(), WriteError> {
+        let problem = Some(format!("{}: {}", error.kind, error.message));
+        self.pass_over(Firing { problem, ..firing }).await
+    }
+
+    /// The time comes, and no run starts.
+    async fn pass_over(&self, firing: Firing) -> Result<(), WriteError> {
+        let (name, problem) = (firing.name.clone(), firing.problem.clone().unwrap_or_default());
+        self.store.fire_schedule(firing).await?;
+        warn!(schedule = name, problem, "A time of a schedule has passed without a run");
+        Ok(())
+    }
+
+    /// The run before, if this one must not start while it is under way.
+    async fn run_in_the_way(
+        &self,
+        row: &ScheduleRow,
+        spec: &ScheduleSpec,
+    ) -> Result<Option<RunId>, StoreError> {
+        let Some(last) = row.last_run_id.filter(|_| spec.overlap.skips()) else { return Ok(None) };
+        let run = self.store.get_run(row.tenant, last).await?;
+        Ok(run.filter(|run| !run.status.is_terminal()).map(|run| run.id))
+    }
+
+    async fn start(
+        &self,
+        mut firing: Firing,
+        spec: ScheduleSpec,
+        found: Found,
+        inputs: Payload,
+        now: Timestamp,
+    ) -> Result<(), WriteError> {
+        let (tenant, run_id) = (firing.tenant, RunId(Uuid::now_v7()));
+        let Found { id, plan, .. } = found;
+        let scheduled = Some(Scheduled { name: firing.name.clone(), at: firing.at });
+        let mut created = RunCreated { inputs, scheduled, ..RunCreated::default() };
+        match decide::group_of(&plan, run_id, &created, &spec.labels, now) {
+            // What the workflow itself says about its runs counts.
+            Ok(group) => created.group = group.or_else(|| spec.overlap.group(&firing.name)),
+            Err(error) => return self.refuse(firing, &error).await,
+        }
+        let (event, state) = decide::create(&plan, run_id, created, Actor::system("schedule"), now);
+        let mut run = NewRun::new(tenant, id, &state, event.clone());
+        run.priority = spec.priority;
+        run.labels = spec.labels;
+        let (name, at) = (firing.name.clone(), firing.at);
+        run.firing = Some(firing.clone());
+        match self.store.create_run(run).await {
+            Err(WriteError::Occupied { by }) => {
+                firing.problem = Some(format!("run {by} is in the way: its concurrency group is full"));
+                return self.pass_over(firing).await;
+            }
+            written => written?,
+        }
+        info!(schedule = name, at = %at, run.id = %run_id, "A schedule has started a run");
+        self.bus.publish(run_id, vec![event]);
+        self.bus.ring(Ring { run_id, tenant, priority: spec.priority });
+        Ok(())
+    }
+}
