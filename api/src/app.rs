@@ -43,6 +43,7 @@ impl Deref for App {
 }
 
 /// A run as it is at one moment.
+#[derive(Clone)]
 pub(crate) struct Folded {
     pub row: RunRow,
     pub plan: Arc<Plan>,

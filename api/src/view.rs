@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
-use windlass_model::event::Parent;
+use windlass_model::event::{Origin, OriginReason, Parent};
 use windlass_model::present::{self, CompensationView, StepView};
 use windlass_model::schedule::Scheduled;
 use windlass_model::state::Phase;
@@ -47,6 +47,10 @@ pub(crate) fn priority() -> RefOr<Schema> {
 
 fn outcome() -> RefOr<Schema> {
     words(["succeeded", "partial_failure", "failed", "canceled"], true)
+}
+
+fn origin_reason() -> RefOr<Schema> {
+    words(["rerun", "move"], false)
 }
 
 fn step_status() -> RefOr<Schema> {
@@ -161,6 +165,12 @@ pub(crate) struct RunView<'a> {
     /// The step of another run that started this one.
     #[schema(value_type = Option<ParentView>, required)]
     pub parent: Option<&'a Parent>,
+    /// The run that this one goes on from.
+    #[schema(required)]
+    pub origin: Option<OriginView>,
+    /// The run that has taken the place of this one.
+    #[schema(value_type = Option<String>, format = Uuid, required)]
+    pub moved_to: Option<RunId>,
     #[schema(value_type = Object)]
     pub created_by: &'a Actor,
     #[schema(value_type = String, format = DateTime)]
@@ -183,6 +193,25 @@ pub(crate) struct RunView<'a> {
     pub seq: EventSeq,
     #[schema(value_type = Vec<Step>)]
     pub steps: Vec<StepView<'a>>,
+}
+
+/// Where a run comes from that does again, or goes on with, what another one did.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Origin)]
+pub(crate) struct OriginView {
+    #[schema(value_type = String, format = Uuid)]
+    run_id: RunId,
+    /// Seq of the last event of that run that was looked at.
+    #[schema(value_type = u32)]
+    seq: EventSeq,
+    #[schema(schema_with = origin_reason)]
+    because: OriginReason,
+}
+
+impl OriginView {
+    fn of(origin: &Origin) -> Self {
+        Self { run_id: origin.run_id, seq: origin.seq, because: origin.because }
+    }
 }
 
 /// A new run; with a wait, the whole run as it is afterwards.
@@ -218,6 +247,8 @@ impl Folded {
             concurrency: ConcurrencyView::of(state),
             schedule: state.scheduled.as_ref(),
             parent: state.parent.as_ref(),
+            origin: state.origin.as_deref().map(OriginView::of),
+            moved_to: state.moved_to,
             created_by: &state.requester,
             created_at: row.created_at,
             started_at: row.started_at,
@@ -287,6 +318,8 @@ pub(crate) struct Step {
     branch: Option<String>,
     #[schema(schema_with = step_status)]
     status: String,
+    /// It ended in the run that this one goes on from, and is not done again.
+    reused: Option<bool>,
     /// The current or last attempt; 0 before the first.
     attempt: u16,
     /// The run that the current or last attempt has started.

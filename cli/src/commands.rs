@@ -1,12 +1,13 @@
-//! What can be asked of a run: pause, resume, cancel, approve, reject, retry, skip, signal.
+//! What can be asked of a run: pause, resume, cancel, approve, reject, retry, skip, signal, edit; and to do it again.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::answers::verdict;
 use crate::client::Client;
 use crate::failure::{Exit, Failure, explain};
+use crate::inputs::{self, InputArgs};
 use crate::output::{self, Style, note, text};
 use crate::runs::{self, Common};
 
@@ -54,6 +55,45 @@ Without --attempt, what is approved is what the run shows at this moment.")]
         #[command(flatten)]
         common: Common,
     },
+    /// Set what steps of a paused run come to, or what its machine remembers
+    #[command(after_help = "\
+Examples:
+  windlass runs edit ID --output-of 'draft={\"text\": \"Hello\"}'
+  windlass runs edit ID --context tries=0 && windlass runs resume ID")]
+    Edit {
+        id: String,
+        /// What a step comes to; JSON when it can be read as JSON, and text otherwise
+        #[arg(long = "output-of", value_name = "NODE=JSON")]
+        outputs: Vec<String>,
+        /// A member of a machine's context
+        #[arg(long, value_name = "KEY=JSON")]
+        context: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Run again, from the beginning or from a step, as a new run
+    #[command(after_help = "\
+Examples:
+  windlass runs rerun ID
+  windlass runs rerun ID --from publish --dry-run      what would run again
+  windlass runs rerun ID --from publish --version latest -i title=Hello")]
+    Rerun(RerunArgs),
+    /// Let a paused run go on under another version of its workflow
+    #[command(after_help = "\
+Examples:
+  windlass runs move ID --version latest --dry-run
+  windlass runs move ID --version 4")]
+    Move {
+        id: String,
+        /// A number, or `latest`
+        #[arg(long)]
+        version: String,
+        /// Say what would be kept, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Send a signal that a step waits for, or will wait for
     #[command(after_help = "\
 Examples:
@@ -75,6 +115,25 @@ pub struct Several {
     /// Runs; `-` reads their ids from standard input
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct RerunArgs {
+    id: String,
+    /// The step to begin at; what ended well before it is reused
+    #[arg(long, value_name = "NODE")]
+    from: Option<String>,
+    /// Another version of the workflow: a number, or `latest`
+    #[arg(long)]
+    version: Option<String>,
+    /// In place of the inputs that the run had; none keeps them
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// Say what would run again, and start nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -116,6 +175,19 @@ pub async fn command(command: RunCommand) -> Result<Exit> {
             let receipt = common.server.client()?.command(&id, "skip", &json!({ "node": node })).await?;
             show(&common, &id, &receipt)
         }
+        RunCommand::Edit { id, outputs, context, common } => {
+            let outputs = inputs::pairs(&outputs)?.into_iter();
+            let steps: Map<_, _> =
+                outputs.map(|(node, output)| (node, json!({ "output": output }))).collect();
+            let body = json!({ "steps": steps, "context": inputs::pairs(&context)? });
+            let receipt = common.server.client()?.command(&id, "state", &body).await?;
+            show(&common, &id, &receipt)
+        }
+        RunCommand::Rerun(args) => rerun(args).await,
+        RunCommand::Move { id, version, dry_run, common } => {
+            let body = json!({ "version": version_word(&version), "dry_run": dry_run });
+            go_on_from(&common, &id, "move", &body).await
+        }
         RunCommand::Signal { id, name, payload, common } => {
             let payload = payload
                 .map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
@@ -124,6 +196,43 @@ pub async fn command(command: RunCommand) -> Result<Exit> {
             show(&common, &id, &receipt)
         }
     }
+}
+
+async fn rerun(args: RerunArgs) -> Result<Exit> {
+    let mut body = json!({ "dry_run": args.dry_run });
+    if let Some(from) = args.from {
+        body["from"] = from.into();
+    }
+    if let Some(version) = &args.version {
+        body["version"] = version_word(version);
+    }
+    let inputs = args.inputs.read()?;
+    if inputs.as_object().is_some_and(|inputs| !inputs.is_empty()) {
+        body["inputs"] = inputs;
+    }
+    go_on_from(&args.common, &args.id, "rerun", &body).await
+}
+
+/// A number, or a word.
+fn version_word(text: &str) -> Value {
+    text.parse::<u32>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// Has another run go on from this one, and says what that one has to do.
+async fn go_on_from(common: &Common, id: &str, command: &str, body: &Value) -> Result<Exit> {
+    let said = common.server.client()?.command(id, command, body).await?;
+    let new = text(&said, "/run/id");
+    output::object(common.output.output, &said, &new, || {
+        let names = |pointer| match said.pointer(pointer).and_then(Value::as_array) {
+            Some(nodes) if !nodes.is_empty() => {
+                nodes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
+            _ => "nothing".to_owned(),
+        };
+        let head = if new.is_empty() { "a dry run: nothing was changed".to_owned() } else { new.clone() };
+        format!("{head}\n  runs    {}\n  reused  {}", names("/runs"), names("/reused"))
+    })?;
+    Ok(Exit::Ok)
 }
 
 /// One refusal keeps no other run from being told. The exit code is that of the first refusal.

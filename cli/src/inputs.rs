@@ -27,15 +27,18 @@ impl InputArgs {
             Some(path) => read_file(path)?,
             None => Map::new(),
         };
-        for pair in &self.input {
-            let (key, value) = pair
-                .split_once('=')
-                .filter(|(key, _)| !key.is_empty())
-                .ok_or_else(|| Failure::usage(format!("`{pair}` is no input; write -i key=value")))?;
-            inputs.insert(key.to_owned(), value_of(value));
-        }
+        inputs.extend(pairs(&self.input)?);
         Ok(Value::Object(inputs))
     }
+}
+
+/// `key=value` pairs; a value is JSON when it can be read as JSON, and text otherwise.
+pub fn pairs(pairs: &[String]) -> Result<Map<String, Value>> {
+    let read = |pair: &String| match pair.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value_of(value))),
+        _ => Err(Failure::usage(format!("`{pair}` has no value; write key=value")).into()),
+    };
+    pairs.iter().map(read).collect()
 }
 
 fn value_of(text: &str) -> Value {

@@ -28,6 +28,8 @@ pub fn summary(run: &Value) -> String {
     line("started", time(run, "/started_at"));
     line("ended", time(run, "/ended_at"));
     line("labels", labels(run));
+    line("origin", [text(run, "/origin/because"), text(run, "/origin/run_id")].join(" ").trim().to_owned());
+    line("moved to", text(run, "/moved_to"));
     line("error", clean(&error(run, "/error")).into_owned());
     if let Some(output) = run.get("output").filter(|output| !output.is_null()) {
         line("output", indented(output));
@@ -106,6 +108,9 @@ fn step_details(step: &Value) -> String {
     let error = error(step, "/error");
     if !error.is_empty() {
         return error;
+    }
+    if step.get("reused").is_some() {
+        return "reused".to_owned();
     }
     let on = text(step, "/waiting_on/on");
     if on.is_empty() {

@@ -56,7 +56,7 @@ impl Default for WorkerOptions {
             session_renew: Duration::from_secs(1),
             sweep_interval: Duration::from_secs(1),
             stale_after: Duration::from_secs(60),
-            max_runs: 384,
+            max_runs: 320,
             drain_timeout: Duration::from_secs(30),
             child_depth_max: 8,
         }

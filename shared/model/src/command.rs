@@ -1,6 +1,9 @@
 //! What may be asked of a run, what a runner may answer, and how a request is refused.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::event::{Artifact, ChildStarted, EventEmitted};
 use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunId, RunStatus, StepError, StepKey};
@@ -48,10 +51,20 @@ pub enum Command {
         name: String,
         payload: Payload,
     },
+    /// Set what steps come to, and members of a machine's context.
+    Edit {
+        outputs: BTreeMap<NodeIndex, Payload>,
+        context: Map<String, Value>,
+    },
+    /// End, because this run takes its place.
+    Move {
+        to: RunId,
+    },
 }
 
 impl Command {
-    pub const NAMES: &[&str] = &["pause", "resume", "cancel", "approve", "reject", "retry", "skip", "signal"];
+    pub const NAMES: &[&str] =
+        &["pause", "resume", "cancel", "approve", "reject", "retry", "skip", "signal", "edit", "move"];
 
     pub fn name(&self) -> &'static str {
         match self {
@@ -63,6 +76,8 @@ impl Command {
             Self::Retry { .. } => "retry",
             Self::Skip { .. } => "skip",
             Self::Signal { .. } => "signal",
+            Self::Edit { .. } => "edit",
+            Self::Move { .. } => "move",
         }
     }
 }

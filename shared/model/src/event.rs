@@ -3,8 +3,10 @@
 //! An event is stored as columns (seq, at, code, node, item, attempt, epoch, actor) and a small JSON
 //! object, the body's data. Codes and names are a promise to stored logs: never renumber, only add.
 
+mod approval;
 mod begin;
 mod child;
+mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +17,12 @@ use crate::error::StepError;
 use crate::machine::TimerIndex;
 use crate::payload::{BlobRef, Payload};
 use crate::state::PauseReason;
-use crate::{Actor, Attempt, Digest, Epoch, EventSeq, NodeIndex, SessionId, StateIndex, StepKey, Timestamp};
+use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, RunId, SessionId, StateIndex, StepKey, Timestamp};
 
+pub use approval::{ApprovalExpired, ApprovalGranted, ApprovalRejected, ApprovalRequested, ExpiryAction};
 pub use begin::{PlaceAwaited, PlaceTaken, RunCreated};
 pub use child::{ChildCancelRequested, ChildFinished, ChildStarted, Parent, RecallReason};
+pub use origin::{MachineEdited, Origin, OriginReason, ReusedStep, StepEdited};
 
 /// One entry of a run's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,8 +130,10 @@ event_bodies! {
     35 "timer.fired" TimerFired,
     36 "event.emitted" EventEmitted,
     37 "error.routed" ErrorRouted,
+    38 "step.edited" StepEdited,
     40 "machine.transitioned" MachineTransitioned,
     41 "machine.failed" MachineFailed,
+    42 "machine.edited" MachineEdited,
     50 "items.planned" ItemsPlanned,
     51 "run.place_awaited" PlaceAwaited,
     52 "run.place_taken" PlaceTaken,
@@ -149,6 +155,7 @@ impl EventBody {
             Self::RunCreated(body) => Some(&body.inputs),
             Self::RunCompleted(body) => Some(&body.output),
             Self::StepSucceeded(body) => Some(&body.output),
+            Self::StepEdited(body) => Some(&body.output),
             Self::StepFailed(StepFailed { then, .. }) | Self::StepTimedOut(StepTimedOut { then, .. }) => {
                 match then {
                     Then::Continue { output } | Then::Substitute { output } => Some(output),
@@ -164,7 +171,12 @@ impl EventBody {
             Self::MachineTransitioned(body) => Some(&body.output),
             _ => None,
         };
-        payload.into_iter()
+        let origin = match self {
+            Self::RunCreated(body) => body.origin.as_deref(),
+            _ => None,
+        };
+        let reused = origin.into_iter().flat_map(|origin| origin.steps.values()).map(|step| &step.output);
+        payload.into_iter().chain(reused)
     }
 
     /// Whether this is the outcome of a step attempt: at most one per (run, node, item, attempt).
@@ -206,6 +218,9 @@ pub struct CancelRequested {
 pub struct RunCanceled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensation: Option<CompensationOutcome>,
+    /// The run that has taken its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<RunId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -412,51 +427,6 @@ pub enum WaitingOn {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepPaused {}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApprovalRequested {
-    /// What the approver is shown.
-    #[serde(default, skip_serializing_if = "Payload::is_null")]
-    pub show: Payload,
-    /// BLAKE3 of what is shown; an approval may name it to prove what was seen.
-    pub digest: Digest,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
-    /// The error rule that asks whether the step is tried again; none for a gate of the node itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApprovalGranted {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub comment: Option<String>,
-    #[serde(default, skip_serializing_if = "Payload::is_null")]
-    pub form: Payload,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApprovalRejected {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub comment: Option<String>,
-    #[serde(default, skip_serializing_if = "Payload::is_null")]
-    pub form: Payload,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApprovalExpired {
-    pub action: ExpiryAction,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExpiryAction {
-    #[default]
-    Reject,
-    Approve,
-    /// The gate stays open and the run pauses as `escalated`.
-    Escalate,
-}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignalReceived {

@@ -110,6 +110,9 @@ pub struct StepView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<&'a str>,
     pub status: StepStatus,
+    /// It ended in the run that this one goes on from.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
     pub attempt: Attempt,
     /// The run that the current or last attempt has started.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,6 +252,7 @@ fn step_view<'a>(plan: &'a Plan, state: &'a RunState, key: StepKey, step: &'a St
         item: key.item,
         branch: plan.branch(key),
         status: step.status,
+        reused: step.reused,
         attempt: step.attempt,
         child_run_id: step.child,
         attempts: &step.attempts,

@@ -119,7 +119,7 @@ pub struct RunWrite {
     pub blobs: Vec<Blob>,
     pub approvals: Vec<ApprovalChange>,
     pub outbox: Vec<OutboxMessage>,
-    /// Runs that steps start with this write.
+    /// Runs that begin with this write: steps start them, or one takes this run's place.
     pub children: Vec<NewRun>,
     /// Children whose end `events` take in: it wakes this run no more.
     pub finished: Vec<RunId>,

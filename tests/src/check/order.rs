@@ -54,13 +54,31 @@ pub(super) fn needs_come_first(record: &Record, report: &mut Report) {
                     .outcomes_of(&format!("{}.fallback", need.node))
                     .rfind(|outcome| outcome.seq < event.seq)
             });
-            let satisfied = fallback.or(last).is_some_and(|outcome| accepts(need, outcome));
+            let satisfied = fallback.or(last).is_some_and(|outcome| accepts(need, outcome))
+                || is_reused(record, need)
+                || is_set_by_a_person(record, need, event.seq);
             report.unless(satisfied, || {
                 let found = last.map_or("nothing".to_owned(), ToString::to_string);
                 format!("{event} at {} needs {}, of which there was {found}", event.seq, need.node)
             });
         }
     }
+}
+
+/// The step ended in the run that this one goes on from, as it must.
+fn is_reused(record: &Record, need: &Need) -> bool {
+    let created = record.events().first();
+    let step = created.map_or(&Value::Null, |created| &created.body["origin"]["steps"][&need.node]);
+    let end = step["status"].as_str().unwrap_or_default();
+    match &need.accept {
+        None => end == "succeeded" || step["passed_over"] == true,
+        Some(list) => list.iter().any(|it| it == end) || step["passed_over"] == true,
+    }
+}
+
+fn is_set_by_a_person(record: &Record, need: &Need, before: u64) -> bool {
+    let succeeded = need.accept.as_ref().is_none_or(|list| list.iter().any(|it| it == "succeeded"));
+    succeeded && record.log.of("step.edited", &need.node).iter().any(|edited| edited.seq < before)
 }
 
 fn accepts(need: &Need, outcome: &Event) -> bool {

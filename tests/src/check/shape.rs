@@ -57,7 +57,9 @@ pub(super) fn row_agrees_with_log(record: &Record, report: &mut Report) {
     }
     let paused = record.events().iter().rev().find_map(|event| match event.kind.as_str() {
         "run.paused" | "run.quarantined" => Some(true),
-        "run.resumed" | "run.cancel_requested" | "run.failed" | "compensation.planned" => Some(false),
+        "run.resumed" | "run.cancel_requested" | "run.canceled" | "run.failed" | "compensation.planned" => {
+            Some(false)
+        }
         // Its deadline has passed meanwhile, or a rule lets it fail: it is about to end.
         _ if matches!(event.body["then"]["do"].as_str(), Some("fail" | "compensate")) => Some(false),
         _ => None,

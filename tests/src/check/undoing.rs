@@ -85,11 +85,19 @@ pub(super) fn what_acted_is_planned(record: &Record, report: &mut Report) {
                 }),
         }
     }
+    // What the run before did, and this one answers for.
+    let created = record.events().first();
+    let taken_over = created.and_then(|created| created.body["origin"]["acted"].as_array());
+    for node in taken_over.into_iter().flatten().filter_map(Value::as_str) {
+        if !acted.iter().any(|(_, step)| *step == format!("{node}.compensate")) {
+            acted.push((0, format!("{node}.compensate")));
+        }
+    }
     let when = definition["compensation"]["when"].as_array();
     let wants = |end: &str| when.is_none_or(|list| list.iter().any(|it| it == end));
     let must = planned.is_some()
         || (end == "run.failed" && wants("failed"))
-        || (end == "run.canceled" && wants("canceled"));
+        || (end == "run.canceled" && wants("canceled") && record.run["moved_to"].is_null());
     for (_, step) in acted.iter().filter(|_| must) {
         report.unless(steps.contains(&step.as_str()), || {
             format!("{step} is not planned, although there is something to undo")

@@ -26,6 +26,7 @@ mod maps;
 mod parked;
 mod payloads;
 mod registry;
+mod reruns;
 mod retries;
 mod routing;
 mod sagas;

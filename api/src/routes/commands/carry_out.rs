@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use windlass_model::{Command, Event, Input, Plan, RunId, RunState, decide, planted};
-use windlass_store::{Guard, Remember, RunWrite, WriteError, point};
+use windlass_model::{Command, Event, Input, Plan, Ring, RunId, RunState, decide, planted};
+use windlass_store::{Guard, NewRun, Remember, RunWrite, WriteError, point};
 
 use crate::app::{App, Folded, Shared, to_the_end};
 use crate::idempotency::Deed;
@@ -60,7 +60,7 @@ pub(super) async fn record(
     Err(contended())
 }
 
-fn contended() -> Problem {
+pub(super) fn contended() -> Problem {
     Problem::new(
         Code::Contended,
         "The run moves faster than the command could be written; nothing was changed.",
@@ -69,9 +69,12 @@ fn contended() -> Problem {
 
 /// What a command comes to, on a run as it was when we looked.
 pub(super) struct Decision {
-    run: Folded,
+    /// With the events taken in.
+    pub run: Folded,
     events: Vec<Event>,
     pub receipt: Receipt,
+    /// Started in the same transaction.
+    pub successor: Option<NewRun>,
 }
 
 /// Decides, and writes nothing.
@@ -91,16 +94,16 @@ pub(super) async fn consider(
         paused_reason: run.state.pause_reason(),
         seq: run.state.last_seq,
     };
-    Ok(Decision { run, events, receipt })
+    Ok(Decision { run, events, receipt, successor: None })
 }
 
-async fn write(
+pub(super) async fn write(
     app: &App,
     deed: &Deed,
     decision: Decision,
     remember: Option<Remember>,
 ) -> Result<Receipt, WriteError> {
-    let Decision { run, events, receipt } = decision;
+    let Decision { run, events, receipt, successor } = decision;
     if events.is_empty() {
         return Ok(receipt);
     }
@@ -116,12 +119,20 @@ async fn write(
         holder.is_some(),
     );
     write.remember = remember.filter(|_| !planted("reply_not_remembered"));
+    let started = successor
+        .as_ref()
+        .map(|new| (Ring { run_id: new.id, tenant: new.tenant, priority: new.priority }, new.event.clone()));
+    write.children.extend(successor);
     let (store, bus, ring, run_id) = (app.store.clone(), app.bus.clone(), run.row.ring(), receipt.run_id);
     let written = to_the_end(async move {
         point("door.before_command");
         store.write_run(write).await?;
         point("door.command_written");
         bus.publish(run_id, events);
+        if let Some((ring, event)) = started {
+            bus.publish(ring.run_id, vec![event]);
+            bus.ring(ring);
+        }
         match holder {
             Some(session) => bus.poke(session, ring),
             None => bus.ring(ring),

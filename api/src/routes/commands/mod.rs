@@ -2,6 +2,8 @@
 
 pub(crate) mod bulk;
 mod carry_out;
+pub(crate) mod edit;
+pub(crate) mod rerun;
 
 use axum::extract::State;
 use axum::response::Response;

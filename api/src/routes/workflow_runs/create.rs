@@ -14,7 +14,7 @@ use windlass_bus::Subscription;
 use windlass_model::event::RunCreated;
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
-use windlass_model::{Payload, Priority, Ring, RunId, TenantId, Timestamp, decide};
+use windlass_model::{Payload, Plan, Priority, Ring, RunId, TenantId, Timestamp, decide};
 use windlass_store::{Labels, NewRun, Pin, WriteError, point};
 
 use crate::actor::Caller;
@@ -91,13 +91,13 @@ pub(crate) fn labels_schema() -> utoipa::openapi::schema::Object {
 }
 
 /// What is to be run, found and checked.
-struct Ordered {
-    definition: Definite,
-    workflow: String,
-    created: RunCreated,
-    labels: Labels,
-    priority: Priority,
-    now: Timestamp,
+pub(crate) struct Ordered {
+    pub definition: Definite,
+    pub workflow: String,
+    pub created: RunCreated,
+    pub labels: Labels,
+    pub priority: Priority,
+    pub now: Timestamp,
 }
 
 /// Start a run
@@ -161,47 +161,56 @@ pub(crate) async fn create(
 }
 
 async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Result<RunSummary, WriteError> {
-    let tenant = deed.caller.tenant;
-    let definition = ordered.definition;
-    let actor = deed.caller.actor.clone();
-    let (event, state) = decide::create(&definition.plan, run_id, ordered.created, actor, ordered.now);
-    let mut new = NewRun::new(tenant, definition.version_id, &state, event.clone());
-    new.pin = definition.pin;
+    let (mut new, summary) = assemble(deed, run_id, ordered);
+    new.remember = deed.remember(StatusCode::CREATED, &summary, Some(&location(run_id)));
+    begin(app, new).await?;
+    Ok(summary)
+}
+
+/// A run that is ready to be written, and how it looks then.
+pub(crate) fn assemble(deed: &Deed, run_id: RunId, ordered: Ordered) -> (NewRun, RunSummary) {
+    let Ordered { definition, workflow, created, labels, priority, now } = ordered;
+    let (event, state) = decide::create(&definition.plan, run_id, created, deed.caller.actor.clone(), now);
+    let created_at = event.at;
+    let mut new = NewRun::new(deed.caller.tenant, definition.version_id, &state, event);
+    (new.pin, new.priority, new.labels) = (definition.pin, priority, labels.clone());
     let summary = RunSummary {
         id: run_id,
-        workflow: ordered.workflow,
+        workflow,
         version: definition.version,
         status: new.projection.status,
         paused_reason: None,
-        priority: ordered.priority,
-        labels: ordered.labels.clone(),
-        created_at: event.at,
+        priority,
+        labels,
+        created_at,
         started_at: None,
         ended_at: None,
-        last_activity_at: event.at,
+        last_activity_at: created_at,
         parent_run_id: None,
         wake_at: new.projection.wake_at,
         error_type: None,
     };
-    new.priority = ordered.priority;
-    new.labels = ordered.labels;
-    new.remember = deed.remember(StatusCode::CREATED, &summary, Some(&location(run_id)));
-    let (store, bus) = (app.store.clone(), app.bus.clone());
-    let ring = Ring { run_id, tenant, priority: ordered.priority };
+    (new, summary)
+}
+
+/// Writes a new run, and has it looked at.
+pub(crate) async fn begin(app: &Shared, new: NewRun) -> Result<(), WriteError> {
+    let (store, bus, event) = (app.store.clone(), app.bus.clone(), new.event.clone());
+    let ring = Ring { run_id: new.id, tenant: new.tenant, priority: new.priority };
     to_the_end(async move {
         point("door.before_create");
         store.create_run(new).await?;
         point("door.created");
         bus.ring(ring);
-        bus.publish(run_id, vec![event]);
+        bus.publish(ring.run_id, vec![event]);
         Ok(())
     })
     .await?;
     point("door.before_answer");
-    Ok(summary)
+    Ok(())
 }
 
-fn location(run_id: RunId) -> String {
+pub(crate) fn location(run_id: RunId) -> String {
     format!("/v1/workflow-runs/{run_id}")
 }
 
@@ -267,27 +276,50 @@ async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Ordered>
         (None, Some(spec)) => keep_inline(app, tenant, spec, deed.bytes.len()).await?,
         _ => return Err(Problem::body("", "either `workflow` or `spec` is required, and not both")),
     };
-    let mut inputs = Value::Object(body.inputs.unwrap_or_default());
-    if let Some(schema) = &definition.plan.inputs {
+    let inputs = check_inputs(&definition.plan, body.inputs.unwrap_or_default())?;
+    let inputs = Payload::new(inputs);
+    let created = RunCreated { inputs, start_at, deadline_at, ..RunCreated::default() };
+    let created = join_group(&definition.plan, run_id, created, &labels, now)?;
+    let (workflow, priority) = (definition.plan.name.clone(), body.priority.unwrap_or_default());
+    Ok(Ordered { definition, workflow, created, labels, priority, now })
+}
+
+/// Fills in defaults.
+pub(crate) fn check_inputs(plan: &Plan, inputs: Map<String, Value>) -> Result<Value> {
+    let mut inputs = Value::Object(inputs);
+    if let Some(schema) = &plan.inputs {
         schema.fill_defaults(&mut inputs);
         let violations = schema.check(&inputs);
         if !violations.is_empty() {
             return Err(Problem::invalid_inputs(violations));
         }
     }
-    let inputs = Payload::new(inputs);
-    let mut created = RunCreated { inputs, start_at, deadline_at, ..RunCreated::default() };
-    created.group = decide::group_of(&definition.plan, run_id, &created, &labels, now).map_err(|error| {
+    Ok(inputs)
+}
+
+/// Says of which concurrency group the run is, if it is of one.
+pub(crate) fn join_group(
+    plan: &Plan,
+    run_id: RunId,
+    mut created: RunCreated,
+    labels: &Labels,
+    now: Timestamp,
+) -> Result<RunCreated> {
+    created.group = decide::group_of(plan, run_id, &created, labels, now).map_err(|error| {
         Problem::new(Code::NoGroup, "The run's concurrency group cannot be told.").at("", error.message)
     })?;
-    let (workflow, priority) = (definition.plan.name.clone(), body.priority.unwrap_or_default());
-    Ok(Ordered { definition, workflow, created, labels, priority, now })
+    Ok(created)
 }
 
 pub(crate) async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
-    if let Some(found) = app.published.find(tenant, workflow) {
-        return Ok(found);
+    match app.published.find(tenant, workflow) {
+        Some(found) => Ok(found),
+        None => look_up_published(app, tenant, workflow).await,
     }
+}
+
+/// As it is now, whatever this process remembers.
+pub(crate) async fn look_up_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
     let unknown = || {
         let shown: String = workflow.chars().take(100).collect();
         let detail = format!("there is no workflow {shown:?}");
@@ -345,7 +377,7 @@ pub(crate) fn check_label(key: &str, value: &str) -> Result<(), String> {
 }
 
 /// A time or a span from now, in the future and within [`SPAN_MAX`].
-fn read_moment(pointer: &str, text: &str, now: Timestamp) -> Result<Timestamp> {
+pub(crate) fn read_moment(pointer: &str, text: &str, now: Timestamp) -> Result<Timestamp> {
     let moment = match text.parse::<Timestamp>() {
         Ok(at) => Ok(at),
         Err(_) => parse_duration(text)

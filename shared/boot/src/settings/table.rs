@@ -139,7 +139,7 @@ pub const SETTINGS: &[Setting] = &[
         "address:port",
         "Where a worker answers /healthz, /readyz and /metrics; port 0 picks a free one.",
     ),
-    server("worker_max_runs", "384", "runs", "How many runs one worker holds in memory at the same time."),
+    server("worker_max_runs", "320", "runs", "How many runs one worker holds in memory at the same time."),
     server("session_ttl", "5s", "duration", "How long a worker counts as alive after its last sign of life."),
     server(
         "session_renew",

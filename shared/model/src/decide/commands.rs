@@ -102,6 +102,16 @@ impl Tick<'_> {
                 self.emit_run(SignalReceived { name, payload });
                 Ok(())
             }
+
+            (S::Compensating | S::Paused, command @ (C::Edit { .. } | C::Move { .. })) if compensating => {
+                Err(self.wrong_state(&command, "is undoing what it did"))
+            }
+            (S::Paused, C::Edit { outputs, context }) => self.edit(outputs, context),
+            (S::Paused, C::Move { to }) => self.move_to(to),
+            (
+                S::Queued | S::Running | S::Waiting | S::Compensating,
+                command @ (C::Edit { .. } | C::Move { .. }),
+            ) => Err(self.wrong_state(&command, "is not paused")),
         }
     }
 
@@ -207,7 +217,7 @@ impl Tick<'_> {
         Ok(())
     }
 
-    fn check_schema(&self, what: &str, violations: Vec<Violation>) -> Result<(), Rejection> {
+    pub(super) fn check_schema(&self, what: &str, violations: Vec<Violation>) -> Result<(), Rejection> {
         if violations.is_empty() {
             return Ok(());
         }
@@ -291,7 +301,7 @@ impl Tick<'_> {
         }
     }
 
-    fn refuse(&self, code: RejectionCode, message: impl Into<String>) -> Rejection {
+    pub(super) fn refuse(&self, code: RejectionCode, message: impl Into<String>) -> Rejection {
         Rejection { code, message: message.into(), status: self.state.status(false) }
     }
 
@@ -299,7 +309,7 @@ impl Tick<'_> {
         self.refuse(RejectionCode::WrongState, format!("{} is refused: the run {because}", command.name()))
     }
 
-    fn wrong_step_state(&self, node: StepKey, when: &str) -> Rejection {
+    pub(super) fn wrong_step_state(&self, node: StepKey, when: &str) -> Rejection {
         let status = self.state.step(node).status.as_str();
         let sentence = format!("step `{}` is {status}; a step {when}", self.plan.label(node));
         self.refuse(RejectionCode::WrongStepState, sentence)

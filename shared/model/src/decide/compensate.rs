@@ -38,7 +38,7 @@ impl Tick<'_> {
     fn end_as(&mut self, ending: Ending, error: Option<StepError>) {
         let compensation = self.state.compensation_outcome();
         match ending {
-            Ending::Canceled => self.emit_run(RunCanceled { compensation }),
+            Ending::Canceled => self.emit_run(RunCanceled { compensation, moved_to: None }),
             Ending::Failed => {
                 let error = error.or_else(|| self.state.error.clone());
                 let error = error.unwrap_or_else(|| StepError::new("internal", "a step failed"));

@@ -7,16 +7,19 @@ mod advance;
 mod children;
 mod commands;
 mod compensate;
+mod edit;
 mod engine;
 pub(crate) mod fan;
 mod join;
 mod machine;
+mod rerun;
 mod route;
 
 pub use advance::IN_FLIGHT_MAX;
 pub use commands::SIGNALS_BUFFERED_MAX;
 pub use engine::{DEATHS_MAX, HOLDERS_NAMED_MAX};
 pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
+pub use rerun::{Again, Continuation, continue_from};
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Parent;
+use super::{Origin, Parent};
 use crate::concurrency::Group;
 use crate::schedule::Scheduled;
 use crate::{Payload, RunId, Timestamp};
@@ -28,6 +28,9 @@ pub struct RunCreated {
     /// The step of another run that started this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// The run that this one goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Box<Origin>>,
 }
 
 /// The run's group has no place for it now.

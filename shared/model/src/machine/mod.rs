@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 pub use plan::{
     Action, Invocation, MachinePlan, State, StateKind, Timer, TimerIndex, Transition, TransitionIndex,
 };
+pub(crate) use react::check_context;
 pub use react::{react, start, takes};
 
 use crate::{NodeIndex, Payload, StateIndex, StepError};

@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
         event: Value,
     ) -> Result<Self, StepError> {
         let context_bytes = bytes_of(&state.context);
-        check_context(context_bytes)?;
+        check_bytes(context_bytes)?;
         Ok(Self {
             plan,
             surroundings,
@@ -303,7 +303,7 @@ impl<'a> Run<'a> {
             self.context_bytes = self.context_bytes.saturating_sub(before) + key.len() + bytes_of(value);
             context[key.as_str()] = value.clone();
         }
-        check_context(self.context_bytes)?;
+        check_bytes(self.context_bytes)?;
         Ok(Performed::Assigned(members))
     }
 
@@ -318,7 +318,12 @@ impl<'a> Run<'a> {
     }
 }
 
-fn check_context(bytes: usize) -> Result<(), StepError> {
+/// Whether a machine may remember this.
+pub(crate) fn check_context(context: &Value) -> Result<(), StepError> {
+    check_bytes(bytes_of(context))
+}
+
+fn check_bytes(bytes: usize) -> Result<(), StepError> {
     if bytes <= CONTEXT_BYTES_MAX {
         return Ok(());
     }

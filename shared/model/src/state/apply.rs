@@ -62,7 +62,11 @@ impl RunState {
             }
             EventBody::CancelRequested(_) => self.phase = Phase::Canceling,
             EventBody::CompensationPlanned(body) => self.begin_compensation(body),
-            EventBody::RunCanceled(_) => self.end(event.at, Phase::Canceled),
+            EventBody::RunCanceled(body) => {
+                self.moved_to = body.moved_to;
+                self.end(event.at, Phase::Canceled);
+            }
+            EventBody::MachineEdited(body) => self.edit_machine(body),
             EventBody::RunCompleted(body) => {
                 self.output = body.output.clone();
                 self.end(event.at, Phase::Completed);
@@ -162,6 +166,7 @@ impl RunState {
                 step.passed_over = body.reason == SkipReason::Command;
                 self.settle(plan, node, StepStatus::Skipped, at);
             }
+            EventBody::StepEdited(body) => self.edit_step(plan, node, &body.output, at),
             EventBody::StepLost(body) => {
                 self.end_attempt(plan, event, node, AttemptOutcome::Lost, None);
                 self.step_mut(node).outcome_unknown = true;
@@ -350,7 +355,7 @@ impl RunState {
         }
     }
 
-    fn settle(&mut self, plan: &Plan, node: StepKey, status: StepStatus, at: Timestamp) {
+    pub(super) fn settle(&mut self, plan: &Plan, node: StepKey, status: StepStatus, at: Timestamp) {
         self.ready.remove(&node);
         self.in_flight.remove(&node);
         self.paused_steps.remove(&node);
@@ -389,7 +394,7 @@ impl RunState {
         self.settle(plan, node, ended.status, at);
     }
 
-    fn release_dependents(&mut self, plan: &Plan, node: NodeIndex) {
+    pub(super) fn release_dependents(&mut self, plan: &Plan, node: NodeIndex) {
         // A log that was damaged may settle a step twice; a fold does not break down over it.
         self.unsettled = self.unsettled.saturating_sub(1);
         for dependent in &plan.node(node).dependents {
@@ -444,7 +449,7 @@ impl RunState {
         }
     }
 
-    fn leave_wait(&mut self, node: StepKey) {
+    pub(super) fn leave_wait(&mut self, node: StepKey) {
         self.leave_timer(node);
         self.decided.remove(&node);
         if let Some(Wait { on: WaitReason::Signal { name }, .. }) = self.step_mut(node).wait.take()

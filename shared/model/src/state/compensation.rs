@@ -85,7 +85,8 @@ impl RunState {
             _ => step.status == StepStatus::Running && may_have_acted(ended, error),
         };
         if spec.compensation.is_some() && has_acted {
-            if !self.step(node).attempts.is_empty() {
+            // Also what the run before has done, and this one does once more.
+            if !self.step(node).attempts.is_empty() || self.origin.is_some() {
                 self.acted.retain(|it| *it != node);
             }
             self.acted.push(node);

@@ -99,13 +99,7 @@ impl RunState {
         let state = &mut machine.state;
         state.configuration.clone_from(&body.configuration);
         state.history.extend(body.history.clone());
-        let context = Arc::make_mut(&mut state.context);
-        if context.is_null() {
-            *context = Value::Object(Map::new());
-        }
-        for (key, value) in &body.assigned {
-            context[key.as_str()] = value.clone();
-        }
+        assign(&mut state.context, &body.assigned);
         state.is_done = body.is_done;
         state.output = body.output.clone();
         for node in &body.invoked {
@@ -121,5 +115,16 @@ impl RunState {
         }
         self.ready.insert(node.into());
         self.unsettled += 1;
+    }
+}
+
+/// Sets members of a machine's context.
+pub(super) fn assign(context: &mut Arc<Value>, assigned: &Map<String, Value>) {
+    let context = Arc::make_mut(context);
+    if context.is_null() {
+        *context = Value::Object(Map::new());
+    }
+    for (key, value) in assigned {
+        context[key.as_str()] = value.clone();
     }
 }

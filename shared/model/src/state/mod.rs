@@ -7,6 +7,7 @@ mod compensation;
 mod fan;
 mod gate;
 mod machine;
+mod origin;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,7 +16,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use crate::concurrency::{Group, Place};
-use crate::event::{Artifact, Event, EventBody, Parent, SkipReason};
+use crate::event::{Artifact, Event, EventBody, Origin, Parent, SkipReason};
 use crate::plan::{Accept, Part, Plan};
 use crate::schedule::Scheduled;
 use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, Payload, RunId, StepError, StepKey, Timestamp};
@@ -44,6 +45,10 @@ pub struct RunState {
     pub parent: Option<Parent>,
     /// The schedule that started it, and for which of its times.
     pub scheduled: Option<Scheduled>,
+    /// The run that this one goes on from. What was reused of it stands in the steps.
+    pub origin: Option<Box<Origin>>,
+    /// The run that has taken the place of this one.
+    pub moved_to: Option<RunId>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -139,6 +144,9 @@ pub struct Step {
     /// It failed and the definition, or a person, let the run go on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub passed_over: bool,
+    /// It ended in the run that this one goes on from.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
     /// The gate of the current attempt, open or decided.
@@ -228,7 +236,7 @@ impl RunState {
         // What a state invokes begins and ends with the state.
         let main = if machine.is_some() { &[] } else { &plan.nodes[..plan.main_count()] };
         let ready = main.iter().filter(|node| node.needs.is_empty()).map(|node| node.index.into()).collect();
-        Ok(Self {
+        let mut state = Self {
             run_id,
             last_seq: event.seq,
             epoch: Epoch::default(),
@@ -236,6 +244,8 @@ impl RunState {
             requester: event.actor.clone().unwrap_or_else(Actor::engine),
             parent: body.parent.clone(),
             scheduled: body.scheduled.clone(),
+            origin: None,
+            moved_to: None,
             created_at: event.at,
             started_at: None,
             ended_at: None,
@@ -267,7 +277,11 @@ impl RunState {
             output: Payload::null(),
             error: None,
             machine,
-        })
+        };
+        if let Some(origin) = &body.origin {
+            state.take_over(plan, origin, event.at);
+        }
+        Ok(state)
     }
 
     /// Folds a whole log, or the rest of one onto a snapshot.

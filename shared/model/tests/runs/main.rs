@@ -9,6 +9,7 @@ mod fuzz;
 mod fuzzed;
 mod machines;
 mod properties;
+mod reruns;
 mod routing;
 mod rules;
 mod sagas;

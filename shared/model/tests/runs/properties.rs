@@ -149,6 +149,7 @@ enum Happening {
     Reject(usize),
     Retry(usize),
     Skip(usize),
+    Edit(usize),
     Signal,
     Drain,
     ChildEnds(usize, u8),
@@ -168,6 +169,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::Reject),
         2 => any::<usize>().prop_map(Happening::Retry),
         1 => any::<usize>().prop_map(Happening::Skip),
+        1 => any::<usize>().prop_map(Happening::Edit),
         2 => Just(Happening::Signal),
         1 => Just(Happening::Drain),
         4 => (any::<usize>(), 0..3u8).prop_map(|(which, how)| Happening::ChildEnds(which, how)),
@@ -221,6 +223,10 @@ fn happen(run: &mut Run<'_>, happening: &Happening) {
         }
         Happening::Retry(number) => drop(run.command(Command::Retry { node: Some(pick(run, number)) })),
         Happening::Skip(number) => drop(run.command(Command::Skip { node: pick(run, number) })),
+        Happening::Edit(number) => {
+            let outputs = [(pick(run, number).node, Payload::null())].into();
+            drop(run.command(Command::Edit { outputs, context: Default::default() }));
+        }
         Happening::Signal => {
             drop(run.command(Command::Signal { name: "go".into(), payload: Payload::null() }));
         }
@@ -333,6 +339,10 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
                 settled.insert(node, &event.body);
             }
             EventBody::StepTimedOut(_) => drop(settled.insert(node, &event.body)),
+            // A step that was skipped stays so.
+            EventBody::StepEdited(_) if !matches!(settled.get(&node), Some(EventBody::StepSkipped(_))) => {
+                settled.insert(node, &event.body);
+            }
             _ => {}
         }
     }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::common::{Run, plan};
+use uuid::Uuid;
 use windlass_model::command::Verdict;
-use windlass_model::{Command, Outcome, Payload, Plan};
+use windlass_model::{Command, Outcome, Payload, Plan, RunId};
 
 const DEFINITION: &str = "
 version: 1
@@ -121,6 +122,11 @@ fn commands(plan: &Plan) -> Vec<(&'static str, Command)> {
         ("retry an undoing", Command::Retry { node: Some(undoing.into()) }),
         ("skip an undoing", Command::Skip { node: undoing.into() }),
         ("signal", Command::Signal { name: "go".into(), payload: Payload::null() }),
+        (
+            "edit a step",
+            Command::Edit { outputs: [(step, Payload::null())].into(), context: Default::default() },
+        ),
+        ("move", Command::Move { to: RunId(Uuid::nil()) }),
     ]
 }
 
