@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
-use windlass_model::event::{Origin, OriginReason, Parent};
+use windlass_model::event::Parent;
 use windlass_model::present::{self, CompensationView, StepView};
 use windlass_model::schedule::Scheduled;
 use windlass_model::state::Phase;
@@ -18,7 +18,7 @@ use windlass_model::{
 use windlass_store::{Labels, RunRow};
 
 use crate::app::Folded;
-pub(crate) use begin::{ConcurrencyView, ScheduledView};
+pub(crate) use begin::{ConcurrencyView, OriginView, ScheduledView};
 
 // ---- words that the model owns -----------------------------------------------------------------
 
@@ -47,10 +47,6 @@ pub(crate) fn priority() -> RefOr<Schema> {
 
 fn outcome() -> RefOr<Schema> {
     words(["succeeded", "partial_failure", "failed", "canceled"], true)
-}
-
-fn origin_reason() -> RefOr<Schema> {
-    words(["rerun", "move"], false)
 }
 
 fn step_status() -> RefOr<Schema> {
@@ -193,25 +189,6 @@ pub(crate) struct RunView<'a> {
     pub seq: EventSeq,
     #[schema(value_type = Vec<Step>)]
     pub steps: Vec<StepView<'a>>,
-}
-
-/// Where a run comes from that does again, or goes on with, what another one did.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Origin)]
-pub(crate) struct OriginView {
-    #[schema(value_type = String, format = Uuid)]
-    run_id: RunId,
-    /// Seq of the last event of that run that was looked at.
-    #[schema(value_type = u32)]
-    seq: EventSeq,
-    #[schema(schema_with = origin_reason)]
-    because: OriginReason,
-}
-
-impl OriginView {
-    fn of(origin: &Origin) -> Self {
-        Self { run_id: origin.run_id, seq: origin.seq, because: origin.because }
-    }
 }
 
 /// A new run; with a wait, the whole run as it is afterwards.

@@ -1,10 +1,12 @@
-//! What a run says about its beginning: its place in a concurrency group, and the schedule that started it.
+//! What a run says about its beginning: its place in a concurrency group, the schedule that started it, and the run that it
+//! goes on from.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
-use windlass_model::RunState;
 use windlass_model::concurrency::{OnConflict, Place};
+use windlass_model::event::{Origin, OriginReason};
+use windlass_model::{EventSeq, RunId, RunState};
 
 use super::words;
 
@@ -45,4 +47,27 @@ pub(crate) struct ScheduledView {
     name: String,
     #[schema(format = DateTime)]
     at: String,
+}
+
+/// Where a run comes from that does again, or goes on with, what another one did.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Origin)]
+pub(crate) struct OriginView {
+    #[schema(value_type = String, format = Uuid)]
+    run_id: RunId,
+    /// Seq of the last event of that run that was looked at.
+    #[schema(value_type = u32)]
+    seq: EventSeq,
+    #[schema(schema_with = origin_reason)]
+    because: OriginReason,
+}
+
+impl OriginView {
+    pub(super) fn of(origin: &Origin) -> Self {
+        Self { run_id: origin.run_id, seq: origin.seq, because: origin.because }
+    }
+}
+
+fn origin_reason() -> RefOr<Schema> {
+    words(["rerun", "move"], false)
 }

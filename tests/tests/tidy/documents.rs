@@ -12,6 +12,7 @@ const NOT_EVENTS: &[&str] = &[
     "run.id",
     "run.workflow",
     "run.created_at",
+    "run.scheduled_at",
     "run.event",
     "run.progress",
     "run.output",

@@ -57,6 +57,7 @@ fn a_definition_that_came_as_values_has_pointers_and_no_positions() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it is the test that looks at the clock")]
 fn a_hundred_thousand_nodes_are_refused_within_a_second() {
     let nodes: serde_json::Map<_, _> =
         (0..100_000).map(|n| (format!("n{n}"), serde_json::json!({ "type": "noop" }))).collect();
