@@ -52,7 +52,8 @@ impl Schedules {
             match self.see_to(&row, now).await {
                 // Another worker was faster, or somebody has changed the schedule.
                 Ok(()) | Err(WriteError::Moved) => {}
-                Err(WriteError::Store(error)) => return Err(error),
+                Err(WriteError::Store(error @ StoreError::Unavailable(_))) => return Err(error),
+                // One that cannot be written keeps no other waiting.
                 Err(other) => {
                     warn!(schedule = row.name, error = %other, "A time of a schedule was not written")
                 }
