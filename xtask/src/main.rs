@@ -46,7 +46,7 @@ Options
                  -- ARGUMENT…         handed to the test runner, such as a part of a test's name
   schemathesis   --cases NUMBER       at least so many requests (default 2000)
                  --seed NUMBER        repeat an earlier run
-  sim            --schedules NUMBER   so many (default 31000); below 5000 nothing must be reached
+  sim            --schedules NUMBER   so many (default 33000); below 5000 nothing must be reached
                  --seed NUMBER        the first of them (default 1)
                  --jobs NUMBER        threads (default: one for each core)
                  tell SEED | FILE     instead: all that happens in one of them
