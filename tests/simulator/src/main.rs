@@ -22,7 +22,7 @@ Usage: simulator sim [--schedules NUMBER] [--seed NUMBER] [--jobs NUMBER]
        simulator planted [--bug NAME] [--schedules NUMBER] [--jobs NUMBER]
 ";
 /// What is played when nobody says how much.
-const SCHEDULES: u64 = 31_000;
+const SCHEDULES: u64 = 33_000;
 const SEED: u64 = 1;
 
 fn main() -> ExitCode {
