@@ -306,7 +306,9 @@ impl ApprovalChange {
                 EventBody::ApprovalExpired(body) if body.action != ExpiryAction::Escalate => {
                     changes.push(closed(ApprovalDecision::Expired, None));
                 }
-                EventBody::StepSkipped(_) | EventBody::StepCanceled(_) if outcome == Some(None) => {
+                EventBody::StepSkipped(_) | EventBody::StepCanceled(_) | EventBody::StepEdited(_)
+                    if outcome == Some(None) =>
+                {
                     changes.push(closed(ApprovalDecision::Withdrawn, by()));
                 }
                 _ => {}
