@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use scenarios::chaos::{Options, Shared, Until, live_through};
+use scenarios::chaos::{Harms, Options, Shared, Until, live_through};
 use scenarios::{Mode, tell};
 
 fn main() -> ExitCode {
@@ -38,6 +38,7 @@ fn parse(words: &[String]) -> Result<Options, String> {
     let mut options = Options {
         mode: Mode::Fleet,
         seed: 1,
+        harms: Harms::All,
         until: Until::Over(Duration::from_secs(5 * 60)),
         bundle: Some(PathBuf::from("target/chaos")),
     };

@@ -1,5 +1,6 @@
 //! What can happen, as a deck of cards: shuffled by the seed, so that each harm has its share in any order.
 
+use super::Harms;
 use crate::{Chance, Mode};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ const FLEET: &[(Harm, usize)] = &[
     (Harm::FlushRedis, 4),
     (Harm::KillPostgres, 10),
 ];
+/// Nothing but deaths of workers, each of which somebody else can go on from at once.
+const WORKERS: &[(Harm, usize)] = &[(Harm::KillWorker, 16)];
 /// One process has itself alone to lose.
 const EMBEDDED: &[(Harm, usize)] = &[(Harm::KillWorker, 20), (Harm::Drain, 3), (Harm::Freeze, 3)];
 
@@ -36,8 +39,12 @@ pub(super) struct Deck {
 }
 
 impl Deck {
-    pub(super) fn of(mode: Mode) -> Self {
-        let cards = if mode == Mode::Fleet { FLEET } else { EMBEDDED };
+    pub(super) fn of(mode: Mode, harms: Harms) -> Self {
+        let cards = match (harms, mode) {
+            (Harms::Deaths, _) => WORKERS,
+            (Harms::All, Mode::Fleet) => FLEET,
+            (Harms::All, Mode::Embedded) => EMBEDDED,
+        };
         Self { cards, left: Vec::new(), dealt: 0 }
     }
 
@@ -67,7 +74,7 @@ mod tests {
     #[test]
     fn a_deck_is_dealt_whole_in_an_order_that_the_seed_says() {
         let deal = |seed| {
-            let (mut deck, mut chance) = (Deck::of(Mode::Fleet), Chance::of(seed));
+            let (mut deck, mut chance) = (Deck::of(Mode::Fleet, Harms::All), Chance::of(seed));
             let cards: Vec<_> = (0..84).map(|_| deck.draw(&mut chance)).collect();
             assert!(deck.is_empty() && deck.dealt() == 1);
             cards

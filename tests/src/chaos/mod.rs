@@ -38,9 +38,17 @@ const READS_IN_A_ROW: u32 = 20;
 pub struct Options {
     pub mode: Mode,
     pub seed: u64,
+    pub harms: Harms,
     pub until: Until,
     /// Where everything is kept that outlives the processes, should a promise be broken.
     pub bundle: Option<std::path::PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harms {
+    All,
+    /// Workers die, and nothing else is in the way of whoever goes on.
+    Deaths,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +113,7 @@ pub async fn live_through(options: &Options, shared: &Shared) {
     let mut chance = Chance::of(options.seed);
     let mut day = Day::begin(options, shared.clone(), &mut chance).await;
     let load = Load::begin(&day.house, LANES, &mut chance).await;
-    let (mut deck, began) = (Deck::of(options.mode), Instant::now());
+    let (mut deck, began) = (Deck::of(options.mode, options.harms), Instant::now());
     loop {
         let is_over = match options.until {
             Until::Decks(count) => deck.dealt() == count && deck.is_empty(),
@@ -151,9 +159,9 @@ impl Day {
         let mut house = plan.open().await;
         house.keeps_a_bundle_in(options.bundle.clone());
         house.note(&format!("seed {}, {:?}, {:?}", options.seed, options.mode, options.until));
-        let proxied = match options.mode {
-            Mode::Embedded => None,
-            Mode::Fleet => {
+        let proxied = match (options.mode, options.harms) {
+            (Mode::Embedded, _) | (_, Harms::Deaths) => None,
+            (Mode::Fleet, Harms::All) => {
                 let proxy = Proxy::to(house.database_url());
                 let to_database = [("WINDLASS_DATABASE_URL", proxy.url())];
                 house.add_api(&to_database).await;

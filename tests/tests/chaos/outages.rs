@@ -61,6 +61,9 @@ async fn postgres_restarts_three_times() {
         for api in house.apis() {
             sends_everyone_away(&api).await;
         }
+        for process in house.processes() {
+            process.until_unready().await;
+        }
         house.postgres().start_again();
     }
     house.until_ready().await;
