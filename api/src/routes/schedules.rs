@@ -16,7 +16,9 @@ use windlass_model::{Priority, RunId, TenantId, Timestamp};
 use windlass_store::{NewSchedule, Precondition, ScheduleRow, StoreError, WriteError};
 
 use super::callees::ListParams;
-use super::workflow_runs::create::{PriorityWord, find_published, labels_schema, read_labels};
+use super::workflow_runs::create::{
+    PriorityWord, check_inputs, labels_schema, look_up_published, read_labels,
+};
 use super::workflows::{answered_meanwhile, contended};
 use crate::actor::Caller;
 use crate::app::{App, Shared, to_the_end};
@@ -420,16 +422,10 @@ async fn read(app: &Shared, deed: &Deed) -> Result<NewSchedule> {
     let catch_up = body.catch_up.as_deref().map(parse_duration).transpose();
     let catch_up = catch_up.map_err(|why| Problem::body("/catch_up", why))?.unwrap_or(CATCH_UP_DEFAULT);
     let tenant = deed.caller.tenant;
-    let definition = find_published(app, tenant, &body.workflow).await?;
+    let definition = look_up_published(app, tenant, &body.workflow).await?;
     let inputs = body.inputs.unwrap_or_default();
-    if let Some(schema) = &definition.plan.inputs {
-        let mut filled = Value::Object(inputs.clone());
-        schema.fill_defaults(&mut filled);
-        let violations = schema.check(&filled);
-        if !violations.is_empty() {
-            return Err(Problem::invalid_inputs(violations));
-        }
-    }
+    // Defaults are those of the version that the time finds.
+    check_inputs(&definition.plan, inputs.clone())?;
     let spec = ScheduleSpec {
         workflow: body.workflow,
         cron: body.cron,

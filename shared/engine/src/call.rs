@@ -150,20 +150,14 @@ impl Call {
 
     /// A body's definition has its place among those that came inline, under its hash.
     async fn kept(&self, parts: &EngineParts, body: &Body) -> Result<Found, StepError> {
-        let (name, hash) = (body.plan.name.clone(), body.plan.hash.clone());
         let id = loop {
-            let definition = windlass_store::Definition {
-                name: name.clone(),
-                hash: hash.clone(),
-                spec: body.spec.clone(),
-            };
-            match parts.store.put_inline(self.heritage.tenant, definition).await {
+            match parts.plans.put_inline(self.heritage.tenant, &body.spec, &body.plan).await {
                 Ok(id) => break id,
                 Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
                 Err(error) => return Err(StepError::new("internal", error.to_string())),
             }
         };
-        parts.plans.keep(id, body.plan.clone());
+        let name = body.plan.name.clone();
         Ok(Found { id, name, version: None, plan: body.plan.clone() })
     }
 

@@ -60,14 +60,10 @@ pub fn check_inputs(plan: &Plan, mut inputs: Value) -> Result<Payload, StepError
         let sentence = "what `with` gives must be an object: the inputs by their names";
         return Err(StepError::new("schema.input", sentence));
     }
-    if let Some(schema) = &plan.inputs {
-        schema.fill_defaults(&mut inputs);
-        let broken = schema.check(&inputs);
-        if !broken.is_empty() {
-            let list: Vec<_> =
-                broken.iter().map(|it| format!("inputs{}: {}", it.pointer, it.detail)).collect();
-            return Err(StepError::new("schema.input", list.join("; ")).with_details(json!(broken)));
-        }
+    let broken = plan.complete_inputs(&mut inputs);
+    if !broken.is_empty() {
+        let list: Vec<_> = broken.iter().map(|it| format!("inputs{}: {}", it.pointer, it.detail)).collect();
+        return Err(StepError::new("schema.input", list.join("; ")).with_details(json!(broken)));
     }
     let inputs = Payload::new(inputs);
     if let Payload::Blob { blob, .. } = &inputs

@@ -336,6 +336,13 @@ impl Plan {
         }
     }
 
+    /// Fills in the defaults of a run's inputs, and says where they are not what the definition takes.
+    pub fn complete_inputs(&self, inputs: &mut Value) -> Vec<Violation> {
+        let Some(schema) = &self.inputs else { return Vec::new() };
+        schema.fill_defaults(inputs);
+        schema.check(inputs)
+    }
+
     /// How people call a step: `load`, `grade.do[3]` or `checks.branch[legal]`.
     pub fn label(&self, key: impl Into<StepKey>) -> Cow<'_, str> {
         let key = key.into();

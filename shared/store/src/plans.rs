@@ -1,12 +1,12 @@
 //! Compiled definitions, each compiled once per process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use windlass_model::workflow::{Catalog, Document, compile_stored};
-use windlass_model::{Plan, VersionId};
+use windlass_model::{Digest, Plan, TenantId, VersionId};
 
-use crate::{Store, StoreError, VersionRow};
+use crate::{Definition, Store, StoreError, VersionRow};
 
 /// Plans kept in memory; the cache starts anew when it is full.
 const PLANS_MAX: usize = 1_000;
@@ -16,6 +16,8 @@ pub struct Plans {
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
     cache: Mutex<HashMap<VersionId, Arc<Plan>>>,
+    /// Definitions without a name that this process has kept: they are never removed.
+    inline: Mutex<HashMap<(TenantId, Digest), VersionId>>,
 }
 
 /// Why there is no plan.
@@ -32,7 +34,7 @@ pub enum PlanError {
 
 impl Plans {
     pub fn new(store: Arc<dyn Store>, catalog: Arc<Catalog>) -> Self {
-        Self { store, catalog, cache: Mutex::default() }
+        Self { store, catalog, cache: Mutex::default(), inline: Mutex::default() }
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -60,6 +62,38 @@ impl Plans {
         let plan = Arc::new(plan);
         self.keep(row.id, plan.clone());
         Ok(plan)
+    }
+
+    /// Has a definition that came inline, or stands inside another one, kept for the runs of it. Asks the database once.
+    pub async fn put_inline(
+        &self,
+        tenant: TenantId,
+        spec: &str,
+        plan: &Arc<Plan>,
+    ) -> Result<VersionId, StoreError> {
+        let key = (tenant, plan.hash.clone());
+        let known = self.inline().get(&key).copied();
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let (name, hash, spec) = (plan.name.clone(), plan.hash.clone(), spec.to_owned());
+                self.store.put_inline(tenant, Definition { name, hash, spec }).await?
+            }
+        };
+        let mut inline = self.inline();
+        if inline.len() >= PLANS_MAX {
+            inline.clear();
+        }
+        inline.insert(key, id);
+        drop(inline);
+        if self.cached(id).is_none() {
+            self.keep(id, plan.clone());
+        }
+        Ok(id)
+    }
+
+    fn inline(&self) -> MutexGuard<'_, HashMap<(TenantId, Digest), VersionId>> {
+        self.inline.lock().expect("no panic while holding it")
     }
 
     /// Remembers a plan that was compiled on its way in.

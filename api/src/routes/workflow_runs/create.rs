@@ -287,14 +287,10 @@ async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Ordered>
 /// Fills in defaults.
 pub(crate) fn check_inputs(plan: &Plan, inputs: Map<String, Value>) -> Result<Value> {
     let mut inputs = Value::Object(inputs);
-    if let Some(schema) = &plan.inputs {
-        schema.fill_defaults(&mut inputs);
-        let violations = schema.check(&inputs);
-        if !violations.is_empty() {
-            return Err(Problem::invalid_inputs(violations));
-        }
+    match plan.complete_inputs(&mut inputs) {
+        fitting if fitting.is_empty() => Ok(inputs),
+        violations => Err(Problem::invalid_inputs(violations)),
     }
-    Ok(inputs)
 }
 
 /// Says of which concurrency group the run is, if it is of one.
@@ -311,7 +307,7 @@ pub(crate) fn join_group(
     Ok(created)
 }
 
-pub(crate) async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
+async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
     match app.published.find(tenant, workflow) {
         Some(found) => Ok(found),
         None => look_up_published(app, tenant, workflow).await,
@@ -343,9 +339,8 @@ async fn keep_inline(
     size: usize,
 ) -> Result<Definite> {
     let compiled = compile(app, tenant, Document::from_value(Value::Object(spec)), size, "/spec").await?;
-    let store = app.store.clone();
-    let id = to_the_end(async move { Ok(store.put_inline(tenant, compiled.definition).await?) }).await?;
-    app.plans.keep(id, compiled.plan.clone());
+    let (plans, plan, spec) = (app.plans.clone(), compiled.plan.clone(), compiled.definition.spec);
+    let id = to_the_end(async move { Ok(plans.put_inline(tenant, &spec, &plan).await?) }).await?;
     Ok(Definite { plan: compiled.plan, version_id: id, version: None, pin: Pin::Inline })
 }
 
