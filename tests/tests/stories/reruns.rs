@@ -13,6 +13,8 @@ in_every_mode!(
     who_takes_over_undoes_what_was_done_before,
     a_move_that_cannot_be_made_changes_nothing,
     a_person_says_what_a_failed_step_comes_to,
+    a_gate_whose_step_was_edited_asks_nobody_any_more,
+    who_asked_for_a_run_may_not_approve_it_after_a_move,
     what_is_asked_wrongly_is_refused,
 );
 
@@ -215,6 +217,50 @@ async fn a_person_says_what_a_failed_step_comes_to(mode: Mode) {
     assert_eq!(log.count("step.edited"), 1, "{log}");
     assert_eq!(sink.at("/pay").len(), 1);
     house.close_with(&[&sink]).await;
+}
+
+async fn a_gate_whose_step_was_edited_asks_nobody_any_more(mode: Mode) {
+    let house = House::open(mode).await;
+    let yaml = "{ version: 1, name: gate, type: steps, steps: [ { id: ok, type: approval } ], \
+                outputs: '${{ nodes.ok.output }}' }";
+    let run = house.run(yaml, json!({})).await;
+    house.wait_for_gate(&run, "ok").await;
+    house.pause(&run).await.ok();
+    house.wait_for_pause(&run, "requested").await;
+
+    let open = format!("/v1/approvals?run={run}&status=open");
+    assert_eq!(house.get(&open).await.ok()["items"].as_array().unwrap().len(), 1);
+
+    house.command(&run, "state", &json!({"steps": {"ok": {"output": "agreed by phone"}}})).await.ok();
+
+    assert_eq!(house.get(&open).await.ok()["items"], json!([]), "nobody is asked any more");
+    let late = json!({"node": "ok", "attempt": 1});
+    house.command(&run, "approve", &late).await.refused(409, "wrong_state");
+    house.resume(&run).await.ok();
+    assert_eq!(house.wait_for(&run, "completed").await["output"], "agreed by phone");
+    house.close().await;
+}
+
+async fn who_asked_for_a_run_may_not_approve_it_after_a_move(mode: Mode) {
+    let house = House::open(mode).await;
+    let (rita, ada) = (house.client().as_user("rita", &[]), house.client().as_user("ada", &[]));
+    let yaml = "{ version: 1, name: claim, type: steps, steps: [ \
+                { id: ok, type: approval, approvers: { exclude_requester: true } } ] }";
+    house.push(yaml).await;
+    let run = rita.start("claim", json!({})).await;
+    house.wait_for_gate(&run, "ok").await;
+    ada.pause(&run).await.ok();
+    house.wait_for_pause(&run, "requested").await;
+    house.push(&yaml.replace("steps: [ ", "steps: [ { id: first, type: noop }, ")).await;
+
+    let moved = id_of(&ada.command(&run, "move", &json!({"version": "latest"})).await.ok());
+
+    house.wait_for_gate(&moved, "ok").await;
+    assert_eq!(house.get_run(&moved).await["created_by"]["id"], "rita", "it is still her run");
+    rita.approve(&moved, "ok").await.refused(403, "not_an_approver");
+    ada.approve(&moved, "ok").await.ok();
+    house.wait_for(&moved, "completed").await;
+    house.close().await;
 }
 
 async fn what_is_asked_wrongly_is_refused(mode: Mode) {

@@ -9,10 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use windlass_model::command::RejectionCode;
 use windlass_model::decide::{Again, Continuation, continue_from};
 use windlass_model::event::{OriginReason, RunCreated};
-use windlass_model::{Command, Payload, Plan, Priority, Rejection, RunId, RunState, TenantId};
+use windlass_model::{Command, Payload, Plan, Priority, RunId, RunState, TenantId};
 use windlass_store::{NewRun, Pin, WriteError};
 
 use super::carry_out::{consider, contended, write};
@@ -120,10 +119,9 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
     let run_id = (app.options.new_run_id)();
     for _ in 0..TRIES_MAX {
         let run = app.fold_run(deed.caller.tenant, before).await?;
-        check_rest(&run)?;
         let definition = definition(&app, &deed, &run, body.version).await?;
         let again = again(&definition.plan, body.from.as_deref())?;
-        let plan = continue_from(&run.plan, &run.state, &definition.plan, again, OriginReason::Rerun);
+        let plan = continue_from(&run.plan, &run.state, &definition.plan, again, OriginReason::Rerun)?;
         let (mut new, said) = order(&app, &deed, run_id, run, definition, plan, &body).await?;
         if body.dry_run {
             return Ok(Json(Continued { run: None, ..said }).into_response());
@@ -172,7 +170,7 @@ pub(crate) async fn move_run(
         let definition =
             Definite { pin: Pin::Inline, ..definition(&app, &deed, &run, Some(body.version)).await? };
         let plan =
-            continue_from(&run.plan, &run.state, &definition.plan, Again::Unfinished, OriginReason::Move);
+            continue_from(&run.plan, &run.state, &definition.plan, Again::Unfinished, OriginReason::Move)?;
         check_undoing(&plan)?;
         let unchanged = RerunBody { dry_run: body.dry_run, ..RerunBody::default() };
         let (new, said) = order(&app, &deed, run_id, run, definition, plan, &unchanged).await?;
@@ -194,16 +192,6 @@ pub(crate) async fn move_run(
 fn created(run_id: RunId, said: &Continued) -> Response {
     let location = HeaderValue::from_str(&location(run_id)).expect("ids are plain");
     (StatusCode::CREATED, [(header::LOCATION, location)], Json(said)).into_response()
-}
-
-/// What moves may yet come to another end than what is reused of it.
-fn check_rest(run: &Folded) -> Result<()> {
-    let is_paused = run.state.pause_reason().is_some() && run.state.in_flight.is_empty();
-    if is_paused || run.state.is_terminal() {
-        return Ok(());
-    }
-    let message = "rerun is refused: the run has neither ended nor come to rest in a pause".to_owned();
-    Err(Rejection { code: RejectionCode::WrongState, message, status: run.row.status }.into())
 }
 
 fn check_undoing(plan: &Continuation) -> Result<()> {
@@ -289,7 +277,9 @@ async fn order(
     let Continuation { origin, reused, runs, .. } = plan;
     let inputs = Payload::new(check_inputs(&definition.plan, inputs)?);
     let origin = Some(Box::new(origin));
-    let created = RunCreated { inputs, start_at, deadline_at, origin, ..RunCreated::default() };
+    // Whatever reads for which of its times a schedule started the run reads the same.
+    let scheduled = before.state.scheduled;
+    let created = RunCreated { inputs, start_at, scheduled, deadline_at, origin, ..RunCreated::default() };
     let ordered = Ordered {
         created: join_group(&definition.plan, run_id, created, &labels, now)?,
         workflow: before.row.workflow.clone(),

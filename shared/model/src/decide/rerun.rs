@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::command::{Rejection, RejectionCode};
 use crate::event::{Origin, OriginReason, ReusedStep};
 use crate::plan::{Node, Part};
 use crate::state::Step;
@@ -33,13 +34,21 @@ pub struct Continuation {
 ///
 /// A step is reused when it has succeeded, was skipped, or failed and was passed over; when `plan` has a node of the
 /// same id and kind; and when nothing that this node needs is done again.
+///
+/// # Errors
+/// `wrong_state` when the run before moves: it may yet come to another end than what is reused of it.
 pub fn continue_from(
     old: &Plan,
     before: &RunState,
     plan: &Plan,
     again: Again,
     because: OriginReason,
-) -> Continuation {
+) -> Result<Continuation, Rejection> {
+    let rests = before.pause_reason().is_some() && before.in_flight.is_empty();
+    if !rests && !before.is_terminal() {
+        let message = "rerun is refused: the run has neither ended nor come to rest in a pause".to_owned();
+        return Err(Rejection { code: RejectionCode::WrongState, message, status: before.status(false) });
+    }
     let main = &plan.nodes[..plan.main_count()];
     let mut steps: BTreeMap<String, ReusedStep> = BTreeMap::new();
     for index in plan.groups.iter().flatten() {
@@ -67,8 +76,9 @@ pub fn continue_from(
     });
     let acted = acted.into_iter().map(|key| old.node(key).id.clone()).collect();
     let forgotten = forgotten.into_iter().map(|key| old.label(key).into_owned()).collect();
-    let origin = Origin { run_id: before.run_id, seq: before.last_seq, because, steps, acted };
-    Continuation { origin, reused, runs, forgotten }
+    let requester = (because == OriginReason::Move).then(|| before.requester.clone());
+    let origin = Origin { run_id: before.run_id, seq: before.last_seq, because, requester, steps, acted };
+    Ok(Continuation { origin, reused, runs, forgotten })
 }
 
 /// The step before of what this node is for, if it has ended well.

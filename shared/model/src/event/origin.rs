@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Artifact, SkipReason};
 use crate::payload::Payload;
-use crate::{EventSeq, RunId, StepError, StepStatus};
+use crate::{Actor, EventSeq, RunId, StepError, StepStatus};
 
 /// The run that a new one goes on from, and what it has from there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Origin {
     /// Seq of the last event of that run that was looked at.
     pub seq: EventSeq,
     pub because: OriginReason,
+    /// Who asked for that run, when this one takes its place: gates that exclude the requester mean the same person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Actor>,
     /// How steps ended there that need not run again, by the id of their node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<String, ReusedStep>,

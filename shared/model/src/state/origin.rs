@@ -25,6 +25,9 @@ impl RunState {
             }
         }
         self.acted = origin.acted.iter().filter_map(|id| Some(plan.find(id)?.index.into())).collect();
+        if let Some(requester) = &origin.requester {
+            self.requester = requester.clone();
+        }
         let of = Origin { steps: Default::default(), acted: Vec::new(), ..origin.clone() };
         self.origin = Some(Box::new(of));
     }

@@ -26,7 +26,7 @@ fn stuck(plan: &Plan) -> Run<'_> {
 }
 
 fn continued(before: &Run<'_>, plan: &Plan, again: Again, because: OriginReason) -> Continuation {
-    continue_from(before.plan, &before.state, plan, again, because)
+    continue_from(before.plan, &before.state, plan, again, because).unwrap()
 }
 
 fn start<'a>(plan: &'a Plan, continuation: Continuation) -> Run<'a> {
@@ -61,6 +61,21 @@ fn from_a_step_what_ended_well_before_it_is_reused_and_the_rest_runs() {
     }
     assert_eq!(run.state.status(true), RunStatus::Completed);
     run.check_fold();
+}
+
+#[test]
+fn nothing_goes_on_from_a_run_that_moves() {
+    let plan = plan(CHAIN);
+    let mut run = Run::new(&plan);
+    let from = |run: &Run<'_>| {
+        continue_from(&plan, &run.state, &plan, Again::Everything, OriginReason::Rerun).map_err(|it| it.code)
+    };
+    assert_eq!(from(&run).unwrap_err(), RejectionCode::WrongState);
+    run.take();
+    run.command(Command::Pause).unwrap();
+    assert_eq!(from(&run).unwrap_err(), RejectionCode::WrongState, "its step is still in flight");
+    run.succeed("a");
+    assert!(from(&run).is_ok());
 }
 
 #[test]
