@@ -23,6 +23,7 @@ const EXAMPLES: &[&str] = &[
     "fan-out-fan-in.yaml",
     "flaky-http.yaml",
     "hybrid.yaml",
+    "large-map.yaml",
     "long-wait.yaml",
     "loop.yaml",
     "map.yaml",
@@ -224,6 +225,13 @@ fn fan_out_fan_in_adds_up_what_three_branches_found_side_by_side() {
     let last_start = ["first", "second", "third"].map(|node| ran.step(node)["started_at"].as_str().unwrap());
     let first_end = ["first", "second", "third"].map(|node| ran.step(node)["ended_at"].as_str().unwrap());
     assert!(last_start.iter().max() < first_end.iter().min(), "they ran one after another: {}", ran.run);
+}
+
+#[test]
+fn large_map_is_dealt_out_and_comes_together_in_order() {
+    let ran = run("large-map.yaml", &[]);
+    assert_eq!((ran.status(), ran.step("squares.slice")["kind"].as_str()), ("completed", Some("slice")));
+    assert_eq!(ran.run["output"], json!({"count": 500, "last": 249_001, "sum": 41_541_750}));
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Call {
     definition: Definition,
     inputs: Value,
     parent: Parent,
+    /// It starts nothing itself, so depth is no matter.
+    is_slice: bool,
     requester: Actor,
     deadline_at: Option<Timestamp>,
     /// Groups in which the caller, or a run above it, has a place.
@@ -90,6 +92,7 @@ impl Call {
                 attempt: work.attempt,
                 depth: state.depth() + 1,
             },
+            is_slice: node.is_slice(),
             requester: state.requester.clone(),
             deadline_at: state.deadline_at,
             groups_above: (state.groups_above.iter().cloned())
@@ -112,7 +115,7 @@ impl Call {
 
     async fn get_ready(self, parts: &EngineParts) -> Result<Ended, StepError> {
         let depth_max = parts.options.child_depth_max;
-        if self.parent.depth > depth_max {
+        if self.parent.depth > depth_max && !self.is_slice {
             let sentence =
                 format!("runs may call each other {depth_max} levels deep, and this would be one more");
             return Err(StepError::new("limit.depth", sentence));

@@ -38,7 +38,12 @@ pub enum Called {
     Body(Arc<Body>),
     /// One body for each item, with its name.
     Branches(Vec<(String, Arc<Body>)>),
+    /// The map itself once more, for some of its items.
+    Slice(Arc<Body>),
 }
+
+/// Where a slice finds its items in its inputs. Nothing in a definition can have this name.
+pub(crate) const SLICE_KEY: &str = "$slice";
 
 impl Body {
     /// The inputs of a run of it: what it reads outside, as it is now.
@@ -47,6 +52,7 @@ impl Body {
     /// `internal` when a payload was not fetched.
     pub fn inputs(&self, context: &Context<'_>) -> Result<Value, StepError> {
         let mut inputs = Map::new();
+        inputs.extend(context.slice()?.map(|slice| (SLICE_KEY.to_owned(), slice)));
         for Capture { to, from } in &self.captures {
             // What is not there is not there inside, either.
             if let Some(value) = context.value_of(from)? {
@@ -77,15 +83,15 @@ impl Called {
     pub fn body(&self, item: Option<u32>) -> Option<&Arc<Body>> {
         match self {
             Self::Published { .. } => None,
-            Self::Body(body) => Some(body),
+            Self::Body(body) | Self::Slice(body) => Some(body),
             Self::Branches(branches) => branches.get(item? as usize).map(|(_, body)| body),
         }
     }
 
-    /// All bodies, each with what is said of it beside the node that has it.
+    /// All bodies that somebody has written, each with what is said of it beside the node that has it.
     pub fn bodies(&self) -> Vec<(Option<&str>, &Arc<Body>)> {
         match self {
-            Self::Published { .. } => Vec::new(),
+            Self::Published { .. } | Self::Slice(_) => Vec::new(),
             Self::Body(body) => vec![(None, body)],
             Self::Branches(branches) => {
                 branches.iter().map(|(name, body)| (Some(name.as_str()), body)).collect()

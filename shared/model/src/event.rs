@@ -137,6 +137,7 @@ event_bodies! {
     50 "items.planned" ItemsPlanned,
     51 "run.place_awaited" PlaceAwaited,
     52 "run.place_taken" PlaceTaken,
+    53 "items.failed" ItemsFailed,
     55 "child.started" ChildStarted,
     56 "child.finished" ChildFinished,
     57 "child.cancel_requested" ChildCancelRequested,
@@ -486,9 +487,29 @@ pub struct ItemsPlanned {
     /// The list that they are the elements of; null when it is known already, or when there is none.
     #[serde(default, skip_serializing_if = "Payload::is_null")]
     pub each: Payload,
-    /// Items that have failed before and are done again.
+    /// Items that have failed before and are done again. Where none were known, these are all that this run has to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<u32>,
+    /// Runs of their own take so many items each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<u32>,
+}
+
+/// Some items of a slice did not succeed. Its success, which follows, says what the others gave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ItemsFailed {
+    pub failed: Vec<FailedItem>,
+    /// Those that were not begun any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedItem {
+    pub index: u32,
+    /// Of the first ones of a slice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<StepError>,
 }
 
 /// Where what a machine reacts to came from, and so what is over with it.

@@ -192,6 +192,23 @@ pub struct MapSpec {
     /// How many items run side by side.
     pub parallel_max: u32,
     pub tolerate: Tolerance,
+    /// How many items are dealt out to runs of their own; none when they are steps of the run itself, however many.
+    pub slices: Option<SliceSpec>,
+    /// It is such a run, and its items are those that it was given.
+    pub is_slice: bool,
+}
+
+/// Runs that take some of the items each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceSpec {
+    /// The node that starts them.
+    pub node: NodeIndex,
+    /// Up to so many items stay where they are.
+    pub above: u32,
+    /// Items of one run.
+    pub size: u32,
+    /// How many of these runs go on side by side.
+    pub parallel_max: u32,
 }
 
 /// How many items may fail.
@@ -291,10 +308,23 @@ impl Node {
     /// Whether what it does is a body, or bodies.
     pub fn has_body(&self) -> bool {
         match &self.role {
-            Role::Workflow(called) => !called.bodies().is_empty(),
-            Role::Parallel(_) => true,
+            Role::Workflow(Called::Published { .. }) => false,
+            Role::Workflow(_) | Role::Parallel(_) => true,
             _ => false,
         }
+    }
+
+    /// How its items are dealt out, when there are many.
+    pub fn slices(&self) -> Option<SliceSpec> {
+        match &self.role {
+            Role::Map(spec) => spec.slices,
+            _ => None,
+        }
+    }
+
+    /// Whether it starts runs that take some of a map's items each.
+    pub fn is_slice(&self) -> bool {
+        matches!(&self.role, Role::Workflow(Called::Slice(_)))
     }
 
     /// The gate that this node is, or that stands before it.

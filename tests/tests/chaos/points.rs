@@ -95,6 +95,7 @@ nodes:
   act: { type: http, with: { method: PUT, url: "${{ inputs.sink }}/act" } }
   tool: { type: tool, tool: shaky, with: { sink: "${{ inputs.sink }}" } }
   call: { type: workflow, workflow: child }
+  spread: { type: map, each: [1, 2, 3], slice: 2, do: { type: http, with: { method: PUT, url: "${{ inputs.sink }}/spread" } } }
   tell: { needs: [act], type: emit, event: { type: toured, data: 1 } }
   nap: { needs: [tell], type: wait, for: 400ms }
   ask: { needs: [call, tool], type: approval }
@@ -158,12 +159,15 @@ async fn see_one_through(client: &Client, sink: &str, key: &str, number: usize) 
             return;
         }
         let waits_for_child = step_of(&now, "call")["waiting_on"]["on"] == "child";
+        for step in now["steps"].as_array().into_iter().flatten() {
+            if step["waiting_on"]["on"] == "child" {
+                resume_child(client, step["child_run_id"].as_str().unwrap_or_default()).await;
+            }
+        }
         if cancels && (workflow == "tour" || waits_for_child) {
             say("cancel", "", json!({})).await;
         } else if now["status"] == "paused" {
             say("resume", &now["last_activity_at"].to_string(), json!({})).await;
-        } else if waits_for_child {
-            resume_child(client, step_of(&now, "call")["child_run_id"].as_str().unwrap_or_default()).await;
         } else if let Some(attempt) = step_of(&now, "ask")["waiting_on"]["gate"]["attempt"].as_u64() {
             say("approve", &attempt.to_string(), json!({"node": "ask", "attempt": attempt})).await;
         }

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod roles;
+mod spread;
 
 use scenarios::House;
 

@@ -34,6 +34,7 @@ mod schedules;
 mod secrets;
 mod serial;
 mod signals;
+mod slices;
 mod streams;
 mod timeouts;
 mod tools;

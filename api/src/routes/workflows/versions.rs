@@ -209,6 +209,7 @@ fn as_json(plan: &Plan) -> Graph {
         nodes: plan
             .nodes
             .iter()
+            .filter(|node| !node.is_slice())
             .map(|node| GraphNode {
                 id: node.id.clone(),
                 kind: node.kind.clone(),

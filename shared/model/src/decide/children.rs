@@ -22,6 +22,7 @@ impl Tick<'_> {
         self.emit_step(child.step, Some(child.attempt), finished);
         if is_waited_for {
             let outcome = self.outcome_of_child(run_id, child.step, child.recalled, end);
+            self.tell_failed_items(child.step, child.attempt, &outcome);
             self.take_outcome(child.step, child.attempt, outcome);
         }
     }

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Tick;
+use super::slice;
 use crate::event::{ItemsPlanned, StepSucceeded};
 use crate::payload::PAYLOAD_BYTES_MAX;
-use crate::plan::{GoesOn, LoopSpec, ParallelSpec, Role};
+use crate::plan::{GoesOn, LoopSpec, MapSpec, ParallelSpec, Role};
 use crate::state::Fan;
 use crate::{NodeIndex, Payload, Plan, RunState, StepError, StepKey};
 
@@ -21,9 +22,12 @@ impl Tick<'_> {
         let planned = match (self.state.fans.get(&node.node), &self.plan.node(node).role) {
             (Some(fan), _) => {
                 let again = fan.failed.iter().copied().collect();
-                Ok(ItemsPlanned { count: fan.count, each: Payload::null(), again })
+                Ok(ItemsPlanned { count: fan.count, again, ..ItemsPlanned::default() })
             }
-            (None, Role::Map(spec)) => spec.each.render(&self.context(node)).and_then(planned),
+            (None, Role::Map(spec)) if spec.is_slice => slice::given(self.state),
+            (None, Role::Map(spec)) => {
+                spec.each.render(&self.context(node)).and_then(|list| planned(list, spec))
+            }
             (None, Role::Parallel(spec)) => {
                 let count = u32::try_from(spec.branches.len()).unwrap_or(u32::MAX);
                 Ok(ItemsPlanned { count, ..ItemsPlanned::default() })
@@ -41,7 +45,12 @@ impl Tick<'_> {
     pub(super) fn conclude_items(&mut self, node: StepKey) {
         let attempt = self.state.step(node).attempt;
         let Some(fan) = self.state.fans.get(&node.node) else { return };
+        let broken = slice::broken(self.plan, self.state, node.node, fan);
         let concluded = match &self.plan.node(node).role {
+            Role::Map(_) if let Some(error) = broken => Err(error),
+            Role::Map(spec) if spec.is_slice => {
+                slice::result(self.plan, self.state, node.node, fan).map(Next::Succeeds)
+            }
             Role::Map(spec) if spec.tolerate.is_exceeded(fan.failed.len(), fan.count) => {
                 Err(items_failed(self.plan, self.state, node.node, fan))
             }
@@ -113,7 +122,7 @@ enum Next {
     Round(u32),
 }
 
-fn planned(list: Value) -> Result<ItemsPlanned, StepError> {
+fn planned(list: Value, spec: &MapSpec) -> Result<ItemsPlanned, StepError> {
     let Value::Array(items) = &list else {
         let detail = format!("`each` must give a list, not {}", crate::workflow::excerpt(&list.to_string()));
         return Err(StepError::new("schema.input", detail));
@@ -123,12 +132,16 @@ fn planned(list: Value) -> Result<ItemsPlanned, StepError> {
         return Err(StepError::new("limit.items", detail));
     }
     let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-    Ok(ItemsPlanned { count, each: Payload::new(list), again: Vec::new() })
+    let slice = spec.slices.filter(|slices| count > slices.above).map(|slices| slices.size);
+    Ok(ItemsPlanned { count, each: Payload::new(list), again: Vec::new(), slice })
 }
 
 /// What the items gave, in their order; null for those that gave nothing.
 fn outputs(plan: &Plan, state: &RunState, of: NodeIndex, fan: &Fan) -> Result<Payload, StepError> {
     let Some(body) = plan.node(of).body else { return Ok(Payload::null()) };
+    if fan.slices.is_some() {
+        return within_limit(Payload::new(slice::outputs(plan, state, of, fan)));
+    }
     let outputs = (0..fan.count).map(|item| {
         let output = state.step(StepKey { node: body, item: Some(item) }).output.value();
         output.map_or(Value::Null, |value| (**value).clone())
@@ -165,9 +178,14 @@ pub(crate) fn failed_items<'s>(
     of: NodeIndex,
 ) -> impl Iterator<Item = (u32, Option<&'s StepError>)> {
     let body = plan.node(of).body;
-    let failed = state.fans.get(&of).into_iter().flat_map(|fan| fan.failed.iter().copied());
+    let fan = state.fans.get(&of);
+    let slices = fan.and_then(|fan| fan.slices.as_ref());
+    let failed = fan.into_iter().flat_map(|fan| fan.failed.iter().copied());
     failed.map(move |item| {
-        let error = body.and_then(|node| state.step(StepKey { node, item: Some(item) }).error.as_ref());
+        let error = match slices {
+            Some(slices) => slices.errors.get(&item),
+            None => body.and_then(|node| state.step(StepKey { node, item: Some(item) }).error.as_ref()),
+        };
         (item, error)
     })
 }

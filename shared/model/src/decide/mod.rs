@@ -14,12 +14,14 @@ mod join;
 mod machine;
 mod rerun;
 mod route;
+mod slice;
 
 pub use advance::IN_FLIGHT_MAX;
 pub use commands::SIGNALS_BUFFERED_MAX;
 pub use engine::{DEATHS_MAX, HOLDERS_NAMED_MAX};
 pub use fan::{FAILED_LISTED_MAX, ITEMS_MAX};
 pub use rerun::{Again, Continuation, continue_from};
+pub use slice::{ITEMS_INLINE_MAX, SLICE_ITEMS, SLICES_PARALLEL_MAX};
 
 use std::collections::BTreeMap;
 

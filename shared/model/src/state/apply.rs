@@ -210,6 +210,7 @@ impl RunState {
                 }
                 self.plan_items(plan, node.node, body);
             }
+            EventBody::ItemsFailed(body) => self.items_failed(plan, node, body),
             EventBody::ApprovalRequested(body) => {
                 let is_gate_node = matches!(plan.node(node).role, Role::Approval(_)) && body.rule.is_none();
                 if is_gate_node {

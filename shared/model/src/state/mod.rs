@@ -23,7 +23,7 @@ use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, Payload, RunId, StepErro
 
 pub use children::Child;
 pub use compensation::Compensation;
-pub use fan::Fan;
+pub use fan::{Fan, Slices};
 pub use gate::{Gate, GateOutcome, Grant};
 pub use machine::{Inbound, InboundKind, RunMachine};
 pub use status::{PauseReason, RunStatus, StepStatus};

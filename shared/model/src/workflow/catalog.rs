@@ -115,6 +115,12 @@ const KINDS_OF_RULES: &[KindSpec] = &[
                         "minimum": 1,
                         "maximum": crate::decide::IN_FLIGHT_MAX
                     },
+                    "slice": {
+                        "description": "How many items one run takes when there are more",
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": crate::decide::ITEMS_MAX
+                    },
                     "tolerate": {
                         "description": "How many items may fail",
                         "type": "object",

@@ -45,7 +45,7 @@ fn mermaid_plan(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
 /// Ids by position: a node may be called `end`, which Mermaid keeps for itself.
 fn mermaid_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
     let indent = "    ".repeat(depth);
-    for node in &plan.nodes {
+    for node in drawn(plan) {
         let label = format!("{}<br/><small>{}</small>", mermaid_text(&node.id), mermaid_text(&note(node)));
         let id = format!("{prefix}{}", node.index);
         let bodies = bodies(node);
@@ -64,7 +64,7 @@ fn mermaid_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
         };
         put(out, format_args!("{indent}{id}{open}\"{label}\"{close}\n"));
     }
-    for node in &plan.nodes {
+    for node in drawn(plan) {
         for need in &node.needs {
             let arrow = match edge_label(plan, need, node) {
                 Some(label) => format!("-->|\"{}\"|", mermaid_text(&label)),
@@ -106,7 +106,7 @@ pub fn dot(plan: &Plan) -> String {
 
 fn dot_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
     let indent = "    ".repeat(depth);
-    for node in &plan.nodes {
+    for node in drawn(plan) {
         let label = format!("{}\\n{}", dot_text(&node.id), dot_text(&note(node)));
         let id = format!("{prefix}{}", node.index);
         let shape = match shape(node) {
@@ -120,7 +120,7 @@ fn dot_nodes(plan: &Plan, prefix: &str, depth: usize, out: &mut String) {
         // Lines lead to nodes and not to clusters: the node stands beside what it runs.
         dot_bodies(node, &id, depth, out);
     }
-    for node in &plan.nodes {
+    for node in drawn(plan) {
         for need in &node.needs {
             let label = edge_label(plan, need, node)
                 .map(|label| format!(" [label=\"{}\"]", dot_text(&label)))
@@ -172,6 +172,11 @@ fn shape(node: &Node) -> Shape {
         Role::Workflow(_) => Shape::Called,
         Role::Run | Role::Map(_) | Role::Loop(_) | Role::Parallel(_) | Role::Join(_) => Shape::Work,
     }
+}
+
+/// A slice does what its map does: that is drawn once.
+fn drawn(plan: &Plan) -> impl Iterator<Item = &Node> {
+    plan.nodes.iter().filter(|node| !node.is_slice())
 }
 
 /// Who a node that stands inside another one belongs to, and what it is there for.

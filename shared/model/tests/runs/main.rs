@@ -13,4 +13,5 @@ mod reruns;
 mod routing;
 mod rules;
 mod sagas;
+mod slices;
 mod state_machine;

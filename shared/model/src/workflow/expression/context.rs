@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::Value as Term;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::reference::{Reference, Source, Step, follow};
 use super::view;
@@ -210,7 +210,7 @@ impl<'a> Context<'a> {
         let index = key.item.unwrap_or(count);
         let part = |payload: &Payload, place: Option<usize>| {
             let value = payload.value().ok_or_else(|| not_fetched(reference))?;
-            let value = place.map_or(Some(&**value), |place| value.get(place));
+            let value = place.map_or(Some(&**value), |place| element(value, place));
             Ok(owned(value.and_then(|value| follow(value, rest)).cloned()))
         };
         let output_of = |item: u32| {
@@ -231,12 +231,36 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The items that a slice takes, each by its number, and how many the map has.
+    pub(crate) fn slice(&self) -> Result<Option<Value>, StepError> {
+        let slice = self.step.and_then(|key| Some((self.plan.fan_of(key.node)?, key.item?)));
+        let Some((of, number)) = slice else { return Ok(None) };
+        let Some(fan) = self.state.fans.get(&of) else { return Ok(None) };
+        let Some(taken) = fan.slices.as_ref().and_then(|slices| slices.taken.get(number as usize)) else {
+            return Ok(None);
+        };
+        let not_there = || StepError::new("internal", "the items were not fetched from the blob store");
+        let list = fan.each.value().ok_or_else(not_there)?;
+        let items: Map<String, Value> = (taken.iter())
+            .map(|item| (item.to_string(), element(list, *item as usize).cloned().unwrap_or_default()))
+            .collect();
+        Ok(Some(json!({ "count": fan.count, "items": items })))
+    }
+
     fn node(&self) -> Option<NodeIndex> {
         self.step.map(|step| step.node)
     }
 
     fn step(&self, node: &str) -> Option<&crate::state::Step> {
         self.plan.by_id.get(node).map(|index| self.state.step(*index))
+    }
+}
+
+/// An item of a list, or of those that a slice has, by their numbers.
+fn element(items: &Value, place: usize) -> Option<&Value> {
+    match items {
+        Value::Object(by_number) => by_number.get(&place.to_string()),
+        list => list.get(place),
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum BodyKind {
     /// Beside them stands what belongs to the node that has the body.
     Nodes(&'static [&'static str]),
     Machine,
+    /// A map, for some of its items.
+    Slice,
 }
 
 /// What stands where a node or a body may stand: a list of steps, or a mapping that says no `type`.
@@ -192,7 +194,13 @@ impl Checker<'_> {
     }
 
     /// The document that a run of the body is pinned to.
-    fn body_document(&mut self, value: &Value, pointer: &str, name: String, kind: BodyKind) -> Option<Value> {
+    pub(super) fn body_document(
+        &mut self,
+        value: &Value,
+        pointer: &str,
+        name: String,
+        kind: BodyKind,
+    ) -> Option<Value> {
         let mut spec = Map::new();
         spec.insert("version".into(), 1.into());
         spec.insert("name".into(), name.into());
@@ -212,6 +220,7 @@ impl Checker<'_> {
         let (of_body, beside) = match kind {
             BodyKind::Machine => (MACHINE_BODY_KEYS, [].as_slice()),
             BodyKind::Nodes(beside) => (BODY_KEYS, beside),
+            BodyKind::Slice => (BODY_KEYS, [].as_slice()),
         };
         let known: Vec<&str> = of_body.iter().chain(beside).copied().collect();
         self.check_unknown_keys(&own, pointer, &known, &[]);
@@ -224,10 +233,14 @@ impl Checker<'_> {
                 return None;
             }
             BodyKind::Nodes(_) if is_steps => "steps",
-            BodyKind::Nodes(_) => "dag",
+            BodyKind::Nodes(_) | BodyKind::Slice => "dag",
         };
         spec.insert("type".into(), word.into());
-        spec.insert(BODY_KEY.into(), json!({ "sees": sees }));
+        let marker = match kind {
+            BodyKind::Slice => json!({ "sees": sees, "slice": true }),
+            _ => json!({ "sees": sees }),
+        };
+        spec.insert(BODY_KEY.into(), marker);
         let last = own.get("steps").and_then(last_step).map(str::to_owned);
         for (key, value) in own {
             if key != "defaults" {
@@ -306,7 +319,13 @@ impl Checker<'_> {
     }
 
     /// What the body reads outside, as reads of the node that has it.
-    fn captures(&mut self, reads: &[Read], pointer: &str, is_list: bool, scope: Scope) -> Vec<Capture> {
+    pub(super) fn captures(
+        &mut self,
+        reads: &[Read],
+        pointer: &str,
+        is_list: bool,
+        scope: Scope,
+    ) -> Vec<Capture> {
         let mut captures: Vec<Capture> = Vec::new();
         let mut wanted: BTreeSet<Vec<String>> = BTreeSet::new();
         for read in reads.iter().filter(|read| read.is_outside()) {
@@ -336,6 +355,7 @@ impl Checker<'_> {
     /// The marker in a body's own document.
     pub(super) fn read_body_key(&mut self, map: &Map<String, Value>, kind: WorkflowKind) {
         let Some(marker) = map.get(BODY_KEY).filter(|_| self.may_be_body) else { return };
+        self.is_slice = marker.get("slice") == Some(&Value::Bool(true));
         let sees = marker.get("sees").and_then(Value::as_array).into_iter().flatten();
         let written = map.get(if kind == WorkflowKind::Steps { "steps" } else { "nodes" });
         let nodes = match written {

@@ -76,7 +76,8 @@ impl Checker<'_> {
         let inherited = std::mem::take(&mut self.defaults);
         let problems = self.problems.len();
         // What was said about errors of many nodes is obeyed inside a body already.
-        let handlers = inherited.error_handlers.iter().filter(|_| !draft.node.has_body());
+        let obeys = !draft.node.has_body() && !self.is_slice_itself(draft);
+        let handlers = inherited.error_handlers.iter().filter(|_| obeys);
         for (at, handler) in handlers.enumerate().take(RULES_MAX) {
             let is_meant = handler.get("node_pattern").and_then(Value::as_str).unwrap_or("*");
             if is_named_by(&draft.node.id, is_meant) {

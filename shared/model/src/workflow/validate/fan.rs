@@ -35,11 +35,15 @@ impl Checker<'_> {
         let tolerate =
             params.get("tolerate").map(|value| self.tolerance(value, &member(&pointer, "tolerate")));
         self.item_name = name;
+        let first_inside = self.inside.len();
         self.item_body(params, draft, Inside::Item { root: "item", fields: &["index", "count", "value"] });
         self.item_name = None;
+        let parallel_max = parallel_max.and_then(|it| u32::try_from(it).ok()).unwrap_or(PARALLEL_DEFAULT);
         Role::Map(MapSpec {
             each: each.unwrap_or_else(|| Template::literal(Value::Null)),
-            parallel_max: parallel_max.and_then(|it| u32::try_from(it).ok()).unwrap_or(PARALLEL_DEFAULT),
+            parallel_max,
+            slices: self.slices(params, draft, parallel_max, first_inside),
+            is_slice: self.is_slice_itself(draft),
             tolerate: tolerate.flatten().unwrap_or(Tolerance::Count(0)),
         })
     }

@@ -15,6 +15,7 @@ mod machine;
 mod node;
 mod reads;
 mod settings;
+mod slice;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,6 +163,8 @@ struct Checker<'a> {
     may_be_body: bool,
     /// In a body: what is its own.
     own: Option<OwnNames>,
+    /// It is a map once more, for some of its items.
+    is_slice: bool,
     /// A node in one of its bodies says how it is undone.
     bodies_compensate: bool,
     /// What the item is called, while what is done for it is being read.
@@ -186,6 +189,7 @@ impl<'a> Checker<'a> {
             shared: Map::new(),
             may_be_body: false,
             own: None,
+            is_slice: false,
             bodies_compensate: false,
             item_name: None,
             inside: Vec::new(),
