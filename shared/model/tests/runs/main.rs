@@ -3,6 +3,7 @@
 mod bodies;
 mod children;
 mod common;
+mod continuations;
 mod fans;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;

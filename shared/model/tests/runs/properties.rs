@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::common::{Run, plan};
 use proptest::prelude::*;
 use windlass_model::command::Verdict;
-use windlass_model::event::{CompensationOrder, CompensationPlanned, StepFailed, StepTimedOut, Then};
+use windlass_model::event::{
+    CompensationOrder, CompensationPlanned, Origin, SkipReason, StepFailed, StepTimedOut, Then,
+};
 use windlass_model::plan::{Accept, Part, Role};
 use windlass_model::{
     Actor, ChildEnd, Command, Event, EventBody, Input, NodeIndex, Outcome, PauseReason, Payload, Plan,
@@ -47,7 +49,7 @@ const ITEMS: &[&str] = &[
 ];
 
 /// When and in which order a random workflow undoes what it did.
-const COMPENSATIONS: &[&str] = &[
+pub(crate) const COMPENSATIONS: &[&str] = &[
     "{}",
     "{ order: declared }",
     "{ order: parallel }",
@@ -58,7 +60,7 @@ const COMPENSATIONS: &[&str] = &[
 
 /// One node of a random graph: its kind, its needs (as bits over earlier nodes), its manners.
 #[derive(Clone, Debug)]
-struct NodeSpec {
+pub(crate) struct NodeSpec {
     kind: u8,
     needs: u8,
     on_error: u8,
@@ -68,7 +70,7 @@ struct NodeSpec {
     undone_by: u8,
 }
 
-fn node_spec() -> impl Strategy<Value = NodeSpec> {
+pub(crate) fn node_spec() -> impl Strategy<Value = NodeSpec> {
     let manners =
         (0..RULES.len() as u8, 0..3u8, prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..5u8);
     (0..9u8, any::<u8>(), manners).prop_map(
@@ -84,7 +86,7 @@ fn node_spec() -> impl Strategy<Value = NodeSpec> {
     )
 }
 
-fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
+pub(crate) fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
     let mut text = format!("version: 1\nname: random\ntype: dag\ncompensation: {compensation}\nnodes:\n");
     // Whoever asks for it must find something to undo.
     text += "  base: { type: noop, compensate: { type: noop } }\n";
@@ -136,7 +138,7 @@ fn definition(nodes: &[NodeSpec], compensation: &str) -> String {
 
 /// One thing that happens to the run. Numbers choose among what is possible then.
 #[derive(Clone, Debug)]
-enum Happening {
+pub(crate) enum Happening {
     Succeed(usize),
     Fail(usize),
     Late(usize),
@@ -155,7 +157,7 @@ enum Happening {
     ChildEnds(usize, u8),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+pub(crate) fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         6 => any::<usize>().prop_map(Happening::Succeed),
         3 => any::<usize>().prop_map(Happening::Fail),
@@ -190,7 +192,7 @@ fn pick(run: &Run<'_>, number: usize) -> StepKey {
     run.state.all_steps().nth(number % count).unwrap().0
 }
 
-fn happen(run: &mut Run<'_>, happening: &Happening) {
+pub(crate) fn happen(run: &mut Run<'_>, happening: &Happening) {
     let open: Vec<String> = run.in_flight();
     let chosen = |number: usize| open.get(number % open.len().max(1)).cloned();
     // A refusal is a fine answer to a random command; `Run` checks that it changed nothing.
@@ -241,7 +243,7 @@ fn happen(run: &mut Run<'_>, happening: &Happening) {
     run.tick(Input::Advance);
 }
 
-fn end_of_child(how: u8) -> ChildEnd {
+pub(crate) fn end_of_child(how: u8) -> ChildEnd {
     match how {
         0 => ChildEnd::Completed(Payload::null()),
         1 => ChildEnd::Failed(StepError::new("http.500", "it broke")),
@@ -250,7 +252,7 @@ fn end_of_child(how: u8) -> ChildEnd {
 }
 
 /// A patient operator and a healthy engine bring any run to its end.
-fn heal(run: &mut Run<'_>) {
+pub(crate) fn heal(run: &mut Run<'_>) {
     for _ in 0..400 {
         if run.state.is_terminal() {
             return;
@@ -285,8 +287,16 @@ fn heal(run: &mut Run<'_>) {
     panic!("the run never ended: {:?}\n{:#?}", run.state.phase, run.names());
 }
 
-fn check_log(plan: &Plan, run: &Run<'_>) {
-    let mut settled: BTreeMap<StepKey, &EventBody> = BTreeMap::new();
+pub(crate) fn check_log(plan: &Plan, run: &Run<'_>) {
+    // Why each that was skipped was, by what has settled.
+    let origin = origin_of(run);
+    let mut settled: BTreeMap<StepKey, Option<SkipReason>> = (origin.iter())
+        .flat_map(|origin| &origin.steps)
+        .map(|(id, reused)| {
+            (run.key(id), reused.skip_reason.filter(|_| reused.status == StepStatus::Skipped))
+        })
+        .collect();
+    let reused: BTreeSet<StepKey> = settled.keys().copied().collect();
     let mut outcomes = BTreeSet::new();
     let (mut canceling, mut children, mut recalled) = (false, BTreeSet::new(), BTreeSet::new());
     for (index, event) in run.log.iter().enumerate() {
@@ -317,11 +327,12 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
             EventBody::StepStarted(_) => {
                 let undoes = matches!(plan.node(node).part, Part::Compensation { .. });
                 assert!(undoes || !canceling, "nothing but undoing starts after a cancel");
+                assert!(!reused.contains(&node), "what is reused is not done again");
                 for need in &plan.node(node).needs {
                     let end = settled.get(&need.node.into()).expect("no step before its needs");
                     if need.accept == Accept::Default {
                         assert!(
-                            !matches!(end, EventBody::StepSkipped(body) if body.reason != windlass_model::event::SkipReason::Command),
+                            end.is_none_or(|reason| reason == SkipReason::Command),
                             "a skipped need lets nobody start"
                         );
                     }
@@ -335,22 +346,30 @@ fn check_log(plan: &Plan, run: &Run<'_>) {
                     "attempt {attempt} starts after the outcome of the one before"
                 );
             }
-            EventBody::StepSucceeded(_) | EventBody::StepSkipped(_) | EventBody::StepFailed(_) => {
-                settled.insert(node, &event.body);
+            EventBody::StepSkipped(body) => drop(settled.insert(node, Some(body.reason))),
+            EventBody::StepSucceeded(_) | EventBody::StepFailed(_) | EventBody::StepTimedOut(_) => {
+                settled.insert(node, None);
             }
-            EventBody::StepTimedOut(_) => drop(settled.insert(node, &event.body)),
             // A step that was skipped stays so.
-            EventBody::StepEdited(_) if !matches!(settled.get(&node), Some(EventBody::StepSkipped(_))) => {
-                settled.insert(node, &event.body);
-            }
+            EventBody::StepEdited(_) => drop(settled.entry(node).or_default()),
             _ => {}
         }
     }
 }
 
+/// What a run goes on from, if it does.
+fn origin_of<'r>(run: &'r Run<'_>) -> Option<&'r Origin> {
+    match &run.log[0].body {
+        EventBody::RunCreated(body) => body.origin.as_deref(),
+        _ => None,
+    }
+}
+
 /// What took effect, or may have, is undone exactly once, if the definition says so; and nothing else is.
-fn check_undoing(plan: &Plan, run: &Run<'_>) {
-    let mut acted: Vec<StepKey> = Vec::new();
+pub(crate) fn check_undoing(plan: &Plan, run: &Run<'_>) {
+    // Who takes the place of a run answers for what that one did.
+    let before = origin_of(run).map(|origin| origin.acted.as_slice()).unwrap_or_default();
+    let mut acted: Vec<StepKey> = before.iter().map(|id| run.key(id)).collect();
     let mut in_flight: BTreeSet<StepKey> = BTreeSet::new();
     let mut planned: Option<(usize, &CompensationPlanned)> = None;
     let mut must = false;
@@ -390,6 +409,9 @@ fn check_undoing(plan: &Plan, run: &Run<'_>) {
         }
     }
     let after = match &run.log.last().unwrap().body {
+        EventBody::RunCanceled(body) if body.moved_to.is_some() => {
+            return assert!(planned.is_none(), "that is left to the run that takes its place");
+        }
         EventBody::RunFailed(_) => plan.compensation.after_failure,
         EventBody::RunCanceled(_) => plan.compensation.after_cancel,
         _ => return assert!(planned.is_none(), "a run that completes undoes nothing"),
