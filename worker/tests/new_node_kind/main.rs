@@ -1,4 +1,4 @@
-//! The documents about node kinds, held to what they say.
+//! The documents about node kinds and definitions, held to what they say.
 
 mod await_file;
 
@@ -94,6 +94,28 @@ fn every_kind_is_described_and_every_described_example_is_a_definition() {
         let problems = workflow::compile(&document, &catalog).err().unwrap_or_default();
         assert!(problems.is_empty(), "{example}\n{problems:#?}");
     }
+}
+
+#[test]
+fn every_definition_on_a_page_is_one() {
+    let catalog = nodes::all(&NodeOptions::default()).catalog().trusting_callees();
+    let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+    let mut found = 0;
+    for page in std::fs::read_dir(pages).unwrap().map(|entry| entry.unwrap().path()) {
+        if page.extension().is_none_or(|it| it != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&page).unwrap();
+        for definition in blocks(&text, "yaml").into_iter().filter(|it| it.starts_with("version: ")) {
+            let place = page.display();
+            let document = Document::parse(definition, Format::Yaml)
+                .unwrap_or_else(|error| panic!("{place}: {definition}: {error:?}"));
+            let problems = workflow::compile(&document, &catalog).err().unwrap_or_default();
+            assert!(problems.is_empty(), "{place}: {definition}\n{problems:#?}");
+            found += 1;
+        }
+    }
+    assert!(found >= 11, "only {found} were found");
 }
 
 #[test]
