@@ -34,8 +34,8 @@ use windlass_store::{Plans, Store};
 
 use app::{App, Shared};
 use routes::{
-    agents, approvals, artifacts, circuit_breakers, commands, docs, events, health, machine, schedules,
-    steps, tools, workflow_runs, workflows,
+    agents, approvals, artifacts, circuit_breakers, commands, docs, events, health, machine, rate_limits,
+    schedules, steps, tools, workflow_runs, workflows,
 };
 
 pub use options::{CursorKey, DoorOptions};
@@ -68,6 +68,8 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(agents::list, agents::register))
         .routes(routes!(agents::get, agents::put, agents::delete))
         .routes(routes!(circuit_breakers::list))
+        .routes(routes!(rate_limits::list))
+        .routes(routes!(rate_limits::reset))
         .routes(routes!(schedules::list, schedules::post))
         .routes(routes!(schedules::get, schedules::put, schedules::delete))
         .routes(routes!(schedules::pause))

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -112,6 +113,8 @@ codes! {
         "Send the headers of a WebSocket handshake, or read the same events without `/ws`.",
     PreconditionRequired 428 "precondition_required" "The request must say which revision it changes"
         "Send `If-Match` with the `ETag` that you have read.",
+    RateLimited 429 "rate_limited" "Runs of this workflow start too often"
+        "The workflow says `on_limit: reject`; `Retry-After` says when the next may start.",
     StreamLimit 429 "stream_limit" "Too many event streams are open"
         "Close some, or watch many runs on one connection with `GET /v1/events`.",
     Internal 500 "internal" "Something went wrong inside Windlass"
@@ -261,6 +264,18 @@ impl Problem {
         let mut problem = Self::new(Code::GroupOccupied, detail);
         problem.0.conflicting_run_id = Some(by);
         problem
+    }
+
+    /// One run too many of a workflow that lets none wait.
+    pub(crate) fn rate_limited(workflow: &str, retry_after: Duration) -> Self {
+        let detail = format!("Runs of `{workflow}` start too often; the next may in {retry_after:?}.");
+        Self::new(Code::RateLimited, detail).retry_after(retry_after)
+    }
+
+    /// In whole seconds, and not too early.
+    fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// Logs the cause, which is nobody's business outside.

@@ -448,7 +448,7 @@ pub(crate) struct WaitingOn {
 }
 
 fn wait_reasons() -> RefOr<Schema> {
-    words(["timer", "signal", "approval", "retry", "fallback", "items", "child"], false)
+    words(["timer", "signal", "approval", "retry", "rate_limit", "fallback", "items", "child"], false)
 }
 
 /// An open gate: what to show to whom.

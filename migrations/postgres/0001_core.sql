@@ -72,6 +72,21 @@ create table circuits (
     primary key (tenant, kind, name)
 );
 
+-- Rate limits, for calls of tools and agents and for runs of workflows. One that no turn was taken of has no row.
+create table rate_limits (
+    tenant      integer not null references tenants (id),
+    kind        text collate "C" not null check (kind = 'tool' or kind = 'agent' or kind = 'workflow'),
+    name        text collate "C" not null,
+    -- Until then all turns are given away.
+    taken_until timestamptz not null,
+    -- The limit, as whoever took the last turn has it.
+    turns       integer not null check (turns > 0),
+    per_ms      bigint not null check (per_ms > 0),
+    burst       integer not null check (burst > 0),
+    rejects     boolean not null,
+    primary key (tenant, kind, name)
+);
+
 -- ---- runs ----------------------------------------------------------------------------------------
 
 -- What lists and the scheduler need of a run; everything else is in its log. Columns of fixed width come first.

@@ -70,6 +70,21 @@ create table circuits (
     primary key (tenant, kind, name)
 ) strict, without rowid;
 
+-- Rate limits, for calls of tools and agents and for runs of workflows. One that no turn was taken of has no row.
+create table rate_limits (
+    tenant      integer not null references tenants (id),
+    kind        text not null check (kind = 'tool' or kind = 'agent' or kind = 'workflow'),
+    name        text not null,
+    -- Until then all turns are given away.
+    taken_until integer not null,
+    -- The limit, as whoever took the last turn has it.
+    turns       integer not null check (turns > 0),
+    per_ms      integer not null check (per_ms > 0),
+    burst       integer not null check (burst > 0),
+    rejects     integer not null,
+    primary key (tenant, kind, name)
+) strict, without rowid;
+
 -- ---- runs ----------------------------------------------------------------------------------------
 
 -- What lists and the scheduler need of a run; everything else is in its log. Workflow and number are

@@ -10,6 +10,7 @@ pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod machine;
+pub(crate) mod rate_limits;
 pub(crate) mod schedules;
 pub(crate) mod steps;
 pub(crate) mod tools;

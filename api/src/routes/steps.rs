@@ -253,6 +253,10 @@ fn summary_of(run: &Folded) -> String {
         RunStatus::Queued => "The run waits for an engine to take it.".to_owned(),
         RunStatus::Running => "An engine holds the run and works on it.".to_owned(),
         RunStatus::Waiting if run.state.is_delayed => match run.state.start_at {
+            Some(at) if run.state.turn_at.is_some() => format!(
+                "As many runs of `{}` start as may; the turn of this one comes at {at}.",
+                run.row.workflow
+            ),
             Some(at) => format!("The run starts at {at}."),
             None => "The run starts later.".to_owned(),
         },
@@ -303,6 +307,14 @@ fn sentence_of(run: &Folded, key: StepKey, step: &FoldedStep) -> Option<String> 
                     None => format!("It waits for run {run_id}."),
                 },
                 WaitReason::Fallback => format!("It failed{error}. Its fallback does it in another way."),
+                WaitReason::RateLimit => {
+                    let callee = run.plan.node(key).callee.as_ref();
+                    let called = callee.map_or("", |callee| callee.name.as_str());
+                    format!(
+                        "`{called}` is called as often as it may be; its turn comes at {}.",
+                        wait.until.unwrap_or_default()
+                    )
+                }
                 WaitReason::Retry => {
                     format!("Attempt {} failed{error}. The next one waits{until}.", step.attempt)
                 }

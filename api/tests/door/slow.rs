@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::concurrency::Member;
+use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::*;
@@ -149,6 +150,24 @@ impl Circuits for SlowStore {
     }
     async fn count_open_circuits(&self) -> Read<u64> {
         self.inner().await.count_open_circuits().await
+    }
+}
+
+#[async_trait]
+impl RateLimits for SlowStore {
+    async fn take_turn(&self, key: LimitKey, limit: RateLimit) -> Read<Turn> {
+        self.inner().await.take_turn(key, limit).await
+    }
+    async fn list_rate_limits(
+        &self,
+        tenant: TenantId,
+        after: Option<(Limited, String)>,
+        limit: u32,
+    ) -> Read<Vec<(LimitKey, LimitState)>> {
+        self.inner().await.list_rate_limits(tenant, after, limit).await
+    }
+    async fn reset_rate_limit(&self, key: LimitKey) -> Read<bool> {
+        self.inner().await.reset_rate_limit(key).await
     }
 }
 

@@ -10,12 +10,13 @@ use windlass_model::event::{Artifact, EventEmitted};
 use windlass_model::open_work::Work;
 use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
 use windlass_model::workflow::expression::Context;
-use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId};
+use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId, rate_limit};
 use windlass_store::{NewRun, point};
 
 use crate::breaker::Breaker;
 use crate::engine::EngineParts;
 use crate::runner::{Done, Failure, File};
+use crate::turn::CallLimit;
 use crate::{Progress, Runner, StepContext};
 
 /// Between two tries while the database is away.
@@ -29,6 +30,7 @@ pub(crate) struct Attempt {
     runner: Arc<dyn Runner>,
     step: StepContext,
     timeout: Option<Duration>,
+    limit: Option<CallLimit>,
     breaker: Option<Breaker>,
 }
 
@@ -81,14 +83,29 @@ impl Attempt {
                 .masking(parts.secrets.clone()),
         };
         let breaker = Breaker::of(tenant, node.callee.as_ref());
-        Ok(Self { work, runner, step, timeout: node.timeout, breaker })
+        let has_turn = rate_limit::holds(state.step(work.key()).turn_at, parts.clock.now());
+        let limit = CallLimit::of(tenant, node.callee.as_ref(), has_turn);
+        Ok(Self { work, runner, step, timeout: node.timeout, limit, breaker })
     }
 
-    /// Lets the runner do it, unless a circuit is open.
+    /// Lets the runner do it, unless it is not its turn, or a circuit is open.
     pub(crate) async fn run(mut self, parts: &EngineParts) -> Ended {
+        if let Some(limit) = self.limit.take()
+            && let Some(outcome) = Box::pin(self.until_canceled(limit.hold_back(parts))).await
+        {
+            return Ended { work: self.work, outcome, blobs: Vec::new(), child: None };
+        }
         match self.breaker.take() {
             None => self.call(parts).await,
             Some(breaker) => Box::pin(self.call_behind(breaker, parts)).await,
+        }
+    }
+
+    async fn until_canceled(&self, held_back: impl Future<Output = Option<Outcome>>) -> Option<Outcome> {
+        tokio::select! {
+            biased;
+            outcome = held_back => outcome,
+            () = self.step.cancel.cancelled() => Some(Outcome::Canceled),
         }
     }
 
@@ -202,6 +219,7 @@ fn record(kind: &'static str, outcome: &Outcome, took: Duration) {
         Outcome::TimedOut { .. } => "timed_out",
         Outcome::Canceled => "canceled",
         Outcome::Called(_) => "called",
+        Outcome::Deferred { .. } => "deferred",
     };
     metrics::histogram!("windlass_step_duration_seconds", "kind" => kind, "outcome" => word)
         .record(took.as_secs_f64());

@@ -214,8 +214,7 @@ impl HeldRun {
             (true, false) => {}
             (false, false) => inputs.push(Input::Advance),
         }
-        let mut must_reload = moved;
-        if must_reload && !Box::pin(self.reload()).await? {
+        if moved && !Box::pin(self.reload()).await? {
             return Ok(Ticked::Lost);
         }
         if has_ended_children {
@@ -223,14 +222,18 @@ impl HeldRun {
             let place = usize::from(matches!(inputs.first(), Some(Input::Taken)));
             inputs.splice(place..place, self.ended_children().await?);
         }
-        must_reload = false;
         if !drains && self.state.asks_for_place(self.engine.parts.clock.now()) {
             match Box::pin(self.ask_for_place()).await? {
                 Some(refusal) => inputs.insert(0, refusal),
                 // The place stands in the log.
-                None => must_reload = true,
+                None if !Box::pin(self.reload()).await? => return Ok(Ticked::Lost),
+                None => {}
             }
         }
+        if !drains && self.state.asks_for_turn(&self.plan, self.engine.parts.clock.now()) {
+            inputs.insert(0, Box::pin(self.ask_for_turn()).await?);
+        }
+        let mut must_reload = false;
         loop {
             if must_reload && !Box::pin(self.reload()).await? {
                 return Ok(Ticked::Lost);

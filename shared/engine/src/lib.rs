@@ -15,6 +15,7 @@ pub mod order;
 pub mod runner;
 pub mod secrets;
 mod timers;
+mod turn;
 
 pub use clock::Clock;
 pub use engine::{Engine, EngineOptions, EngineParts};

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::StepError;
 use crate::circuit::CircuitSpec;
+use crate::rate_limit::RateLimit;
 use crate::workflow::expression::{Context, Template};
 use crate::workflow::schema::{Schema, Violation};
 
@@ -20,6 +21,8 @@ pub struct Callee {
     pub result: Option<Schema>,
     pub risk: Option<Risk>,
     pub circuit: Option<CircuitSpec>,
+    /// How often it may be called.
+    pub rate_limit: Option<RateLimit>,
     /// Whether a call of unknown outcome may be repeated without asking.
     pub retry_safe: bool,
     /// The kind of deed that a call is, and the keys of that kind. Its expressions read the parameters.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::{Artifact, ChildStarted, EventEmitted};
-use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunId, RunStatus, StepError, StepKey};
+use crate::rate_limit::Turn;
+use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunId, RunStatus, StepError, StepKey, Timestamp};
 
 /// What [`crate::decide`] decides about.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub enum Input {
     Outcome { node: NodeIndex, item: Option<u32>, attempt: Attempt, outcome: Outcome },
     /// The run's group has no place for it; these runs have one.
     NoPlace { held_by: Vec<RunId> },
+    /// No more runs of the workflow may start now.
+    NoTurn(Turn),
     /// A run that a step of this one started has ended.
     ChildEnded { run_id: RunId, end: ChildEnd },
     /// Move whatever can move now: the end of every tick, unless the engine drains.
@@ -111,6 +114,10 @@ pub enum Outcome {
     },
     /// It stopped because its cancellation token was tripped.
     Canceled,
+    /// Nothing was done: its turn comes then, and is taken.
+    Deferred {
+        until: Timestamp,
+    },
     /// A child is ready to be started, and is written together with the event that follows from this.
     Called(ChildStarted),
 }

@@ -20,7 +20,7 @@ use crate::state::PauseReason;
 use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, RunId, SessionId, StateIndex, StepKey, Timestamp};
 
 pub use approval::{ApprovalExpired, ApprovalGranted, ApprovalRejected, ApprovalRequested, ExpiryAction};
-pub use begin::{PlaceAwaited, PlaceTaken, RunCreated};
+pub use begin::{PlaceAwaited, PlaceTaken, RunCreated, RunDeferred};
 pub use child::{ChildCancelRequested, ChildFinished, ChildStarted, Parent, RecallReason};
 pub use origin::{MachineEdited, Origin, OriginReason, ReusedStep, StepEdited};
 
@@ -141,6 +141,8 @@ event_bodies! {
     55 "child.started" ChildStarted,
     56 "child.finished" ChildFinished,
     57 "child.cancel_requested" ChildCancelRequested,
+    58 "step.deferred" StepDeferred,
+    59 "run.deferred" RunDeferred,
     60 "run.repaired" RunRepaired,
 }
 
@@ -408,6 +410,12 @@ pub struct StepLost {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryScheduled {
     pub at: Timestamp,
+}
+
+/// What the step calls may not be called so often. The attempt was not made; it is begun again when its turn comes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepDeferred {
+    pub until: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

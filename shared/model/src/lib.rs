@@ -24,6 +24,7 @@ pub mod plan;
 pub mod planted;
 pub mod present;
 pub mod priority;
+pub mod rate_limit;
 pub mod retry;
 pub mod ring;
 pub mod schedule;

@@ -13,6 +13,7 @@ use crate::concurrency::ConcurrencySpec;
 use crate::event::{CompensationOrder, ExpiryAction};
 use crate::machine::MachinePlan;
 use crate::payload::Digest;
+use crate::rate_limit::RateLimit;
 use crate::retry::RetryPolicy;
 use crate::workflow::expression::{Expression, Template};
 use crate::workflow::schema::{Schema, Violation};
@@ -36,6 +37,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// How many runs of one kind may be under way.
     pub concurrency: Option<ConcurrencySpec>,
+    /// How many runs of it may start within a period.
+    pub rate_limit: Option<RateLimit>,
     pub compensation: CompensationSpec,
     /// With `type: machine`: its nodes are what its states invoke.
     pub machine: Option<MachinePlan>,

@@ -23,6 +23,7 @@ mod migrate;
 mod open;
 mod outbox;
 mod pool;
+mod rate_limits;
 mod repair;
 mod replies;
 mod rows;

@@ -1,10 +1,13 @@
 //! Rows read into the values of the port.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row, Type};
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
 use windlass_model::concurrency::{Group, Member, OnConflict};
+use windlass_model::rate_limit::{LimitKey, LimitState, Limited, OnLimit, RateLimit};
 use windlass_model::{
     Attempt, Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunState, RunStatus,
     RunVersion, SessionId, TenantId, Timestamp, VersionId,
@@ -224,6 +227,16 @@ pub(crate) fn circuit(row: &PgRow, tenant: TenantId) -> Result<(CircuitKey, Circ
         since: time(row, "since")?,
     };
     Ok((CircuitKey { tenant, kind, name: get(row, "name")? }, circuit))
+}
+
+/// Columns as in `list_rate_limits.sql`.
+pub(crate) fn rate_limit(row: &PgRow, tenant: TenantId) -> Result<(LimitKey, LimitState), Fault> {
+    let on_limit = if get(row, "rejects")? { OnLimit::Reject } else { OnLimit::Wait };
+    let per = Duration::from_millis(get::<i64>(row, "per_ms")?.unsigned_abs());
+    let limit = RateLimit { turns: counter(row, "turns")?, per, burst: counter(row, "burst")?, on_limit };
+    let kind = word(get(row, "kind")?, Limited::parse)?;
+    let key = LimitKey { tenant, kind, name: get(row, "name")? };
+    Ok((key, LimitState { taken_until: time(row, "taken_until")?, limit }))
 }
 
 pub(crate) fn schedule(row: &PgRow) -> Result<ScheduleRow, Fault> {

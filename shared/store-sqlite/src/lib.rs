@@ -20,6 +20,7 @@ mod owner;
 #[cfg(test)]
 mod query_plans;
 mod queue;
+mod rate_limits;
 mod readers;
 mod repair;
 mod replies;

@@ -100,7 +100,7 @@ mod tests {
     fn names_where(is: impl Fn(&EventBody) -> bool) -> Vec<&'static str> {
         let data = r#"{"inputs":null,"session":"00000000-0000-0000-0000-000000000000","reason":"requested","deaths":1,"count":1,
             "error":{"type":"timeout","message":""},"then":{"do":"pause"},"retry":true,"on":"timer",
-            "at":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
+            "at":"2026-01-01T00:00:00Z","until":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
             "run_id":"00000000-0000-0000-0000-000000000000","workflow":"","status":"completed","because":"timeout",
             "after":"failed","order":"reverse","steps":[],"found":[],"held_by":[],"assigned":{}}"#;
         let others = r#"{"reason":"need","rule":"","action":"fail",

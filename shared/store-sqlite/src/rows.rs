@@ -1,10 +1,13 @@
 //! Rows read into the values of the port.
 
+use std::time::Duration;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Row, Statement};
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
 use windlass_model::concurrency::{Group, Member, OnConflict};
+use windlass_model::rate_limit::{LimitKey, LimitState, Limited, OnLimit, RateLimit};
 use windlass_model::{
     Digest, Epoch, EventSeq, NodeIndex, PauseReason, Priority, Ring, RunId, RunStatus, RunVersion, SessionId,
     TenantId, Timestamp, VersionId,
@@ -226,6 +229,15 @@ pub(crate) fn circuit(row: &Row<'_>, tenant: TenantId) -> rusqlite::Result<(Circ
         since: timestamp(row, 6)?,
     };
     Ok((key, circuit))
+}
+
+/// Columns as in `list_rate_limits.sql`.
+pub(crate) fn rate_limit(row: &Row<'_>, tenant: TenantId) -> rusqlite::Result<(LimitKey, LimitState)> {
+    let key = LimitKey { tenant, kind: word(row, 0, Limited::parse)?, name: row.get(1)? };
+    let on_limit = if row.get(6)? { OnLimit::Reject } else { OnLimit::Wait };
+    let per = Duration::from_millis(row.get::<_, i64>(4)?.unsigned_abs());
+    let limit = RateLimit { turns: row.get(3)?, per, burst: row.get(5)?, on_limit };
+    Ok((key, LimitState { taken_until: timestamp(row, 2)?, limit }))
 }
 
 /// Columns as in `list_schedules.sql`.

@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::concurrency::Member;
+use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
 use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 
 pub use callees::{CalleeRow, NewCallee, PutCallee};
@@ -45,12 +46,33 @@ pub use values::*;
 
 /// Everything a Windlass process needs from a database.
 pub trait Store:
-    Runs + Groups + Schedules + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity
+    Runs
+    + Groups
+    + Schedules
+    + Workflows
+    + Callees
+    + Circuits
+    + RateLimits
+    + Sessions
+    + Outbox
+    + Blobs
+    + Integrity
 {
 }
 
-impl<T: Runs + Groups + Schedules + Workflows + Callees + Circuits + Sessions + Outbox + Blobs + Integrity>
-    Store for T
+impl<
+    T: Runs
+        + Groups
+        + Schedules
+        + Workflows
+        + Callees
+        + Circuits
+        + RateLimits
+        + Sessions
+        + Outbox
+        + Blobs
+        + Integrity,
+> Store for T
 {
 }
 
@@ -322,6 +344,24 @@ pub trait Circuits: Send + Sync + 'static {
 
     /// How many refuse calls, over all tenants.
     async fn count_open_circuits(&self) -> Result<u64, StoreError>;
+}
+
+/// Rate limits, where all workers see them. Only what has one comes here.
+#[async_trait]
+pub trait RateLimits: Send + Sync + 'static {
+    /// Takes the next turn of a limit, by the database's clock. Each is given once; one that nobody comes to is lost.
+    async fn take_turn(&self, key: LimitKey, limit: RateLimit) -> Result<Turn, StoreError>;
+
+    /// Those that turns were taken of, by kind and name.
+    async fn list_rate_limits(
+        &self,
+        tenant: TenantId,
+        after: Option<(Limited, String)>,
+        limit: u32,
+    ) -> Result<Vec<(LimitKey, LimitState)>, StoreError>;
+
+    /// Forgets which turns were taken: those who ask from now on need not come after them. False when there is no such limit.
+    async fn reset_rate_limit(&self, key: LimitKey) -> Result<bool, StoreError>;
 }
 
 #[async_trait]

@@ -37,6 +37,9 @@ pub(super) fn attempts_follow_each_other(record: &Record, report: &mut Report) {
                 format!("{event} at {} begins before attempt {} has ended", event.seq, attempt - 1)
             });
             last.insert(node, attempt);
+        } else if event.is("step.deferred") {
+            // It was not its turn: the same attempt begins again.
+            last.insert(node, attempt - 1);
         }
     }
 }
@@ -131,6 +134,7 @@ pub(super) fn nothing_is_early(record: &Record, report: &mut Report) {
         });
         match event.verb() {
             "waiting" => set(&mut due, node, time(&event.body["until"])),
+            "deferred" => set(&mut due, node, time(&event.body["until"])),
             "retry_scheduled" => set(&mut due, node, time(&event.body["at"])),
             verb if verb == "started" || event.is("timer.fired") => {
                 if let Some(due) = due.remove(node) {
@@ -190,6 +194,10 @@ pub(super) fn lost_steps_are_repeated_within_reason(record: &Record, report: &mu
             Some(node) if event.is_start() => {
                 in_flight.insert(node);
             }
+            // A step that waits is in nobody's hands.
+            Some(node) if event.is("step.deferred") || event.is("child.started") => {
+                in_flight.remove(node);
+            }
             Some(node) if event.is_outcome() => {
                 in_flight.remove(node);
                 let repeats = event.verb() == "lost" && event.body["retry"] == true;
@@ -223,6 +231,11 @@ pub(super) fn keys_tell_what_is_known(record: &Record, report: &mut Report) {
                 format!("{event} at {} has the key {key} after {before:?}", event.seq)
             });
             before.push(key);
+        } else if event.is("step.deferred") {
+            let deferred = keys.get_mut(node).and_then(Vec::pop);
+            // Whether it repeats what is unknown stays as it was.
+            let repeats = keys.get(node).is_some_and(|keys| keys.last().copied() == deferred);
+            unknown.insert(node, repeats);
         } else if event.is_outcome() {
             unknown.insert(node, event.verb() == "lost");
         }

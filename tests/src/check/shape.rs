@@ -27,7 +27,10 @@ pub(super) fn terminal_is_final(record: &Record, report: &mut Report) {
 /// Nothing may be in flight once the run has ended.
 fn in_flight_at_end(record: &Record, report: &mut Report) {
     for (node, start) in record.step_events().filter(|(_, event)| event.is_start()) {
-        let ended = record.outcomes_of(node).any(|event| event.attempt == start.attempt);
+        // One that was not made, because it was not its turn, is begun again, or never.
+        let deferred = record.log.of("step.deferred", node);
+        let ended = record.outcomes_of(node).any(|event| event.attempt == start.attempt)
+            || deferred.iter().any(|event| event.attempt == start.attempt && event.seq > start.seq);
         report.unless(ended, || format!("{start} at {} has no outcome although the run ended", start.seq));
     }
 }

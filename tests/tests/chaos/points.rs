@@ -61,6 +61,8 @@ const OF_WORKERS: &[&str] = &[
     "sweep.before",
     "sweep.found",
     "sweep.rung",
+    "turn.of_run_taken",
+    "turn.taken",
 ];
 const OF_THE_DOOR: &[&str] = &[
     "door.before_answer",
@@ -86,10 +88,12 @@ const TOUR: &str = r#"
 version: 1
 name: tour
 type: dag
+rate_limit: { runs: 30, per: 1s, burst: 1 }
 tools:
   shaky:
     idempotent: true
     circuit_breaker: { failures: 1000, window: 1h }
+    rate_limit: { calls: 30, per: 1s, burst: 1 }
     do: { type: http, with: { method: PUT, url: "${{ parameters.sink }}/shaky" } }
 nodes:
   act: { type: http, with: { method: PUT, url: "${{ inputs.sink }}/act" } }

@@ -25,6 +25,7 @@ mod machines;
 mod maps;
 mod parked;
 mod payloads;
+mod rate_limits;
 mod registry;
 mod reruns;
 mod retries;

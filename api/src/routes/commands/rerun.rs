@@ -23,7 +23,7 @@ use crate::published::Definite;
 use crate::query::{At, Query};
 use crate::routes::workflow_runs::create::{
     Ordered, PriorityWord, assemble, begin, check_inputs, join_group, labels_schema, location,
-    look_up_published, read_labels, read_moment,
+    look_up_published, read_labels, read_moment, take_turn,
 };
 use crate::view::RunSummary;
 
@@ -274,12 +274,17 @@ async fn order(
             (state.start_at.filter(|_| state.is_delayed), state.deadline_at)
         }
     };
+    let starts = plan.origin.because == OriginReason::Rerun;
     let Continuation { origin, reused, runs, .. } = plan;
     let inputs = Payload::new(check_inputs(&definition.plan, inputs)?);
     let origin = Some(Box::new(origin));
     // Whatever reads for which of its times a schedule started the run reads the same.
     let scheduled = before.state.scheduled;
-    let created = RunCreated { inputs, start_at, scheduled, deadline_at, origin, ..RunCreated::default() };
+    let mut created =
+        RunCreated { inputs, start_at, scheduled, deadline_at, origin, ..RunCreated::default() };
+    if starts && !body.dry_run {
+        created.turn_at = take_turn(app, deed.caller.tenant, &definition.plan, &created).await?;
+    }
     let ordered = Ordered {
         created: join_group(&definition.plan, run_id, created, &labels, now)?,
         workflow: before.row.workflow.clone(),

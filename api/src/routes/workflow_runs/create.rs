@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use windlass_bus::Subscription;
 use windlass_model::event::RunCreated;
+use windlass_model::rate_limit::{LimitKey, Limited, OnLimit, Turn};
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
 use windlass_model::{Payload, Plan, Priority, Ring, RunId, TenantId, Timestamp, decide};
@@ -132,8 +133,14 @@ pub(crate) async fn create(
         Some(_) => Some(app.bus.subscribe(run_id).await),
         None => None,
     };
+    let mut turn_at = None;
     for _ in 0..ATTEMPTS_MAX {
-        match write(&app, &deed, run_id, read_order(&app, &deed, run_id).await?).await {
+        let mut ordered = read_order(&app, &deed, run_id).await?;
+        if turn_at.is_none() {
+            turn_at = take_turn(&app, deed.caller.tenant, &ordered.definition.plan, &ordered.created).await?;
+        }
+        ordered.created.turn_at = turn_at;
+        match write(&app, &deed, run_id, ordered).await {
             Ok(summary) => {
                 let answer = created(&summary);
                 return match wait.zip(news) {
@@ -305,6 +312,23 @@ pub(crate) fn join_group(
         Problem::new(Code::NoGroup, "The run's concurrency group cannot be told.").at("", error.message)
     })?;
     Ok(created)
+}
+
+/// A run whose workflow refuses what is one too many takes its turn here. All others ask when they are to begin.
+pub(crate) async fn take_turn(
+    app: &Shared,
+    tenant: TenantId,
+    plan: &Plan,
+    created: &RunCreated,
+) -> Result<Option<Timestamp>> {
+    let limit = plan.rate_limit.filter(|limit| limit.on_limit == OnLimit::Reject);
+    let Some(limit) = limit.filter(|_| created.start_at.is_none()) else { return Ok(None) };
+    let (store, key) = (app.store.clone(), LimitKey { tenant, kind: Limited::Runs, name: plan.name.clone() });
+    match to_the_end(async move { Ok(store.take_turn(key, limit).await?) }).await? {
+        Turn::Now => Ok(Some(app.now().await?)),
+        Turn::At(at) => Ok(Some(at)),
+        Turn::Refused { retry_after } => Err(Problem::rate_limited(&plan.name, retry_after)),
+    }
 }
 
 async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {

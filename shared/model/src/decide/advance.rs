@@ -95,6 +95,7 @@ impl Tick<'_> {
                 self.succeed(node, attempt, json!({ "woke_at": self.now }));
             }
             Some(WaitReason::Retry) => self.begin(node),
+            Some(WaitReason::RateLimit) => self.start(node),
             Some(WaitReason::Child { run_id }) => self.recall(run_id, node, RecallReason::Timeout),
             Some(WaitReason::Signal { name }) => {
                 let error = StepError::new("timeout", format!("no signal named `{name}` came in time"));

@@ -7,9 +7,10 @@ use crate::callee::violated;
 use crate::command::Outcome;
 use crate::concurrency::OnConflict;
 use crate::event::{
-    Artifact, PlaceAwaited, RunFailed, RunPaused, RunQuarantined, StepCanceled, StepFailed, StepLost,
-    StepSucceeded,
+    Artifact, PlaceAwaited, RunDeferred, RunFailed, RunPaused, RunQuarantined, StepCanceled, StepDeferred,
+    StepFailed, StepLost, StepSucceeded,
 };
+use crate::rate_limit::{self, Turn};
 use crate::state::Phase;
 use crate::workflow::schema::Violation;
 use crate::{Attempt, PauseReason, RunId, StepError, StepKey};
@@ -52,6 +53,21 @@ impl Tick<'_> {
             _ => {
                 held_by.truncate(HOLDERS_NAMED_MAX);
                 self.emit_run(PlaceAwaited { held_by });
+            }
+        }
+    }
+
+    /// No more runs of the workflow may start now: this one starts later, or ends as its definition has it.
+    pub(super) fn await_turn(&mut self, turn: Turn) {
+        if !self.state.asks_for_turn(self.plan, self.now) {
+            return;
+        }
+        match turn {
+            Turn::Now => {}
+            Turn::At(until) => self.emit_run(RunDeferred { until }),
+            Turn::Refused { retry_after } => {
+                let error = rate_limit::refused(&format!("runs of `{}` start", self.plan.name), retry_after);
+                self.emit_run(RunFailed { error, compensation: None });
             }
         }
     }
@@ -122,10 +138,11 @@ impl Tick<'_> {
             }
             Outcome::TimedOut { error } => self.time_out(node, attempt, error),
             // What has not begun is not begun any more.
-            Outcome::Canceled | Outcome::Called(_) if self.is_stopping() => {
+            Outcome::Canceled | Outcome::Called(_) | Outcome::Deferred { .. } if self.is_stopping() => {
                 self.emit_step(node, Some(attempt), StepCanceled {});
             }
             Outcome::Called(child) => self.call(node, attempt, child),
+            Outcome::Deferred { until } => self.emit_step(node, Some(attempt), StepDeferred { until }),
             Outcome::Canceled => {
                 let error = StepError::new("canceled", "the runner stopped without being asked to");
                 self.fail(node, attempt, error, |error, then| StepFailed {

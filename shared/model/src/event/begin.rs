@@ -22,6 +22,9 @@ pub struct RunCreated {
     /// Names of the groups in which the runs above it have a place: it shares theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups_above: Vec<String>,
+    /// Its turn under the rate limit of its workflow, if it was taken before the run was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn_at: Option<Timestamp>,
     /// The schedule that started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<Scheduled>,
@@ -43,3 +46,9 @@ pub struct PlaceAwaited {
 /// The run has a place in its group until it ends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlaceTaken {}
+
+/// No more runs of the workflow may start now. It starts when its turn comes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunDeferred {
+    pub until: Timestamp,
+}

@@ -30,6 +30,8 @@ impl RunState {
             Some(_) => return Err(FoldError::NoStep { seq: event.seq, name: event.body.name() }),
             None => self.apply_to_run(plan, event)?,
         }
+        self.has_begun |= event.epoch.is_some()
+            && (event.node.is_some() || matches!(event.body, EventBody::MachineTransitioned(_)));
         self.just_taken = matches!(event.body, EventBody::EngineTaken(_));
         self.last_seq = event.seq;
         self.last_event_at = event.at;
@@ -46,6 +48,11 @@ impl RunState {
             }
             EventBody::PlaceAwaited(_) => self.place = Place::Awaited,
             EventBody::PlaceTaken(_) => self.place = Place::Held,
+            EventBody::RunDeferred(body) => {
+                self.turn_at = Some(body.until);
+                self.start_at = Some(body.until);
+                self.is_delayed = body.until > event.at;
+            }
             EventBody::RunPaused(body) => {
                 self.phase = Phase::Paused { reason: body.reason, message: body.message.clone() };
             }
@@ -189,6 +196,15 @@ impl RunState {
                     self.wait(node, WaitReason::Retry, Some(body.at));
                 }
             }
+            EventBody::StepDeferred(body) => {
+                self.in_flight.remove(&node);
+                let step = self.step_mut(node);
+                step.turn_at = Some(body.until);
+                // As if it had not been begun: the next start has the same number, and the same key.
+                step.outcome_unknown = step.key_attempt < step.attempt;
+                step.attempt = step.attempt.saturating_sub(1);
+                self.wait(node, WaitReason::RateLimit, Some(body.until));
+            }
             EventBody::StepWaiting(body) => {
                 self.begin_attempt(node, at);
                 match &body.on {
@@ -303,6 +319,7 @@ impl RunState {
         self.ready.remove(&node);
         self.leave_wait(node);
         let step = self.step_mut(node);
+        step.turn_at = None;
         step.ended_at = Some(event.at);
         if let Some(attempt) = event.attempt {
             // An attempt may end without having started: its gate was refused, its condition is broken.

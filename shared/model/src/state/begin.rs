@@ -1,8 +1,9 @@
-//! Whether a run may begin: its time has come, and it has a place in its concurrency group.
+//! Whether a run may begin: its time has come, it has a place in its concurrency group, and it is its turn.
 
 use super::Phase;
 use crate::concurrency::Place;
-use crate::{RunState, Timestamp};
+use crate::event::OriginReason;
+use crate::{Plan, RunState, Timestamp, rate_limit};
 
 impl RunState {
     /// Nothing may begin yet.
@@ -17,6 +18,22 @@ impl RunState {
     /// Whether it needs a place in its group and has none.
     pub fn wants_place(&self) -> bool {
         self.group.is_some() && self.place != Place::Held
+    }
+
+    /// Whether an engine shall ask now for a turn under the rate limit of the run's workflow.
+    pub fn asks_for_turn(&self, plan: &Plan, now: Timestamp) -> bool {
+        plan.rate_limit.is_some()
+            && !self.has_begun
+            && !self.takes_a_place()
+            && matches!(self.phase, Phase::Active)
+            && !self.is_held_back(now)
+            && !self.is_stopping(now)
+            && !rate_limit::holds(self.turn_at, now)
+    }
+
+    /// It goes on in the place of another run: nothing starts.
+    fn takes_a_place(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.because == OriginReason::Move)
     }
 
     /// Whether an engine shall ask for that place now.

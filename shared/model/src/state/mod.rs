@@ -4,6 +4,7 @@ mod apply;
 mod begin;
 mod children;
 mod compensation;
+mod error;
 mod fan;
 mod gate;
 mod machine;
@@ -23,13 +24,14 @@ use crate::{Actor, Attempt, Epoch, EventSeq, NodeIndex, Payload, RunId, StepErro
 
 pub use children::Child;
 pub use compensation::Compensation;
+pub use error::FoldError;
 pub use fan::{Fan, Slices};
 pub use gate::{Gate, GateOutcome, Grant};
 pub use machine::{Inbound, InboundKind, RunMachine};
 pub use status::{PauseReason, RunStatus, StepStatus};
 
 /// Raised when the meaning or the shape of a stored fold changes: older snapshots are then ignored.
-pub const SNAPSHOT_FORMAT: u32 = 4;
+pub const SNAPSHOT_FORMAT: u32 = 5;
 
 /// A run, folded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,10 @@ pub struct RunState {
     /// The group in which it needs a place before anything begins.
     pub group: Option<Group>,
     pub place: Place,
+    /// When its turn comes under the rate limit of its workflow; none when nobody has asked for one.
+    pub turn_at: Option<Timestamp>,
+    /// An engine has begun something of it.
+    pub has_begun: bool,
     /// Groups in which the runs above it have a place.
     pub groups_above: Vec<String>,
     pub last_event_at: Timestamp,
@@ -149,6 +155,9 @@ pub struct Step {
     pub reused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
+    /// When the turn of the current attempt comes, if it had to wait for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_at: Option<Timestamp>,
     /// The gate of the current attempt, open or decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<Box<Gate>>,
@@ -188,6 +197,8 @@ pub enum WaitReason {
     Approval,
     /// Between two attempts.
     Retry,
+    /// What it calls may not be called so often.
+    RateLimit,
     /// Another node has taken over.
     Fallback,
     /// Its items run.
@@ -254,6 +265,8 @@ impl RunState {
             is_delayed: body.start_at.is_some_and(|start_at| start_at > event.at),
             group: body.group.clone(),
             place: Place::default(),
+            turn_at: body.turn_at,
+            has_begun: false,
             groups_above: body.groups_above.clone(),
             last_event_at: event.at,
             phase: Phase::Active,
@@ -525,19 +538,4 @@ pub fn idempotency_key(run: RunId, node: &str, item: Option<u32>, key_attempt: A
         Some(item) => format!("{run}/{node}[{item}]/{key_attempt}"),
         None => format!("{run}/{node}/{key_attempt}"),
     }
-}
-
-/// The log does not make sense: it is damaged, or belongs to another definition.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FoldError {
-    #[error("the log does not begin with run.created")]
-    NotCreated,
-    #[error("event {found} follows event {last}: the log has a gap")]
-    Gap { last: EventSeq, found: EventSeq },
-    #[error("the log belongs to a definition with another number of nodes")]
-    OtherPlan,
-    #[error("event {seq} ({name}) needs a step and names none that exists")]
-    NoStep { seq: EventSeq, name: &'static str },
-    #[error("event {seq} ({name}) comes after the run has ended")]
-    AfterEnd { seq: EventSeq, name: &'static str },
 }

@@ -1,6 +1,7 @@
 //! The JSON Schema of the definition format, for editors.
 
 mod callees;
+mod limits;
 mod machine;
 
 use serde_json::{Map, Value, json};
@@ -8,7 +9,6 @@ use serde_json::{Map, Value, json};
 use super::catalog::gate_schema;
 use super::validate::{self, COMMON_KEYS};
 use super::{Catalog, KindSpec};
-use crate::concurrency::OnConflict;
 
 /// The JSON Schema of definitions that use the kinds of `catalog`.
 ///
@@ -67,7 +67,8 @@ fn node_properties() -> Value {
         "on_error": { "$ref": "#/$defs/on_error" },
         "error_handlers": error_handlers(),
         "compensation": compensation(),
-        "concurrency": concurrency(),
+        "concurrency": limits::concurrency(),
+        "rate_limit": limits::rate_limit("runs", "How many runs of the workflow may start within a period"),
         "defaults": {
             "description": "What holds for every node that does not say otherwise",
             "type": "object",
@@ -307,31 +308,6 @@ fn compensation() -> Value {
                 "enum": ["reverse", "declared", "parallel"]
             }
         },
-        "additionalProperties": false
-    })
-}
-
-fn concurrency() -> Value {
-    json!({
-        "description": "How many runs of one group may be under way",
-        "type": "object",
-        "properties": {
-            "group": {
-                "description": "Names the group of a run, from its inputs, `run` and `run.labels`; runs of all workflows that give the same name share it",
-                "type": "string"
-            },
-            "max": {
-                "description": "How many may be under way; 1 when absent",
-                "type": "integer",
-                "minimum": 1,
-                "maximum": crate::concurrency::PLACES_MAX
-            },
-            "on_conflict": {
-                "description": "When there are as many. queue: a new run waits for its turn. reject: there is no new run. cancel_running: older ones are canceled first",
-                "enum": OnConflict::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>()
-            }
-        },
-        "required": ["group"],
         "additionalProperties": false
     })
 }

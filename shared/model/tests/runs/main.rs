@@ -10,6 +10,7 @@ mod fuzz;
 mod fuzzed;
 mod machines;
 mod properties;
+mod rate_limits;
 mod reruns;
 mod routing;
 mod rules;

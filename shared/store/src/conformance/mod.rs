@@ -16,6 +16,7 @@ pub mod groups;
 pub mod idempotency;
 pub mod integrity;
 pub mod outbox;
+pub mod rate_limits;
 pub mod runs;
 pub mod schedules;
 pub mod sessions;
@@ -170,6 +171,14 @@ macro_rules! conformance_tests {
                 of_many_who_ask_to_try_one_may
                 a_try_closes_or_opens_it
                 circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant
+            }
+            rate_limits {
+                turns_come_in_the_order_in_which_they_are_asked_for
+                turns_come_again_as_time_passes
+                who_will_not_wait_is_told_when_and_takes_nothing
+                of_many_who_ask_at_once_each_has_a_turn_of_its_own
+                limits_are_listed_by_kind_and_name_and_belong_to_their_tenant
+                a_limit_that_was_reset_has_all_its_turns
             }
             approvals {
                 a_gate_opens_and_closes

@@ -204,6 +204,7 @@ pub(super) fn state(write: &RunWrite) -> RunState {
         inputs: None,
         outputs: None,
         concurrency: None,
+        rate_limit: None,
         compensation: Default::default(),
         timeout: None,
         machine: None,

@@ -5,6 +5,7 @@ mod circuits;
 mod faults;
 mod groups;
 mod integrity;
+mod rate_limits;
 mod runs;
 mod schedules;
 mod sessions;

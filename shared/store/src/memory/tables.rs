@@ -8,6 +8,7 @@ use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Circuit, CircuitKey};
 use windlass_model::event::EventBody;
 use windlass_model::payload::Blob;
+use windlass_model::rate_limit::{LimitKey, LimitState};
 use windlass_model::{
     Attempt, Digest, Event, NodeIndex, RunId, RunStatus, SessionId, TenantId, Timestamp, VersionId, planted,
 };
@@ -26,6 +27,7 @@ pub(super) struct Tables {
     pub(super) workflows: BTreeMap<(TenantId, String), Workflow>,
     pub(super) callees: BTreeMap<(TenantId, CalleeKind, String), Callee>,
     pub(super) circuits: BTreeMap<CircuitKey, Circuit>,
+    pub(super) rate_limits: BTreeMap<LimitKey, LimitState>,
     pub(super) versions: BTreeMap<VersionId, Version>,
     /// With whether each is deleted.
     pub(super) schedules: BTreeMap<(TenantId, String), (ScheduleRow, bool)>,

@@ -9,14 +9,15 @@ use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
 use windlass_model::concurrency::Member;
+use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
     Account, Admissions, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits,
     Damage, Definition, DueRun, EndedChild, Fence, Firing, Groups, Guard, IdempotencyKey, Integrity, Mend,
     NewCallee, NewRun, NewSchedule, NewWorkflow, Newcomer, Outbox, OutboxRow, OutboxSettlement, PutCallee,
-    PutWorkflow, Rebuild, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs,
-    ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows,
+    PutWorkflow, RateLimits, Rebuild, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite,
+    Runs, ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows,
     WriteError,
 };
 
@@ -377,6 +378,26 @@ impl Circuits for SimStore {
 
     async fn count_open_circuits(&self) -> Result<u64, StoreError> {
         self.read("count_open_circuits", self.database().count_open_circuits()).await
+    }
+}
+
+#[async_trait]
+impl RateLimits for SimStore {
+    async fn take_turn(&self, key: LimitKey, limit: RateLimit) -> Result<Turn, StoreError> {
+        self.write("take_turn", self.database().take_turn(key, limit), |_| {}).await
+    }
+
+    async fn list_rate_limits(
+        &self,
+        tenant: TenantId,
+        after: Option<(Limited, String)>,
+        limit: u32,
+    ) -> Result<Vec<(LimitKey, LimitState)>, StoreError> {
+        self.read("list_rate_limits", self.database().list_rate_limits(tenant, after, limit)).await
+    }
+
+    async fn reset_rate_limit(&self, key: LimitKey) -> Result<bool, StoreError> {
+        self.write("reset_rate_limit", self.database().reset_rate_limit(key), |_| {}).await
     }
 }
 

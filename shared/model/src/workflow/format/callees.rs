@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::limits::rate_limit;
 use super::{keys_of_kind, text};
 use crate::callee::CalleeKind;
 use crate::workflow::Catalog;
@@ -55,6 +56,9 @@ fn callee(catalog: &Catalog, kind: CalleeKind) -> Value {
             "type": "boolean"
         },
         "circuit_breaker": circuit_breaker(),
+        "rate_limit": rate_limit(
+            "calls", "How often it may be called; shared by all workers and all definitions that bring it along"
+        ),
         "do": deed(catalog, kind)
     });
     debug_assert!(CALLEE_KEYS.iter().all(|key| properties.get(key).is_some()));

@@ -19,7 +19,7 @@ pub const CALLEE_CHARS_MAX: usize = 100;
 pub const CALLEES_MAX: usize = 200;
 
 pub(in crate::workflow) const CALLEE_KEYS: &[&str] =
-    &["description", "parameters", "result", "risk", "idempotent", "circuit_breaker", "do"];
+    &["description", "parameters", "result", "risk", "idempotent", "circuit_breaker", "rate_limit", "do"];
 /// What a breaker says nothing about.
 const FAILURES_DEFAULT: u32 = 5;
 const FAILURES_MAX: u64 = 10_000;
@@ -116,6 +116,9 @@ impl Checker<'_> {
         let idempotent = idempotent.and_then(|value| self.boolean(value, &member(pointer, "idempotent")));
         let circuit = map.get("circuit_breaker");
         let circuit = circuit.map(|value| self.circuit(value, &member(pointer, "circuit_breaker")));
+        let rate_limit = map.get("rate_limit");
+        let rate_limit =
+            rate_limit.map(|value| self.rate_limit(value, &member(pointer, "rate_limit"), "calls"));
         let Some(deed) = map.get("do") else {
             self.problem("missing_field", pointer, "`do` is missing: what does a call do?");
             return None;
@@ -128,6 +131,7 @@ impl Checker<'_> {
             result: result.map_or(Some(None), |schema| schema.map(Some))?,
             risk,
             circuit: circuit.map_or(Some(None), |circuit| circuit.map(Some))?,
+            rate_limit: rate_limit.map_or(Some(None), |limit| limit.map(Some))?,
             retry_safe: idempotent.unwrap_or(is_repeatable),
             deed,
         })

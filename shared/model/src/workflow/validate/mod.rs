@@ -63,6 +63,7 @@ const KEYS: &[&str] = &[
     "error_handlers",
     "compensation",
     "concurrency",
+    "rate_limit",
     "defaults",
     "timeout",
     "steps",
@@ -257,6 +258,8 @@ impl Checker<'_> {
             map.get("outputs").and_then(|outputs| self.template(outputs.clone(), "/outputs", scope));
         let timeout = map.get("timeout").and_then(|timeout| self.duration(timeout, "/timeout"));
         let concurrency = self.concurrency(map);
+        let rate_limit =
+            map.get("rate_limit").and_then(|limit| self.rate_limit(limit, "/rate_limit", "runs"));
         let compensation = self.compensation(map);
         self.check_compensation(&drafts);
         self.check_reads(&drafts, order.as_deref(), inputs.as_ref());
@@ -278,6 +281,7 @@ impl Checker<'_> {
             outputs,
             timeout,
             concurrency,
+            rate_limit,
             compensation,
             machine,
         })

@@ -9,6 +9,7 @@ use super::fields::Scope;
 use crate::concurrency::{ConcurrencySpec, OnConflict, PLACES_MAX};
 use crate::event::{CompensationOrder, Ending, ExpiryAction};
 use crate::plan::{CompensationSpec, GateSpec};
+use crate::rate_limit::{OnLimit, PERIOD_MAX, PERIOD_MIN, RateLimit, TURNS_MAX};
 use crate::retry::{ATTEMPTS_MAX, Growth, Jitter, RetryPolicy};
 use crate::workflow::catalog::gate_schema;
 use crate::workflow::schema::member;
@@ -83,6 +84,33 @@ impl Checker<'_> {
         };
         let group = self.template(Value::String(group.clone()), "/concurrency/group", Scope::group())?;
         Some(ConcurrencySpec { group, max, on_conflict })
+    }
+
+    /// How often something may happen; `turns` is the key that counts it.
+    pub(super) fn rate_limit(&mut self, value: &Value, pointer: &str, turns: &str) -> Option<RateLimit> {
+        let map = self.object(value, pointer, "a rate limit")?;
+        self.check_unknown_keys(map, pointer, &[turns, "per", "burst", "on_limit"], &[]);
+        for key in [turns, "per"].into_iter().filter(|key| !map.contains_key(*key)) {
+            self.problem(
+                "missing_field",
+                pointer,
+                format!("`{key}` is missing: so many `{turns}` `per` such a time"),
+            );
+        }
+        let mut number = |key: &str| {
+            let number = self.number(map.get(key)?, &member(pointer, key), 1, u64::from(TURNS_MAX));
+            number.and_then(|number| u32::try_from(number).ok())
+        };
+        let (turns, burst) = (number(turns), number("burst"));
+        let per = map.get("per").and_then(|value| self.duration(value, &member(pointer, "per")));
+        let (turns, per) = (turns?, per?);
+        if per < PERIOD_MIN || per > PERIOD_MAX {
+            self.problem("invalid_field", &member(pointer, "per"), "a period lasts from a second to 31 days");
+        }
+        let on_limit = map.get("on_limit");
+        let on_limit =
+            on_limit.and_then(|value| self.word(value, &member(pointer, "on_limit"), OnLimit::ALL));
+        Some(RateLimit { turns, per, burst: burst.unwrap_or(turns), on_limit: on_limit.unwrap_or_default() })
     }
 
     pub(super) fn compensation(&mut self, top: &Map<String, Value>) -> CompensationSpec {

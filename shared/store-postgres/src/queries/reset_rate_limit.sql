@@ -1,0 +1,1 @@
+delete from rate_limits where tenant = $1 and kind = $2 and name = $3

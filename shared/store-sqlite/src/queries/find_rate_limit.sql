@@ -1,0 +1,3 @@
+select kind, name, taken_until, turns, per_ms, burst, rejects
+  from rate_limits
+ where tenant = :tenant and kind = :kind and name = :name
