@@ -1,6 +1,6 @@
 //! Answers what a run asks: approvals, and steps that failed for good.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,6 +14,8 @@ use crate::prompt::{Person, Reply};
 
 /// More of what is shown would push the question off the screen.
 const SHOWN_LINES_MAX: usize = 60;
+/// Runs that are asked whether they ask: those further down have their turn when others have ended.
+const RUNS_LOOKED_AT_MAX: usize = 100;
 
 /// Where somebody else, or the same person later, can bring a run on.
 #[derive(Clone, Debug)]
@@ -57,16 +59,21 @@ impl HowToGoOn {
     }
 }
 
+/// A run, a node of it, and an attempt.
+type Gate = (String, String, u64);
+
 /// Answers for the person, or asks them.
 pub struct Answers {
     client: Client,
     run_id: String,
+    /// The run that asks: that one, or one that it has started.
+    asking: String,
     yes: bool,
     how: HowToGoOn,
     person: Option<Person>,
     /// Gates whose answer was refused: asking again would not help.
-    given_up: BTreeSet<(String, u64)>,
-    shown: BTreeSet<(String, u64)>,
+    given_up: BTreeSet<Gate>,
+    shown: BTreeSet<Gate>,
     style: Style,
 }
 
@@ -74,6 +81,7 @@ impl Answers {
     pub fn new(client: Client, run_id: String, yes: bool, how: HowToGoOn) -> Self {
         Self {
             client,
+            asking: run_id.clone(),
             run_id,
             yes,
             how,
@@ -84,41 +92,57 @@ impl Answers {
         }
     }
 
-    /// Answers whatever the run asks now. An exit code when nobody here can.
+    /// Answers whatever the run asks now, or one that it has started. An exit code when nobody here can.
     pub async fn answer(&mut self, signals: &mut Signals) -> Result<Option<Exit>> {
-        loop {
-            let run = self.client.get_run(&self.run_id, None).await?;
+        while let Some(run) = self.who_asks().await? {
+            self.asking = text(&run, "/id");
             if let Some(step) = self.open_gate(&run) {
-                if let Some(exit) = self.at_gate(step, signals).await? {
+                if let Some(exit) = self.at_gate(&run, step, signals).await? {
                     return Ok(Some(exit));
                 }
-                continue;
+            } else if let Next::GoOn = self.at_pause(&run, signals).await? {
+                break;
             }
-            if text(&run, "/status") == "paused" {
-                match self.at_pause(&run, signals).await? {
-                    Next::AskAgain => continue,
-                    Next::GoOn => return Ok(None),
-                }
-            }
-            return Ok(None);
         }
+        Ok(None)
+    }
+
+    pub async fn is_asked(&self) -> Result<bool> {
+        Ok(self.who_asks().await?.is_some())
+    }
+
+    /// The run, or one below it that a step waits for, with a gate or a pause.
+    async fn who_asks(&self) -> Result<Option<Value>> {
+        let mut open = VecDeque::from([self.run_id.clone()]);
+        let mut looked_at = 0;
+        while let Some(id) = open.pop_front().filter(|_| looked_at < RUNS_LOOKED_AT_MAX) {
+            looked_at += 1;
+            let run = self.client.get_run(&id, None).await?;
+            if self.open_gate(&run).is_some() || text(&run, "/status") == "paused" {
+                return Ok(Some(run));
+            }
+            let children = steps(&run).filter(|step| text(step, "/waiting_on/on") == "child");
+            open.extend(children.map(|step| text(step, "/waiting_on/run_id")));
+        }
+        Ok(None)
     }
 
     // ---- approvals -----------------------------------------------------------------------------
 
     fn open_gate<'a>(&self, run: &'a Value) -> Option<&'a Value> {
         steps(run).find(|step| match step.pointer("/waiting_on/gate") {
-            Some(gate) => !self.given_up.contains(&(text(step, "/node"), attempt(gate))),
+            Some(gate) => !self.given_up.contains(&gate_of(&text(run, "/id"), &text(step, "/node"), gate)),
             None => false,
         })
     }
 
-    async fn at_gate(&mut self, step: &Value, signals: &mut Signals) -> Result<Option<Exit>> {
+    async fn at_gate(&mut self, run: &Value, step: &Value, signals: &mut Signals) -> Result<Option<Exit>> {
         let node = text(step, "/node");
         let gate = step["waiting_on"]["gate"].clone();
         // With --yes and several approvers it comes by more than once.
-        if self.shown.insert((node.clone(), attempt(&gate))) || !self.yes {
-            self.show_gate(&node, &gate);
+        if self.shown.insert(gate_of(&self.asking, &node, &gate)) || !self.yes {
+            note(&format!("? {}{} waits for an approval", self.style.bold(&clean(&node)), self.whose(run)));
+            self.show_gate(&gate);
         }
         if self.yes {
             self.decide(&node, &gate, "approve", None).await?;
@@ -130,7 +154,7 @@ impl Answers {
             ))
             .hint(format!(
                 "--yes approves without asking\n{}",
-                self.how.hint(&format!("approve {} {node}", self.run_id))
+                self.how.hint(&format!("approve {} {node}", self.asking))
             ))
             .into());
         };
@@ -147,8 +171,15 @@ impl Answers {
         Ok(None)
     }
 
-    fn show_gate(&self, node: &str, gate: &Value) {
-        note(&format!("? {} waits for an approval", self.style.bold(&clean(node))));
+    /// Said of a run that somebody else than the person has started.
+    fn whose(&self, run: &Value) -> String {
+        match self.asking == self.run_id {
+            true => String::new(),
+            false => format!(" of run {} of {}", self.asking, clean(&text(run, "/workflow"))),
+        }
+    }
+
+    fn show_gate(&self, gate: &Value) {
         if let Some(show) = gate.get("show").filter(|show| !show.is_null()) {
             let shown = yaml(show).unwrap_or_else(|_| show.to_string());
             for line in shown.lines().take(SHOWN_LINES_MAX) {
@@ -188,7 +219,7 @@ impl Answers {
         let mut form = None;
         loop {
             let body = verdict(node, gate, comment.as_deref(), form.as_ref());
-            let Err(error) = self.as_somebody(gate).command(&self.run_id, verb, &body).await else {
+            let Err(error) = self.as_somebody(gate).command(&self.asking, verb, &body).await else {
                 return Ok(());
             };
             note(&format!("  {} {error}", self.style.red("refused:")));
@@ -207,7 +238,7 @@ impl Answers {
 
     async fn decide(&mut self, node: &str, gate: &Value, verb: &str, comment: Option<&str>) -> Result<()> {
         let body = verdict(node, gate, comment, None);
-        match self.as_somebody(gate).command(&self.run_id, verb, &body).await {
+        match self.as_somebody(gate).command(&self.asking, verb, &body).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 note(&format!("  {} {error}", self.style.red("refused:")));
@@ -219,7 +250,7 @@ impl Answers {
     /// A refusal may only mean that somebody else was faster: go on and see. Anything else is an error.
     fn give_up(&mut self, node: &str, gate: &Value, error: anyhow::Error) -> Result<()> {
         if error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.exit() == Exit::Conflict) {
-            self.given_up.insert((node.to_owned(), attempt(gate)));
+            self.given_up.insert(gate_of(&self.asking, node, gate));
             return Ok(());
         }
         Err(error)
@@ -237,6 +268,7 @@ impl Answers {
 
     async fn at_pause(&mut self, run: &Value, signals: &mut Signals) -> Result<Next> {
         let reason = text(run, "/paused_reason");
+        let whose = self.whose(run);
         let paused: Vec<&Value> = steps(run).filter(|step| text(step, "/status") == "paused").collect();
         for step in &paused {
             let (node, attempt) = (text(step, "/node"), text(step, "/attempt"));
@@ -247,8 +279,9 @@ impl Answers {
                 format!("{kind}: {message}")
             };
             note(&format!(
-                "! {} needs you (attempt {attempt}): {}",
+                "! {}{} needs you (attempt {attempt}): {}",
                 self.style.bold(&clean(&node)),
+                whose,
                 clean(&why)
             ));
         }
@@ -256,16 +289,16 @@ impl Answers {
             return Err(self.nobody_decides(&reason, paused.first().copied()).into());
         };
         let Some(step) = paused.first() else {
-            note(&format!("! the run is paused: {}", clean(&reason)));
+            note(&format!("! the run{whose} is paused: {}", clean(&reason)));
             return match person.choose("  [r]esume, [c]ancel:", &['r', 'c'], signals).await {
-                Some('r') => self.command("resume", &json!({})).await,
+                Some('r') => self.command(&self.asking, "resume", &json!({})).await,
                 _ => self.cancel().await.map(|_| Next::GoOn),
             };
         };
-        let node = json!({ "node": text(step, "/node") });
+        let node = json!({ "node": text(step, "/node"), "item": step["item"] });
         match person.choose("  [r]etry, [s]kip, [c]ancel the run:", &['r', 's', 'c'], signals).await {
-            Some('r') => self.command("retry", &node).await,
-            Some('s') => self.command("skip", &node).await,
+            Some('r') => self.command(&self.asking, "retry", &node).await,
+            Some('s') => self.command(&self.asking, "skip", &node).await,
             _ => self.cancel().await.map(|_| Next::GoOn),
         }
     }
@@ -274,17 +307,17 @@ impl Answers {
         let (what, command) = match step {
             Some(step) => {
                 let node = text(step, "/node");
-                (format!("step `{node}` needs a person"), format!("retry {} {node}", self.run_id))
+                (format!("step `{node}` needs a person"), format!("retry {} {node}", self.asking))
             }
-            None => ("the run needs a person".to_owned(), format!("resume {}", self.run_id)),
+            None => ("the run needs a person".to_owned(), format!("resume {}", self.asking)),
         };
         Failure::new(Exit::Failed, format!("{what} ({reason}), and there is no terminal to ask at"))
             .hint(self.how.hint(&command))
     }
 
     /// A command that may come too late: then the run is looked at again.
-    async fn command(&self, command: &str, body: &Value) -> Result<Next> {
-        match self.client.command(&self.run_id, command, body).await {
+    async fn command(&self, run_id: &str, command: &str, body: &Value) -> Result<Next> {
+        match self.client.command(run_id, command, body).await {
             Ok(_) => Ok(Next::AskAgain),
             Err(error) => {
                 note(&format!("  {} {error}", self.style.red("refused:")));
@@ -297,7 +330,7 @@ impl Answers {
     }
 
     async fn cancel(&self) -> Result<Option<Exit>> {
-        self.command("cancel", &json!({})).await?;
+        self.command(&self.run_id, "cancel", &json!({})).await?;
         Ok(None)
     }
 }
@@ -309,6 +342,10 @@ enum Next {
 
 fn steps(run: &Value) -> impl Iterator<Item = &Value> {
     run.get("steps").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn gate_of(run_id: &str, node: &str, gate: &Value) -> Gate {
+    (run_id.to_owned(), node.to_owned(), attempt(gate))
 }
 
 fn attempt(gate: &Value) -> u64 {

@@ -1,7 +1,11 @@
 //! Stays with a run until it ends: shows its news, passes on what is asked, and heeds Ctrl-C.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
 use windlass_boot::shutdown::{Signals, exit_code};
 
 use crate::answers::Answers;
@@ -10,6 +14,9 @@ use crate::failure::Exit;
 use crate::live::{Live, REDRAW_INTERVAL};
 use crate::output::{self, text};
 use crate::watch::News;
+
+/// How soon a person hears what a run below asks.
+const CHILDREN_GLANCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What Ctrl-C means while a run is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +39,8 @@ pub struct Follow {
     pub answers: Option<Answers>,
     pub after: u32,
     presses: u32,
+    /// Runs that this one waits for. What they ask stands in their logs, and not in this one's.
+    children: BTreeSet<String>,
 }
 
 impl Follow {
@@ -46,6 +55,7 @@ impl Follow {
             answers: None,
             after: 0,
             presses: 0,
+            children: BTreeSet::new(),
         }
     }
 
@@ -53,6 +63,8 @@ impl Follow {
     pub async fn follow_to_the_end(&mut self) -> Result<Option<Exit>> {
         let mut news = self.client.watch_run(&self.run_id, self.after);
         let mut clock = tokio::time::interval(REDRAW_INTERVAL);
+        let mut glance = tokio::time::interval(CHILDREN_GLANCE_INTERVAL);
+        glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 next = news.recv() => match next {
@@ -64,6 +76,14 @@ impl Follow {
                     }
                 },
                 _ = clock.tick() => self.live.tick(),
+                _ = glance.tick(), if !self.children.is_empty() => {
+                    if let Some(answers) = &self.answers
+                        && answers.is_asked().await?
+                        && let Some(exit) = self.answer().await?
+                    {
+                        return Ok(Some(exit));
+                    }
+                }
                 signal = self.signals.next() => self.interrupted(signal).await?,
             }
         }
@@ -75,9 +95,19 @@ impl Follow {
         if self.prints_events {
             output::data(&envelope.to_string())?;
         }
-        let asks = matches!(News::kind(&envelope), "approval.requested" | "run.paused" | "run.quarantined");
+        let child = || text(&envelope, "/event/run_id");
+        match News::kind(&envelope) {
+            "child.started" => drop(self.children.insert(child())),
+            "child.finished" => drop(self.children.remove(&child())),
+            "approval.requested" | "run.paused" | "run.quarantined" => return self.answer().await,
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    async fn answer(&mut self) -> Result<Option<Exit>> {
         match &mut self.answers {
-            Some(answers) if asks && self.presses == 0 => {
+            Some(answers) if self.presses == 0 => {
                 self.live.hide();
                 answers.answer(&mut self.signals).await
             }

@@ -151,6 +151,63 @@ fn a_person_at_a_terminal_is_shown_what_to_approve_and_asked() {
     }
 }
 
+/// Each item has a run of its own, in which somebody is asked; and one of them fails once.
+const NESTED: &str = r#"
+version: 1
+name: nested
+type: steps
+inputs: { type: object, properties: { marker: { type: string } } }
+steps:
+  - id: each
+    type: map
+    each: [red, blue]
+    as: color
+    max_parallel: 1
+    do:
+      defaults: { on_error: pause }
+      steps:
+        - { id: ask, type: approval, show: { color: "${{ color }}" } }
+        - id: deed
+          type: script
+          env: { MARKER: "${{ inputs.marker }}" }
+          run: |
+            if [ -e "$MARKER" ]; then echo '{"done": true}'; else touch "$MARKER"; echo broken >&2; exit 3; fi
+outputs: { done: "${{ nodes.each.output | length }}" }
+"#;
+
+#[test]
+fn what_runs_below_ask_is_asked_and_answered_too() {
+    let desk = Desk::new();
+    desk.write("nested.yaml", NESTED);
+    let marker = format!("marker={}", desk.path("marker").display());
+    let dialogue = [
+        ("approve? [y]es, [n]o:", "y"),
+        ("comment", "the first"),
+        ("[r]etry, [s]kip, [c]ancel the run:", "r"),
+        ("approve? [y]es, [n]o:", "y"),
+        ("comment", ""),
+    ];
+    let ended = at_a_terminal(&desk, &["run", "nested.yaml", "-i", &marker], &dialogue);
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    for part in
+        ["color: red", "color: blue", "of nested.each waits for an approval", "script.exit_3", "done: 2"]
+    {
+        assert!(ended.out.contains(part), "{part}: {}", ended.out);
+    }
+}
+
+#[test]
+fn without_a_terminal_a_gate_below_says_how_to_go_on_and_yes_approves_it() {
+    let desk = Desk::new();
+    desk.write("nested.yaml", NESTED);
+    std::fs::write(desk.path("marker"), "").unwrap();
+    let marker = format!("marker={}", desk.path("marker").display());
+    let ended = desk.run(&["run", "nested.yaml", "-i", &marker]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.err.contains("step `ask` waits for an approval"), "{}", ended.err);
+    assert_eq!(desk.run(&["run", "nested.yaml", "-i", &marker, "--yes"]).out, "done: 2\n");
+}
+
 #[test]
 fn a_person_who_says_no_is_believed() {
     let desk = Desk::new();

@@ -18,6 +18,7 @@ in_every_mode!(
     a_cancel_goes_down_to_the_last_grandchild,
     a_timeout_and_a_skip_stop_the_child,
     runs_call_each_other_to_a_depth_and_no_deeper,
+    circles_of_workflows_bodies_and_machines_end_at_the_depth,
     a_machine_calls_a_workflow_and_leaves_it,
     a_deadline_goes_down,
     kills_of_everything_lose_no_child_and_start_none_twice,
@@ -235,6 +236,31 @@ async fn runs_call_each_other_to_a_depth_and_no_deeper(mode: Mode) {
         error = error["details"]["error"].clone();
     }
     assert_eq!(error["type"], "limit.depth", "{error:#}");
+    house.close().await;
+}
+
+/// What no definition alone can show: by way of another workflow, of a body, and of a machine.
+async fn circles_of_workflows_bodies_and_machines_end_at_the_depth(mode: Mode) {
+    let house = House::open_with(mode, &[("WINDLASS_CHILD_DEPTH_MAX", "3")]).await;
+    let calls = |name: &str, called: &str| {
+        format!(
+            "{{ version: 1, name: {name}, type: steps, on_error: fail, steps: [ {{ id: call, type: workflow, workflow: {called} }} ] }}"
+        )
+    };
+    house.push(&calls("ping", "pong")).await;
+    house.push(&calls("pong", "ping")).await;
+    let body = "{ version: 1, name: mirror, type: steps, on_error: fail, steps: [ { id: each, type: map, each: [1], \
+         do: [ { id: again, type: workflow, workflow: mirror } ] } ] }";
+    house.push(body).await;
+    let machine = "{ version: 1, name: wheel, type: machine, on_error: fail, initial: turning, states: { \
+         turning: { invoke: { type: workflow, workflow: wheel, on_done: { target: still } } }, still: { type: final } } }";
+    house.push(machine).await;
+
+    for circle in ["ping", "mirror", "wheel"] {
+        let run = house.start(circle, json!({})).await;
+        let error = house.wait_for(&run, "failed").await["error"].to_string();
+        assert!(error.contains("limit.depth"), "{circle}: {error}");
+    }
     house.close().await;
 }
 
