@@ -163,6 +163,7 @@ pub fn worker_options(settings: &Settings) -> WorkerOptions {
         max_runs: settings.worker_max_runs,
         drain_timeout: settings.drain_timeout,
         child_depth_max: u32::try_from(settings.child_depth_max).unwrap_or(u32::MAX),
+        ..WorkerOptions::default()
     }
 }
 

@@ -17,10 +17,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use uuid::Uuid;
 use windlass_boot::Health;
 use windlass_bus::{Bus, Pokes};
 use windlass_engine::{Clock, Engine, EngineOptions, EngineParts, Lease, Runners, Secrets};
-use windlass_model::SessionId;
+use windlass_model::{RunId, SessionId};
 use windlass_store::{Plans, Store, StoreError};
 
 use crate::doorbell::Room;
@@ -47,6 +48,8 @@ pub struct WorkerOptions {
     pub drain_timeout: Duration,
     /// How many runs may stand above one that a step starts.
     pub child_depth_max: u32,
+    /// Makes the id of a run that a step or a schedule starts.
+    pub new_run_id: fn() -> RunId,
 }
 
 impl Default for WorkerOptions {
@@ -59,6 +62,7 @@ impl Default for WorkerOptions {
             max_runs: 320,
             drain_timeout: Duration::from_secs(30),
             child_depth_max: 8,
+            new_run_id: || RunId(Uuid::now_v7()),
         }
     }
 }
@@ -104,6 +108,7 @@ pub async fn run(
             near_timer_horizon: options.sweep_interval * 2,
             child_depth_max: options.child_depth_max,
             drain_timeout: options.drain_timeout,
+            new_run_id: options.new_run_id,
         },
     });
 
@@ -139,8 +144,13 @@ pub async fn run(
         progress: health.register("progress", options.sweep_interval.max(PROGRESS_WITHIN)),
     };
     tasks.spawn(sweep.run(engine.clone(), beats, shutdown.clone()));
-    let schedules =
-        schedules::Schedules { store: store.clone(), plans, bus: bus.clone(), every: options.sweep_interval };
+    let schedules = schedules::Schedules {
+        store: store.clone(),
+        plans,
+        bus: bus.clone(),
+        every: options.sweep_interval,
+        new_run_id: options.new_run_id,
+    };
     let schedules_beat = health.register("schedules", options.sweep_interval.max(Duration::from_secs(1)));
     tasks.spawn(schedules.run(schedules_beat, shutdown.clone()));
     let timers = engine.clone();

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use uuid::Uuid;
 use windlass_boot::Beat;
 use windlass_bus::Bus;
 use windlass_engine::order::{self, Found, OrderError};
@@ -26,6 +25,7 @@ pub(crate) struct Schedules {
     pub(crate) plans: Arc<Plans>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) every: Duration,
+    pub(crate) new_run_id: fn() -> RunId,
 }
 
 impl Schedules {
@@ -134,7 +134,7 @@ impl Schedules {
         inputs: Payload,
         now: Timestamp,
     ) -> Result<(), WriteError> {
-        let (tenant, run_id) = (firing.tenant, RunId(Uuid::now_v7()));
+        let (tenant, run_id) = (firing.tenant, (self.new_run_id)());
         let Found { id, plan, .. } = found;
         let scheduled = Some(Scheduled { name: firing.name.clone(), at: firing.at });
         let mut created = RunCreated { inputs, scheduled, ..RunCreated::default() };

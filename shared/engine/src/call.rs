@@ -7,14 +7,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 use windlass_model::body::{Body, Called};
 use windlass_model::event::{ChildStarted, Parent, RunCreated};
 use windlass_model::open_work::Work;
 use windlass_model::plan::Role;
 use windlass_model::workflow::expression::Context;
 use windlass_model::{
-    Actor, Outcome, Plan, Priority, RunId, RunState, StepError, TenantId, Timestamp, decide,
+    Actor, Outcome, Plan, Priority, RunState, StepError, TenantId, Timestamp, decide,
 };
 use windlass_store::{Labels, NewRun, StoreError, point};
 
@@ -123,7 +122,7 @@ impl Call {
         let Found { id, name, version, plan } = self.find(parts).await?;
         point("call.definition_read");
         let inputs = order::check_inputs(&plan, self.inputs)?;
-        let run_id = RunId(Uuid::now_v7());
+        let run_id = (parts.options.new_run_id)();
         let Heritage { tenant, priority, labels } = self.heritage;
         let now = parts.clock.now();
         let mut created = RunCreated {

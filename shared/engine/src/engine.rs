@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub child_depth_max: u32,
     /// How long a drain waits for attempts in flight before it gives them up.
     pub drain_timeout: Duration,
+    /// Makes the id of a run that a step starts.
+    pub new_run_id: fn() -> RunId,
 }
 
 pub struct Engine {

@@ -108,6 +108,7 @@ impl House {
                 near_timer_horizon: Duration::from_secs(2),
                 child_depth_max: 3,
                 drain_timeout: Duration::from_millis(50),
+                new_run_id: || RunId(Uuid::now_v7()),
             },
         })
     }

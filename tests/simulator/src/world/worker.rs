@@ -11,7 +11,7 @@ use windlass_model::SessionId;
 use windlass_store::Store;
 use windlass_worker::{WorkerOptions, WorkerParts};
 
-use super::World;
+use super::{World, new_run_id};
 use super::outside::{Deed, Ear};
 use super::process::Process;
 use super::store::SimStore;
@@ -40,6 +40,7 @@ fn options() -> WorkerOptions {
         stale_after: STALE_AFTER,
         max_runs: 16,
         drain_timeout: Duration::from_millis(800),
+        new_run_id,
     }
 }
 
