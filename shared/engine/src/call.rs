@@ -13,7 +13,7 @@ use windlass_model::open_work::Work;
 use windlass_model::plan::Role;
 use windlass_model::workflow::expression::Context;
 use windlass_model::{
-    Actor, Outcome, Plan, Priority, RunState, StepError, TenantId, Timestamp, decide,
+    Actor, Outcome, Plan, Priority, RunState, StepError, TenantId, Timestamp, decide, planted,
 };
 use windlass_store::{Labels, NewRun, StoreError, point};
 
@@ -127,7 +127,7 @@ impl Call {
         let now = parts.clock.now();
         let mut created = RunCreated {
             inputs,
-            deadline_at: self.deadline_at,
+            deadline_at: self.deadline_at.filter(|_| !planted("deadline_not_passed_on")),
             groups_above: self.groups_above,
             parent: Some(self.parent),
             ..RunCreated::default()

@@ -8,7 +8,7 @@ use axum::http::Request;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use windlass_model::{RunId, RunState, TenantId};
-use windlass_store::{ApprovalFilter, ApprovalRow, Runs};
+use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs};
 
 use crate::fleet::Fleet;
 use crate::schedule::Asked;
@@ -113,13 +113,21 @@ impl People {
     /// The run that was started under this number, once it is there.
     pub(crate) fn find(&self, run: u32) -> Option<RunId> {
         let label = run.to_string();
-        self.fleet.runs().into_iter().find(|row| row.labels.get("start") == Some(&label)).map(|row| row.id)
+        let is_it = |row: &RunRow| row.parent.is_none() && row.labels.get("start") == Some(&label);
+        self.fleet.runs().into_iter().find(is_it).map(|row| row.id)
+    }
+
+    /// A run, or one that it has started.
+    fn one_of_the_family(&self, run: RunId) -> RunId {
+        let children = self.fleet.children(run);
+        let place = self.fleet.world.draw(|chance| chance.below(2 * children.len() as u64 + 1) as usize);
+        children.get(place).map_or(run, |child| child.id)
     }
 
     // ---- asking --------------------------------------------------------------------------------
 
     pub(crate) async fn ask(self, run: u32, by: u32, ask: Asked, thinks: Duration) {
-        let Some(run) = self.find(run) else { return };
+        let Some(run) = self.find(run).map(|run| self.one_of_the_family(run)) else { return };
         let user = format!("user-{by}");
         let looked_at = self.fleet.open_gates(run).into_iter().next();
         let Some((path, body)) = self.words(run, ask, looked_at.as_ref()) else { return };
@@ -285,9 +293,18 @@ fn post(path: &str, user: &str, key: &str, body: &Value) -> Request<Body> {
 // ---- what people see without asking ----------------------------------------------------------------
 
 impl Fleet {
-    pub(crate) fn runs(&self) -> Vec<windlass_store::RunRow> {
-        let filter = windlass_store::RunFilter::default();
-        let rows = self.world.database.list_runs(TenantId::DEFAULT, &filter, None, u32::MAX).now_or_never();
+    pub(crate) fn runs(&self) -> Vec<RunRow> {
+        self.list(&RunFilter::default())
+    }
+
+    /// Those that steps of a run have started.
+    pub(crate) fn children(&self, parent: RunId) -> Vec<RunRow> {
+        self.list(&RunFilter { parent: Some(parent), ..RunFilter::default() })
+    }
+
+    /// Oldest first.
+    fn list(&self, filter: &RunFilter) -> Vec<RunRow> {
+        let rows = self.world.database.list_runs(TenantId::DEFAULT, filter, None, u32::MAX).now_or_never();
         let mut rows = rows.expect("at once").expect("never away");
         rows.reverse();
         rows

@@ -44,6 +44,14 @@ pub const BUGS: &[&str] = &[
     "outbox_forgotten",
     "freed_places_are_forgotten",
     "a_place_too_many",
+    // Children.
+    "child_written_without_its_event",
+    "childs_end_stays_news",
+    "ends_of_children_are_not_swept",
+    "cancel_not_passed_on",
+    "recall_dies_with_its_engine",
+    "deadline_not_passed_on",
+    "parent_ends_before_its_children",
     // The door.
     "reply_not_remembered",
     "stream_repeats",

@@ -130,7 +130,11 @@ impl Play {
                 .fleet
                 .runs()
                 .into_iter()
-                .filter(|row| !rests(row) || checks::could_enter(&self.fleet, row))
+                .filter(|row| {
+                    !rests(row)
+                        || checks::could_enter(&self.fleet, row)
+                        || checks::owes_its_family(&self.fleet, row)
+                })
                 .collect();
             if restless.is_empty() {
                 return;

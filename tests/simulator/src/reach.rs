@@ -48,6 +48,15 @@ pub const MUST_HAPPEN: &[&str] = &[
     "undone",
     "undoing_survived_a_crash",
     "undoing_needed_a_person",
+    // Children.
+    "child_started",
+    "child_taken_from_the_dead",
+    "child_recalled",
+    "child_ended_badly",
+    "recall_survived_a_crash",
+    "child_ended_while_its_parents_engine_was_dead",
+    "parent_was_not_told",
+    "child_had_its_parents_deadline",
     // Streams and messages to the outside.
     "stream_came_back",
     "stream_filled_a_gap",

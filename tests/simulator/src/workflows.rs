@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use serde_json::Value;
 use windlass_engine::Runner;
+use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, compile};
 use windlass_model::{Plan, TenantId, VersionId};
 use windlass_store::memory::MemoryStore;
@@ -30,6 +31,16 @@ const SOURCES: &[&str] = &[
     include_str!("../workflows/poison.yaml"),
     include_str!("../workflows/turns.yaml"),
     include_str!("../workflows/newest.yaml"),
+    include_str!("../workflows/family.yaml"),
+    include_str!("../workflows/hurry.yaml"),
+    include_str!("../workflows/branches.yaml"),
+    include_str!("../workflows/lists.yaml"),
+];
+/// What they call. Nobody starts these for themselves.
+const CALLED: &[&str] = &[
+    include_str!("../workflows/leaf.yaml"),
+    include_str!("../workflows/brittle.yaml"),
+    include_str!("../workflows/listener.yaml"),
 ];
 /// So many steps that the state of the run is stored on the way.
 const LONG_STEPS: usize = 140;
@@ -39,6 +50,9 @@ const PLAIN_KINDS: &[&str] = &["noop", "transform", "switch", "emit"];
 /// All workflows, compiled once.
 pub(crate) struct Library {
     pub(crate) workflows: Vec<Entry>,
+    called: Vec<Entry>,
+    /// What stands inside the nodes of all of them.
+    bodies: Vec<Entry>,
     pub(crate) plain_runners: Vec<Arc<dyn Runner>>,
     catalog: Arc<Catalog>,
 }
@@ -59,15 +73,24 @@ impl Library {
         let kinds = plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec()]);
         let catalog = Arc::new(Catalog::new(kinds));
         let sources = SOURCES.iter().map(|text| (*text).to_owned()).chain([long()]);
-        let workflows = sources.map(|text| Entry::read(&text, &catalog)).collect();
-        Self { workflows, plain_runners, catalog }
+        let workflows: Vec<Entry> = sources.map(|text| Entry::read(&text, &catalog)).collect();
+        let called: Vec<Entry> = CALLED.iter().map(|text| Entry::read(text, &catalog)).collect();
+        let mut bodies = Vec::new();
+        for entry in workflows.iter().chain(&called) {
+            add_bodies(&entry.plan, &mut bodies);
+        }
+        Self { workflows, called, bodies, plain_runners, catalog }
     }
 
-    /// Puts every workflow into a new database. Their versions are counted from 1.
+    /// In the order of their versions, which are counted from 1.
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.workflows.iter().chain(&self.called).chain(&self.bodies)
+    }
+
+    /// Puts every definition into a new database.
     pub(crate) fn publish(&self, database: &MemoryStore) {
-        for entry in &self.workflows {
-            let Entry { name, plan, spec, .. } = entry;
-            let definition = Definition { name: name.clone(), hash: plan.hash.clone(), spec: spec.clone() };
+        for entry in self.workflows.iter().chain(&self.called) {
+            let (name, definition) = (&entry.name, entry.definition());
             let published = database.put_workflow(NewWorkflow {
                 tenant: TenantId::DEFAULT,
                 definition,
@@ -78,12 +101,16 @@ impl Library {
             let published = published.now_or_never().expect("a database in memory answers at once");
             assert!(published.is_ok(), "{name} cannot be published: {published:?}");
         }
+        for entry in &self.bodies {
+            let kept = database.put_inline(TenantId::DEFAULT, entry.definition()).now_or_never();
+            assert!(kept.is_some_and(|kept| kept.is_ok()), "{} cannot be kept", entry.name);
+        }
     }
 
     /// The plans of one process.
     pub(crate) fn plans(&self, store: Arc<dyn Store>) -> Arc<Plans> {
         let plans = Plans::new(store, self.catalog.clone());
-        for (id, entry) in (1..).zip(&self.workflows) {
+        for (id, entry) in (1..).zip(self.entries()) {
             plans.keep(VersionId(id), entry.plan.clone());
         }
         Arc::new(plans)
@@ -91,7 +118,7 @@ impl Library {
 
     pub(crate) fn of(&self, version: VersionId) -> &Entry {
         let place = usize::try_from(version.0 - 1).expect("versions are counted from 1");
-        &self.workflows[place]
+        self.entries().nth(place).expect("it was published")
     }
 }
 
@@ -101,6 +128,26 @@ impl Entry {
         let plan = compile(&document, catalog).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
         let source = scenarios::definition::parse(text);
         Self { name: plan.name.clone(), source, plan: Arc::new(plan), spec: document.spec.to_string() }
+    }
+
+    fn definition(&self) -> Definition {
+        let Self { name, plan, spec, .. } = self;
+        Definition { name: name.clone(), hash: plan.hash.clone(), spec: spec.clone() }
+    }
+}
+
+/// Adds what stands inside the nodes of a plan, each definition once.
+fn add_bodies(plan: &Plan, bodies: &mut Vec<Entry>) {
+    for node in &plan.nodes {
+        let Role::Workflow(called) = &node.role else { continue };
+        for (_, body) in called.bodies() {
+            if bodies.iter().all(|known| known.plan.hash != body.plan.hash) {
+                let source = scenarios::definition::parse(&body.spec);
+                let (name, spec) = (body.plan.name.clone(), body.spec.clone());
+                bodies.push(Entry { name, source, plan: body.plan.clone(), spec });
+            }
+            add_bodies(&body.plan, bodies);
+        }
     }
 }
 

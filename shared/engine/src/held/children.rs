@@ -1,6 +1,6 @@
 //! What a held run hears of its children, and what they hear of it.
 
-use windlass_model::{ChildEnd, Event, EventBody, Input, RunId};
+use windlass_model::{ChildEnd, Event, EventBody, Input, RunId, planted};
 use windlass_store::{EndedChild, point};
 
 use super::fold::fetch;
@@ -39,6 +39,9 @@ impl HeldRun {
 
     /// Whether a child shall stop that this engine has not asked to.
     pub(super) fn owes_recall(&self) -> bool {
+        if planted("recall_dies_with_its_engine") {
+            return false;
+        }
         let mut recalled = self.state.children.iter().filter(|(_, child)| child.recalled.is_some());
         recalled.any(|(run_id, _)| !self.recalled.contains(run_id))
     }
@@ -50,6 +53,9 @@ impl HeldRun {
             if let Some(because) = child.recalled
                 && self.recalled.insert(*run_id)
             {
+                if planted("cancel_not_passed_on") {
+                    continue;
+                }
                 point("engine.before_recall");
                 Box::pin(family::recall(
                     &self.engine.parts,

@@ -70,7 +70,7 @@ impl Tick<'_> {
             let attempt = self.state.open_attempt(self.plan, node);
             self.emit_step(node, attempt, StepCanceled {});
         }
-        if self.state.children.is_empty() {
+        if self.state.children.is_empty() || crate::planted("parent_ends_before_its_children") {
             self.end_stopped();
         }
     }

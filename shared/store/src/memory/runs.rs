@@ -263,6 +263,10 @@ fn create_children(tables: &mut Tables, children: &[NewRun], now: Timestamp) -> 
 
 fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), WriteError> {
     tables.check_key(write.tenant, write.remember.as_ref())?;
+    let children_first = planted("child_written_without_its_event");
+    if children_first {
+        create_children(tables, &write.children, now)?;
+    }
     let run = tables.runs.get_mut(&write.run_id).filter(|run| run.row.tenant == write.tenant);
     let run = match (run, write.guard) {
         (Some(run), Guard::Engine(fence)) if is_held(&run.row, fence) => run,
@@ -275,7 +279,9 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
     }
     run.log.check(&write.events)?;
     // Before anything of this run is written: what follows cannot fail any more.
-    create_children(tables, &write.children, now)?;
+    if !children_first {
+        create_children(tables, &write.children, now)?;
+    }
     let run = tables.runs.get_mut(&write.run_id).expect("it was found a moment ago");
     let (by_engine, ends) = (write.guard != Guard::Door, write.projection.status.is_terminal());
     run.log.append(&write.events);
@@ -295,7 +301,7 @@ fn append(tables: &mut Tables, write: RunWrite, now: Timestamp) -> Result<(), Wr
     run.change_approvals(write.approvals, &write.events, now);
     for child in write.finished {
         if let Some(child) = tables.runs.get_mut(&child) {
-            child.parent_told = true;
+            child.parent_told = !planted("childs_end_stays_news");
         }
     }
     if write.leaves_group {

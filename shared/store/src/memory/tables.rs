@@ -169,6 +169,7 @@ impl Tables {
             Some(_) if planted("dead_keep_their_runs") => false,
             Some(owner) => !self.is_alive(owner, now) || run.last_activity_at.plus(stale_after) < now,
             None if wants_engine(run.status) => true,
+            None if planted("ends_of_children_are_not_swept") => false,
             None if self.ended_children(run.id).next().is_some() => true,
             None if planted("timers_are_not_swept") => false,
             None => return run.wake_at.map(|wake_at| now.until(wake_at)),

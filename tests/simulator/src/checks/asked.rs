@@ -64,7 +64,7 @@ pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
         let label = start.run.to_string();
         let made: Vec<String> = runs
             .iter()
-            .filter(|row| row.labels.get("start") == Some(&label))
+            .filter(|row| row.parent.is_none() && row.labels.get("start") == Some(&label))
             .map(|row| row.id.to_string())
             .collect();
         if made.len() > 1 {

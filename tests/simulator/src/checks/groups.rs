@@ -7,13 +7,13 @@ use windlass_store::RunRow;
 
 use crate::fleet::Fleet;
 
-/// I19: no more runs of a group are under way than it has places.
+/// I30: no more runs of a group are under way than it has places.
 pub(super) fn keep_their_bounds(fleet: &Fleet) {
     for (name, (group, held)) in holders(fleet) {
         if held > group.max as usize {
             fleet
                 .world
-                .complain(format!("I19: {held} runs have a place in `{name}`, which has {}", group.max));
+                .complain(format!("I30: {held} runs have a place in `{name}`, which has {}", group.max));
         }
     }
 }

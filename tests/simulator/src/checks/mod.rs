@@ -4,6 +4,7 @@
 //! only somebody can check who sees everything: the database, everybody's memory, and the world outside.
 
 mod asked;
+mod family;
 mod groups;
 mod logs;
 mod reached;
@@ -24,6 +25,7 @@ use crate::workflows::Entry;
 /// Messages of the database about itself that are worth reading.
 const DAMAGE_MAX: u32 = 10;
 
+pub(crate) use family::owes_its_family;
 pub(crate) use groups::could_enter;
 
 /// Safety: holds whatever is going on.
@@ -32,6 +34,7 @@ pub(crate) fn at_any_moment(fleet: &Fleet) {
         check_run(fleet, &row);
     }
     groups::keep_their_bounds(fleet);
+    family::has_one_child_per_attempt(fleet);
 }
 
 /// Everything has ended.
@@ -42,6 +45,8 @@ pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
         asked::told_what_is_true(fleet, people, &row, &log);
         asked::watchers_saw_it_all(fleet, people, &row, &log);
         logs::was_told_outside(fleet, &row, &log);
+        family::came_to_what_its_children_did(fleet, &row, &log);
+        family::lists_are_complete(fleet, &row, &log);
     }
     asked::starts_made_one_run_each(fleet, people);
     let damage = fleet.world.database.find_damage(DAMAGE_MAX).now_or_never().expect("at once");
@@ -77,8 +82,11 @@ fn check_run(fleet: &Fleet, row: &RunRow) -> Log {
         "status": row.status,
         "ended_at": row.ended_at,
     });
+    let show = |child: &RunRow| json!({"id": child.id, "status": child.status, "parent_run_id": row.id});
+    let children = fleet.children(row.id).iter().map(show).collect();
     let effects = fleet.world.outside.effects_of(&row.id.to_string());
-    let record = Record::new(shown, log, Some(entry.source.clone()), effects);
+    let mut record = Record::new(shown, log, Some(entry.source.clone()), effects);
+    record.children = children;
     for complaint in check::violations(&record) {
         fleet.world.complain(format!("log of {} ({}): {complaint}", row.id, row.workflow));
     }

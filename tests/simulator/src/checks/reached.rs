@@ -11,6 +11,7 @@ pub(super) fn count(reach: &Reach, log: &Log) {
     let mut retried: BTreeSet<&str> = BTreeSet::new();
     let mut canceled = false;
     let mut undoing = false;
+    let mut recalling = false;
     let mut interrupted_undoing = false;
     for event in &log.0 {
         let node = event.node.as_deref().unwrap_or_default();
@@ -34,6 +35,18 @@ pub(super) fn count(reach: &Reach, log: &Log) {
             "signal.received" => reach.hit("signal_taken"),
             "machine.transitioned" => reach.hit("machine_moved"),
             "compensation.planned" => undoing = true,
+            "child.started" => reach.hit("child_started"),
+            "child.cancel_requested" => {
+                reach.hit("child_recalled");
+                recalling = true;
+            }
+            "run.engine_taken" if recalling => reach.hit("recall_survived_a_crash"),
+            "child.finished" => {
+                recalling = false;
+                if event.body["status"] != "completed" {
+                    reach.hit("child_ended_badly");
+                }
+            }
             "run.engine_taken" if undoing => interrupted_undoing = true,
             "compensation.succeeded" => {
                 reach.hit("undone");

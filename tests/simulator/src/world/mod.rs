@@ -234,6 +234,22 @@ impl World {
         row.expect("a database in memory answers at once").expect("it is never away")
     }
 
+    /// Whether a child of this run has ended, and the run has not taken that in.
+    pub(crate) fn has_news_of_children(&self, run_id: RunId) -> bool {
+        let ended = self.database.find_ended_children(TenantId::DEFAULT, run_id, 1).now_or_never();
+        !ended.expect("at once").expect("never away").is_empty()
+    }
+
+    /// A run has ended whose parent is, as far as its row says, in the hands of somebody who is dead.
+    fn child_ended(&self, parent: RunId) {
+        let owner = self.row(parent).and_then(|row| row.lease_owner);
+        let now = self.now();
+        let sessions = &self.ledger.lock().expect("one thread").sessions;
+        if owner.is_some_and(|owner| sessions.get(&owner).is_none_or(|until| *until <= now)) {
+            self.reach.hit("child_ended_while_its_parents_engine_was_dead");
+        }
+    }
+
     fn renewed(&self, session: SessionId, expires_at: Timestamp) {
         self.ledger.lock().expect("one thread").sessions.insert(session, expires_at);
     }
@@ -294,6 +310,9 @@ impl World {
                 let how =
                     if alive(&holder) { "run_taken_from_the_silent" } else { "run_taken_from_the_dead" };
                 self.reach.hit(how);
+                if after.parent.is_some() && !alive(&holder) {
+                    self.reach.hit("child_taken_from_the_dead");
+                }
                 None
             }
         };

@@ -131,13 +131,19 @@ impl Runs for SimStore {
 
     async fn write_run(&self, write: RunWrite) -> Result<(), WriteError> {
         let (run_id, guard) = (write.run_id, write.guard);
-        let lets_go = write.projection.status.is_terminal() || (guard != Guard::Door && write.release);
+        let ends = write.projection.status.is_terminal();
+        let lets_go = ends || (guard != Guard::Door && write.release);
         let kinds: Vec<&'static str> = write.events.iter().map(|event| event.body.name()).collect();
         let happened = AtomicBool::new(false);
         let observe = |done: &Result<(), WriteError>| {
             happened.store(done.is_ok(), Ordering::Relaxed);
             self.world.note(format_args!("{run_id} {guard:?} {kinds:?}"));
             self.world.wrote(run_id, guard, lets_go, done);
+            if let Some(parent) =
+                self.world.row(run_id).and_then(|row| row.parent).filter(|_| ends && done.is_ok())
+            {
+                self.world.child_ended(parent);
+            }
         };
         let answer = self.write("write_run", self.database().write_run(write), observe).await;
         if guard != Guard::Door && matches!(answer, Err(WriteError::Store(_))) {

@@ -55,7 +55,13 @@ impl Wire {
         Some(carriage)
     }
 
-    fn send(&self, what: &'static str, reach: [&'static str; 3], deliver: impl Fn(&World) + Send + 'static) {
+    fn send(
+        &self,
+        what: &'static str,
+        about: RunId,
+        reach: [&'static str; 3],
+        deliver: impl Fn(&World) + Send + 'static,
+    ) {
         let Some(carriage) = self.carriage(what) else { return };
         let thaw = self.process.clone();
         let world = self.world.clone();
@@ -65,6 +71,9 @@ impl Wire {
             Carriage::Arrives => (false, Some(Duration::ZERO)),
             Carriage::Lost => {
                 world.reach.hit(lost);
+                if what != "publishes" && world.has_news_of_children(about) {
+                    world.reach.hit("parent_was_not_told");
+                }
                 return;
             }
             Carriage::Late(by) => {
@@ -93,7 +102,7 @@ impl Wire {
 impl Bus for Wire {
     fn ring(&self, ring: Ring) {
         let reach = ["doorbell_lost", "doorbell_late", "doorbell_twice"];
-        self.send("rings", reach, move |world| world.wire.ring(ring));
+        self.send("rings", ring.run_id, reach, move |world| world.wire.ring(ring));
     }
 
     fn ring_here(&self, ring: Ring) {
@@ -104,12 +113,12 @@ impl Bus for Wire {
 
     fn poke(&self, session: SessionId, ring: Ring) {
         let reach = ["poke_lost", "poke_late", "poke_twice"];
-        self.send("pokes", reach, move |world| world.poke(session, ring));
+        self.send("pokes", ring.run_id, reach, move |world| world.poke(session, ring));
     }
 
     fn publish(&self, run_id: RunId, events: Vec<Event>) {
         let reach = ["news_lost", "news_late", "news_twice"];
-        self.send("publishes", reach, move |world| world.wire.publish(run_id, events.clone()));
+        self.send("publishes", run_id, reach, move |world| world.wire.publish(run_id, events.clone()));
     }
 
     fn publish_progress(&self, run_id: RunId, progress: Value) {

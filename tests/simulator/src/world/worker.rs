@@ -11,11 +11,11 @@ use windlass_model::SessionId;
 use windlass_store::Store;
 use windlass_worker::{WorkerOptions, WorkerParts};
 
-use super::{World, new_run_id};
 use super::outside::{Deed, Ear};
 use super::process::Process;
 use super::store::SimStore;
 use super::wire::Wire;
+use super::{World, new_run_id};
 use crate::workflows::Library;
 
 pub(crate) const SESSION_TTL: Duration = Duration::from_secs(2);
