@@ -63,6 +63,8 @@ pub(super) fn row_agrees_with_log(record: &Record, report: &mut Report) {
         "run.resumed" | "run.cancel_requested" | "run.canceled" | "run.failed" | "compensation.planned" => {
             Some(false)
         }
+        // It fails once its children have stopped.
+        "child.cancel_requested" if event.body["because"] == "parent_deadline" => Some(false),
         // Its deadline has passed meanwhile, or a rule lets it fail: it is about to end.
         _ if matches!(event.body["then"]["do"].as_str(), Some("fail" | "compensate")) => Some(false),
         _ => None,
