@@ -14,7 +14,7 @@ use windlass_bus::Bus;
 use windlass_engine::order::{self, Found, OrderError};
 use windlass_model::event::RunCreated;
 use windlass_model::schedule::{ScheduleSpec, Scheduled};
-use windlass_model::{Actor, Payload, Ring, RunId, StepError, Timestamp, decide};
+use windlass_model::{Actor, Payload, Ring, RunId, StepError, Timestamp, decide, planted};
 use windlass_store::{Firing, NewRun, Plans, ScheduleRow, Store, StoreError, WriteError};
 
 /// Schedules that one look takes on; the next one sees the rest.
@@ -121,7 +121,11 @@ impl Schedules {
         row: &ScheduleRow,
         spec: &ScheduleSpec,
     ) -> Result<Option<RunId>, StoreError> {
-        let Some(last) = row.last_run_id.filter(|_| spec.overlap.skips()) else { return Ok(None) };
+        let Some(last) =
+            row.last_run_id.filter(|_| spec.overlap.skips() && !planted("overlap_not_looked_at"))
+        else {
+            return Ok(None);
+        };
         let run = self.store.get_run(row.tenant, last).await?;
         Ok(run.filter(|run| !run.status.is_terminal()).map(|run| run.id))
     }
@@ -148,7 +152,11 @@ impl Schedules {
         run.priority = spec.priority;
         run.labels = spec.labels;
         let (name, at) = (firing.name.clone(), firing.at);
-        run.firing = Some(firing.clone());
+        if planted("time_passes_before_its_run") {
+            self.store.fire_schedule(firing.clone()).await?;
+        } else {
+            run.firing = Some(firing.clone());
+        }
         match self.store.create_run(run).await {
             Err(WriteError::Occupied { by }) => {
                 firing.problem = Some(format!("run {by} is in the way: its concurrency group is full"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::callee::CalleeKind;
 use crate::time::SPAN_MAX;
-use crate::{StepError, TenantId, Timestamp};
+use crate::{StepError, TenantId, Timestamp, planted};
 
 /// When calls of a tool or an agent are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,9 @@ impl Circuit {
     pub fn look(&self, now: Timestamp) -> Admission {
         match self.probe_at {
             None => Admission::Pass,
-            Some(at) if at > now => Admission::Refused { retry_after: now.until(at) },
+            Some(at) if at > now && !planted("open_circuit_lets_pass") => {
+                Admission::Refused { retry_after: now.until(at) }
+            }
             Some(_) => Admission::Probe,
         }
     }
@@ -129,7 +131,7 @@ impl Circuit {
         match step {
             CircuitStep::Ask { probe_for } => {
                 let admission = self.look(now);
-                if admission == Admission::Probe {
+                if admission == Admission::Probe && !planted("all_try_the_circuit") {
                     // Whoever tries may die of it: then the next one may.
                     self.become_state(CircuitState::HalfOpen, Some(now.plus(*probe_for)), now);
                 }
@@ -153,7 +155,8 @@ impl Circuit {
             self.failures = self.failures.saturating_add(1);
         }
         // What was called before it opened, and fails late, says nothing new.
-        if was_probe || is_closed && self.failures >= spec.failures {
+        let counts = !planted("circuit_never_opens");
+        if was_probe || is_closed && self.failures >= spec.failures && counts {
             self.become_state(CircuitState::Open, Some(now.plus(spec.cool_down)), now);
         }
     }

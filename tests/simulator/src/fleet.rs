@@ -85,7 +85,11 @@ impl Fleet {
             What::WireDown { for_ms } => world.take_wire_down(millis(for_ms)),
             What::LoseAnswer { applied } => world.lose_next_answer(applied),
             What::Jump { by_ms } => world.jump(millis(by_ms)),
-            What::Start { .. } | What::Ask { .. } | What::Watch { .. } => {}
+            What::Start { .. }
+            | What::Ask { .. }
+            | What::Watch { .. }
+            | What::Plan { .. }
+            | What::Trigger { .. } => {}
         }
     }
 

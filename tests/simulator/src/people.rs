@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::http::Request;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
-use windlass_model::{RunId, RunState, TenantId};
+use windlass_model::schedule::Overlap;
+use windlass_model::{EventBody, RunId, RunState, TenantId};
 use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs};
 
 use crate::fleet::Fleet;
@@ -83,8 +84,11 @@ impl People {
 
     // ---- starting ------------------------------------------------------------------------------
 
-    pub(crate) async fn start(self, run: u32, workflow: String, twice: bool) {
-        let body = json!({"workflow": workflow, "labels": {"start": run.to_string()}});
+    pub(crate) async fn start(self, run: u32, workflow: String, twice: bool, after_ms: Option<u64>) {
+        let mut body = json!({"workflow": workflow, "labels": {"start": run.to_string()}});
+        if let Some(span) = after_ms {
+            body["start_at"] = json!(format!("{span}ms"));
+        }
         let request =
             |body: Value| move || post("/v1/workflow-runs", "starter", &format!("start-{run}"), &body);
         let first = self.insist(request(body.clone()));
@@ -110,10 +114,30 @@ impl People {
         self.remember(|memory| memory.starts.push(Starting { run, answers }));
     }
 
+    // ---- schedules -----------------------------------------------------------------------------
+
+    pub(crate) async fn plan(self, schedule: u32, workflow: String, overlap: Overlap, catch_up: Duration) {
+        let body = json!({
+            "name": format!("clock-{schedule}"),
+            "workflow": workflow,
+            "cron": "0 0 1 1 *",
+            "overlap": overlap,
+            "catch_up": format!("{}ms", catch_up.as_millis()),
+        });
+        self.insist(|| post("/v1/schedules", "planner", &format!("plan-{schedule}"), &body)).await;
+    }
+
+    pub(crate) async fn trigger(self, schedule: u32, at_ms: u64) {
+        let path = format!("/v1/schedules/clock-{schedule}/trigger");
+        self.insist(|| post(&path, "planner", &format!("trigger-{schedule}-{at_ms}"), &json!({}))).await;
+    }
+
+    // ---- finding -------------------------------------------------------------------------------
+
     /// The run that was started under this number, once it is there.
     pub(crate) fn find(&self, run: u32) -> Option<RunId> {
         let label = run.to_string();
-        let is_it = |row: &RunRow| row.parent.is_none() && row.labels.get("start") == Some(&label);
+        let is_it = |row: &RunRow| row.labels.get("start") == Some(&label) && self.fleet.is_of_its_own(row);
         self.fleet.runs().into_iter().find(is_it).map(|row| row.id)
     }
 
@@ -177,6 +201,13 @@ impl People {
                 let node = open(&|step| !step.status.is_settled())?;
                 ("skip".to_owned(), json!({"node": node}))
             }
+            Asked::Edit => {
+                let place = self.fleet.world.draw(|chance| chance.below(plan.nodes.len() as u64) as usize);
+                let steps = json!({&plan.nodes[place].id: {"output": {"edited": true}}});
+                ("state".to_owned(), json!({"steps": steps}))
+            }
+            Asked::Rerun => ("rerun".to_owned(), json!({"labels": {"again": "yes"}})),
+            Asked::Move => ("move".to_owned(), json!({"version": 1})),
             Asked::Signal => {
                 let name = self.fleet.world.draw(|chance| self.fleet.signals(&state, plan, chance))?;
                 (format!("signals/{name}"), nothing())
@@ -201,6 +232,9 @@ impl People {
                     _ => {}
                 }
             }
+            (200, _) if ask == Asked::Edit => world.reach.hit("state_edited"),
+            (201, _) if ask == Asked::Rerun => world.reach.hit("run_begun_again"),
+            (201, _) if ask == Asked::Move => world.reach.hit("run_moved"),
             (409, "run_terminal") if ask == Asked::Cancel => world.reach.hit("completion_beat_cancel"),
             _ => {}
         }
@@ -295,6 +329,13 @@ fn post(path: &str, user: &str, key: &str, body: &Value) -> Request<Body> {
 impl Fleet {
     pub(crate) fn runs(&self) -> Vec<RunRow> {
         self.list(&RunFilter::default())
+    }
+
+    /// Neither a step started it, nor does it go on from another run.
+    pub(crate) fn is_of_its_own(&self, row: &RunRow) -> bool {
+        let created = self.events(row.id).into_iter().next().map(|event| event.body);
+        let goes_on = matches!(created, Some(EventBody::RunCreated(body)) if body.origin.is_some());
+        row.parent.is_none() && !goes_on
     }
 
     /// Those that steps of a run have started.

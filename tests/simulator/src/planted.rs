@@ -44,6 +44,14 @@ pub const BUGS: &[&str] = &[
     "outbox_forgotten",
     "freed_places_are_forgotten",
     "a_place_too_many",
+    // Circuits and times.
+    "open_circuit_lets_pass",
+    "all_try_the_circuit",
+    "circuit_never_opens",
+    "begins_early",
+    "a_time_comes_twice",
+    "time_passes_before_its_run",
+    "overlap_not_looked_at",
     // Children.
     "child_written_without_its_event",
     "childs_end_stays_news",

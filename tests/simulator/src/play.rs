@@ -87,8 +87,15 @@ impl Play {
             tokio::time::sleep(at.saturating_sub(self.fleet.world.elapsed())).await;
             let people = self.people.clone();
             match &item.what {
-                What::Start { run, workflow, twice } => {
-                    self.askers.spawn(people.start(*run, workflow.clone(), *twice));
+                What::Start { run, workflow, twice, after_ms } => {
+                    self.askers.spawn(people.start(*run, workflow.clone(), *twice, *after_ms));
+                }
+                What::Plan { schedule, workflow, overlap, catch_up_ms } => {
+                    let catch_up = Duration::from_millis(*catch_up_ms);
+                    self.askers.spawn(people.plan(*schedule, workflow.clone(), *overlap, catch_up));
+                }
+                What::Trigger { schedule } => {
+                    self.askers.spawn(people.trigger(*schedule, item.at_ms));
                 }
                 What::Ask { run, by, ask, thinks_ms } => {
                     let thinks = Duration::from_millis(*thinks_ms);
@@ -136,10 +143,15 @@ impl Play {
                         || checks::owes_its_family(&self.fleet, row)
                 })
                 .collect();
-            if restless.is_empty() {
+            if restless.is_empty() && !checks::has_due_schedule(&self.fleet) {
                 return;
             }
             if tokio::time::Instant::now() > until {
+                if checks::has_due_schedule(&self.fleet) {
+                    self.fleet
+                        .world
+                        .complain("I6: the time of a schedule has come, and nobody sees to it".to_owned());
+                }
                 for row in restless {
                     self.fleet.world.complain(format!(
                         "I6: {} of {} does not move: {:?}, wakes at {:?}, held by {:?}",

@@ -57,6 +57,23 @@ pub const MUST_HAPPEN: &[&str] = &[
     "child_ended_while_its_parents_engine_was_dead",
     "parent_was_not_told",
     "child_had_its_parents_deadline",
+    // Groups, circuits, times.
+    "run_waited_for_a_place",
+    "place_was_handed_on",
+    "newer_run_took_the_place",
+    "circuit_opened",
+    "circuit_refused",
+    "circuit_tried",
+    "circuit_healed",
+    "start_was_delayed",
+    "schedule_started_a_run",
+    "schedule_skipped_an_overlap",
+    "schedule_was_too_late",
+    "time_of_a_schedule_was_taken",
+    // Going on from a run.
+    "state_edited",
+    "run_begun_again",
+    "run_moved",
     // Streams and messages to the outside.
     "stream_came_back",
     "stream_filled_a_gap",

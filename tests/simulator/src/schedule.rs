@@ -2,6 +2,7 @@
 
 use scenarios::Chance;
 use serde::{Deserialize, Serialize};
+use windlass_model::schedule::Overlap;
 
 /// Complete in itself: it can be kept, shortened and run again, whatever becomes of the generator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub enum What {
         workflow: String,
         /// Asks the same once more, under the same key, at about the same time.
         twice: bool,
+        /// Nothing of it may begin before this span is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after_ms: Option<u64>,
     },
     /// Somebody looks at a run, thinks, and asks something of it.
     Ask {
@@ -59,6 +63,17 @@ pub enum What {
     Watch {
         run: u32,
         frames: u32,
+    },
+    /// Somebody makes a schedule; its time comes two seconds after all has begun.
+    Plan {
+        schedule: u32,
+        workflow: String,
+        overlap: Overlap,
+        catch_up_ms: u64,
+    },
+    /// Somebody lets the time of a schedule come now.
+    Trigger {
+        schedule: u32,
     },
     Crash {
         worker: usize,
@@ -108,6 +123,12 @@ pub enum Asked {
     Retry,
     Skip,
     Signal,
+    /// Says what a step of a paused run came to.
+    Edit,
+    /// As another run, beside it.
+    Rerun,
+    /// As another run, in place of a paused one.
+    Move,
 }
 
 /// Within this time people come and things go wrong; then everything heals.
@@ -118,6 +139,11 @@ const LONG_ONE_IN: u64 = 60;
 const DEATHS_ONE_IN: u64 = 50;
 /// Between two of those deaths: time enough for a session to end, and for another engine to begin anew.
 const DEATH_EVERY_MS: u64 = 4_200;
+/// In one of so many schedules all runs are of one workflow, of those whose runs get into each other's way.
+const ALIKE_ONE_IN: u64 = 6;
+const CROWDED: &[&str] = &["turns", "newest", "tools"];
+/// One in so many schedules has a schedule of the product in it.
+const SCHEDULE_ONE_IN: u64 = 5;
 /// Workflows that are not drawn like the others.
 const SPECIAL: &[&str] = &["long", "poison"];
 
@@ -132,8 +158,18 @@ impl Schedule {
         let noise = noise(&mut chance);
         let mut items = Vec::new();
         let mut people = 0;
+        let short: Vec<&str> = workflows.iter().copied().filter(|name| !SPECIAL.contains(name)).collect();
+        let crowded = CROWDED[chance.below(CROWDED.len() as u64) as usize];
+        let alike = chance.one_in(ALIKE_ONE_IN).then_some(crowded);
         for run in 0..1 + chance.below(5) as u32 {
-            add_run(&mut chance, run, workflows, &mut people, &mut items);
+            let workflow = alike.unwrap_or_else(|| match chance.one_in(LONG_ONE_IN) {
+                true => "long",
+                false => short[chance.below(short.len() as u64) as usize],
+            });
+            add_run(&mut chance, run, workflow, &mut people, &mut items);
+        }
+        if chance.one_in(SCHEDULE_ONE_IN) {
+            add_schedule(&mut chance, &short, &mut items);
         }
         for _ in 0..chance.below(5) {
             let at_ms = chance.below(STORM_MS);
@@ -147,7 +183,7 @@ impl Schedule {
     /// All workers die, several times in a row, while they do the same step.
     fn of_deaths(chance: &mut Chance) -> Self {
         let workers = 1 + chance.below(2) as usize;
-        let start = What::Start { run: 0, workflow: "poison".to_owned(), twice: false };
+        let start = What::Start { run: 0, workflow: "poison".to_owned(), twice: false, after_ms: None };
         let mut items = vec![Item { at_ms: chance.below(300), what: start }];
         for death in 0..2 + chance.below(4) {
             let at_ms = 1_500 + death * DEATH_EVERY_MS;
@@ -171,15 +207,12 @@ fn noise(chance: &mut Chance) -> Noise {
     }
 }
 
-fn add_run(chance: &mut Chance, run: u32, workflows: &[&str], people: &mut u32, items: &mut Vec<Item>) {
+fn add_run(chance: &mut Chance, run: u32, workflow: &str, people: &mut u32, items: &mut Vec<Item>) {
     let begins = chance.below(STORM_MS / 2);
-    let short: Vec<&str> = workflows.iter().copied().filter(|name| !SPECIAL.contains(name)).collect();
-    let workflow = match chance.one_in(LONG_ONE_IN) {
-        true => "long",
-        false => short[chance.below(short.len() as u64) as usize],
-    };
     let twice = chance.one_in(6);
-    items.push(Item { at_ms: begins, what: What::Start { run, workflow: workflow.to_owned(), twice } });
+    let after_ms = chance.one_in(8).then(|| 100 + chance.below(2_500));
+    let workflow_name = workflow.to_owned();
+    items.push(Item { at_ms: begins, what: What::Start { run, workflow: workflow_name, twice, after_ms } });
     if chance.one_in(3) {
         let frames = 1 + chance.below(12) as u32;
         items.push(Item { at_ms: begins + chance.below(1_500), what: What::Watch { run, frames } });
@@ -196,13 +229,28 @@ fn add_run(chance: &mut Chance, run: u32, workflows: &[&str], people: &mut u32, 
     }
 }
 
+fn add_schedule(chance: &mut Chance, workflows: &[&str], items: &mut Vec<Item>) {
+    let begins = chance.below(STORM_MS / 3);
+    let workflow = workflows[chance.below(workflows.len() as u64) as usize].to_owned();
+    let overlap = Overlap::ALL[chance.below(Overlap::ALL.len() as u64) as usize];
+    let catch_up_ms = if chance.one_in(3) { 100 + chance.below(1_500) } else { 3_600_000 };
+    items.push(Item { at_ms: begins, what: What::Plan { schedule: 0, workflow, overlap, catch_up_ms } });
+    for _ in 0..chance.below(4) {
+        let at_ms = begins + chance.below(STORM_MS - begins);
+        items.push(Item { at_ms, what: What::Trigger { schedule: 0 } });
+    }
+}
+
 fn asked(chance: &mut Chance, workflow: &str) -> Asked {
     let fitting = match workflow {
         "gates" => [Asked::Approve, Asked::Approve, Asked::Reject, Asked::ApproveStale],
         "patience" | "desk" => [Asked::Signal; 4],
         _ => [Asked::Cancel, Asked::Retry, Asked::Skip, Asked::Approve],
     };
-    match chance.below(10) {
+    match chance.below(12) {
+        10 => Asked::Edit,
+        11 if chance.one_in(2) => Asked::Rerun,
+        11 => Asked::Move,
         0 => Asked::Pause,
         1 | 2 => Asked::Resume,
         3 => Asked::Cancel,

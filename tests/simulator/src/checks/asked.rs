@@ -1,7 +1,7 @@
 //! Whether what people were told is true: each answer, each stream.
 
 use scenarios::{Event, Log};
-use windlass_model::present;
+use windlass_model::{Actor, present};
 use windlass_store::RunRow;
 
 use crate::fleet::Fleet;
@@ -38,6 +38,11 @@ fn check(asking: &Asking, log: &Log) -> Result<(), String> {
                 return Err(format!("{user} was promised event {seq:?}, and caused {}", list(&by_them)));
             }
         }
+        // Another run tells of it, and this one only when that takes its place.
+        201 if asking.ask == Asked::Rerun && by_them.is_empty() => return Ok(()),
+        201 if asking.ask == Asked::Move && log.0.last().is_some_and(|end| end.is("run.canceled")) => {
+            return Ok(());
+        }
         400..500 if by_them.is_empty() => return Ok(()),
         400..500 => return Err(format!("{user} was refused, and caused {}", list(&by_them))),
         status => return Err(format!("{user} was answered {status}: {}", answer.body)),
@@ -64,7 +69,7 @@ pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
         let label = start.run.to_string();
         let made: Vec<String> = runs
             .iter()
-            .filter(|row| row.parent.is_none() && row.labels.get("start") == Some(&label))
+            .filter(|row| row.labels.get("start") == Some(&label) && fleet.is_of_its_own(row))
             .map(|row| row.id.to_string())
             .collect();
         if made.len() > 1 {
@@ -84,6 +89,27 @@ pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
             .remember(|memory| memory.starts.iter().any(|start| start.answers.iter().all(Option::is_none)));
         if !first_was_done {
             fleet.world.complain(format!("I7: {} was made under a used key", row.id));
+        }
+    }
+}
+
+/// I5: who wanted a run to be gone on from has one other run of it, or none.
+pub(super) fn runs_went_on_once(fleet: &Fleet, people: &People) {
+    let asks = people.remember(|memory| memory.asks.clone());
+    let author = |row: &RunRow| fleet.events(row.id).first().and_then(|created| created.actor.clone());
+    let rows = fleet.runs().into_iter().filter(|row| row.parent.is_none());
+    let authors: Vec<_> = rows.map(|row| (row.id.to_string(), author(&row))).collect();
+    for asking in asks.iter().filter(|asking| matches!(asking.ask, Asked::Rerun | Asked::Move)) {
+        let by_them = |actor: &Option<Actor>| actor.as_ref().is_some_and(|actor| actor.id() == asking.user);
+        let made: Vec<&str> =
+            authors.iter().filter(|(_, actor)| by_them(actor)).map(|(run, _)| run.as_str()).collect();
+        let is_right = match &asking.answer {
+            None => made.len() <= 1,
+            Some(answer) if answer.status == 201 => made.len() == 1 && answer.body["run"]["id"] == *made[0],
+            Some(_) => made.is_empty(),
+        };
+        if !is_right {
+            fleet.world.complain(format!("I5: {asking:?} made {made:?}"));
         }
     }
 }

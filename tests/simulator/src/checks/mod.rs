@@ -16,7 +16,7 @@ use scenarios::check::{self, Record};
 use scenarios::{Event, Log};
 use serde_json::json;
 use windlass_model::{RunState, present};
-use windlass_store::{Integrity, Projection, RunRow};
+use windlass_store::{Integrity, Projection, RunRow, Schedules};
 
 use crate::fleet::Fleet;
 use crate::people::People;
@@ -49,10 +49,17 @@ pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
         family::lists_are_complete(fleet, &row, &log);
     }
     asked::starts_made_one_run_each(fleet, people);
+    asked::runs_went_on_once(fleet, people);
     let damage = fleet.world.database.find_damage(DAMAGE_MAX).now_or_never().expect("at once");
     for damage in damage.expect("never away") {
         fleet.world.complain(format!("I13: {} {}: {}", damage.kind, damage.subject, damage.detail));
     }
+}
+
+/// Whether the time of a schedule has come, and nobody has seen to it.
+pub(crate) fn has_due_schedule(fleet: &Fleet) -> bool {
+    let due = fleet.world.database.find_due_schedules(1).now_or_never().expect("at once");
+    !due.expect("never away").is_empty()
 }
 
 /// Whether something waits in the outbox.
@@ -135,7 +142,8 @@ fn row_is_the_fold(fleet: &Fleet, row: &RunRow, entry: &Entry, events: &[windlas
     let waits = entry.plan.nodes.iter().filter(|node| {
         let step = state.step(node.index);
         let open = step.gate.as_ref().is_some_and(|gate| gate.outcome.is_none());
-        open && step.status == windlass_model::StepStatus::Waiting
+        // A run that another one took the place of has ended where it stood.
+        open && step.status == windlass_model::StepStatus::Waiting && !state.is_terminal()
     });
     let of_log: BTreeSet<String> = waits.map(|node| node.id.clone()).collect();
     let of_inbox: BTreeSet<String> = fleet.open_gates(row.id).into_iter().map(|gate| gate.node).collect();

@@ -12,6 +12,7 @@ pub(super) fn count(reach: &Reach, log: &Log) {
     let mut canceled = false;
     let mut undoing = false;
     let mut recalling = false;
+    let mut awaits = false;
     let mut interrupted_undoing = false;
     for event in &log.0 {
         let node = event.node.as_deref().unwrap_or_default();
@@ -30,11 +31,22 @@ pub(super) fn count(reach: &Reach, log: &Log) {
                 reach.hit("undoing_needed_a_person")
             }
             "run.quarantined" => reach.hit("quarantined"),
-            "run.cancel_requested" => canceled = true,
+            "run.cancel_requested" => {
+                canceled = true;
+                if event.body["reason"].as_str().is_some_and(|reason| reason.contains("newer run")) {
+                    reach.hit("newer_run_took_the_place");
+                }
+            }
             "timer.fired" => reach.hit("timer_fired"),
             "signal.received" => reach.hit("signal_taken"),
             "machine.transitioned" => reach.hit("machine_moved"),
             "compensation.planned" => undoing = true,
+            "run.created" if event.body["start_at"].is_string() => reach.hit("start_was_delayed"),
+            "run.place_awaited" => {
+                reach.hit("run_waited_for_a_place");
+                awaits = true;
+            }
+            "run.place_taken" if awaits => reach.hit("place_was_handed_on"),
             "child.started" => reach.hit("child_started"),
             "child.cancel_requested" => {
                 reach.hit("child_recalled");

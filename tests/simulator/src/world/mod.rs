@@ -4,6 +4,8 @@
 //! real is time, which passes when nothing else can happen, and everything between processes.
 
 pub(crate) mod api;
+mod circuits;
+mod clocks;
 pub(crate) mod outside;
 pub(crate) mod process;
 pub(crate) mod store;
@@ -24,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 use windlass_bus::InProcessBus;
+use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
 use windlass_model::{Ring, RunId, SessionId, TenantId, Timestamp};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Clock, Fence, Guard, RunRow, Runs, WriteError};
@@ -35,8 +38,8 @@ use process::Process;
 use store::Fate;
 use trace::Trace;
 
-/// When every schedule begins: 2027-01-01T00:00:00Z.
-const BEGINNING: Timestamp = Timestamp(1_798_761_600_000_000);
+/// When every schedule begins: two seconds before the year 2027 does, which is a time of all that start runs by the clock.
+const BEGINNING: Timestamp = Timestamp(1_798_761_598_000_000);
 
 pub(crate) struct World {
     pub(crate) database: Arc<MemoryStore>,
@@ -73,6 +76,8 @@ struct Ledger {
     violations: Vec<String>,
     /// Runs that a draining worker had in its hands.
     drained: Vec<RunId>,
+    circuits: circuits::Circuits,
+    fired: clocks::Fired,
 }
 
 impl World {
@@ -248,6 +253,23 @@ impl World {
         if owner.is_some_and(|owner| sessions.get(&owner).is_none_or(|until| *until <= now)) {
             self.reach.hit("child_ended_while_its_parents_engine_was_dead");
         }
+    }
+
+    /// I31: a call is made unless the circuit is open, and of those that wait for it to heal one at a time.
+    fn asked_circuit(&self, key: &CircuitKey, answer: Admission) {
+        let now = self.now();
+        let complaint = self.ledger.lock().expect("one thread").circuits.asked(key, answer, now, &self.reach);
+        if let Some(complaint) = complaint {
+            self.complain(complaint);
+        }
+    }
+
+    fn told_circuit(&self, key: CircuitKey, step: &CircuitStep, answer: Admission) {
+        if matches!(step, CircuitStep::Ask { .. }) {
+            self.asked_circuit(&key, answer);
+        }
+        let now = self.now();
+        self.ledger.lock().expect("one thread").circuits.told(key, step, answer, now, &self.reach);
     }
 
     fn renewed(&self, session: SessionId, expires_at: Timestamp) {

@@ -156,6 +156,35 @@ impl Deed {
     }
 }
 
+/// Calls tools. Of what tools may do, only the deed is known here.
+pub(crate) struct Tool(pub(crate) Deed);
+
+#[async_trait]
+impl Runner for Tool {
+    fn spec(&self) -> KindSpec {
+        tool_spec()
+    }
+
+    fn deeds(&self) -> Vec<KindSpec> {
+        vec![spec()]
+    }
+
+    async fn run(&self, mut step: StepContext) -> Result<Done, Failure> {
+        step.params = step.params["do"].take();
+        self.0.run(step).await
+    }
+}
+
+/// What definitions may say about calls of tools.
+pub(crate) fn tool_spec() -> KindSpec {
+    KindSpec {
+        name: "tool",
+        summary: "Calls a tool of the simulated world",
+        params: || json!({"type": "object", "properties": {"tool": {"type": "string"}}, "required": ["tool"]}),
+        retry_safe: |_| false,
+    }
+}
+
 /// Where the relays of all workers deliver to.
 pub(crate) struct Ear {
     pub(super) world: Arc<World>,

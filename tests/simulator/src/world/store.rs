@@ -46,6 +46,12 @@ impl SimStore {
         &self.world.database
     }
 
+    /// The schedule of a firing as it stands.
+    async fn schedule_of(&self, firing: Option<&Firing>) -> Option<ScheduleRow> {
+        let firing = firing?;
+        self.database().get_schedule(firing.tenant, &firing.name).await.ok()?
+    }
+
     /// Carries a question to the database and its answer back.
     async fn read<T>(
         &self,
@@ -120,10 +126,19 @@ fn word<T, E: Debug>(answer: &Result<T, E>) -> String {
 #[async_trait]
 impl Runs for SimStore {
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError> {
-        let id = run.id;
-        self.write("create_run", self.database().create_run(run), |done| {
+        let (id, firing) = (run.id, run.firing.clone());
+        let schedule = Mutex::new(None);
+        let create = async {
+            *schedule.lock().expect("one thread") = self.schedule_of(firing.as_ref()).await;
+            self.database().create_run(run).await
+        };
+        self.write("create_run", create, |done| {
             if done.is_ok() {
                 self.world.note(format_args!("{id} created"));
+            }
+            if let Some(firing) = &firing {
+                let schedule = schedule.lock().expect("one thread").take();
+                self.world.fired(firing, schedule.as_ref(), Some(id), done);
             }
         })
         .await
@@ -339,7 +354,16 @@ impl Schedules for SimStore {
     }
 
     async fn fire_schedule(&self, firing: Firing) -> Result<(), WriteError> {
-        self.write("fire_schedule", self.database().fire_schedule(firing), |_| {}).await
+        let schedule = Mutex::new(None);
+        let fire = async {
+            *schedule.lock().expect("one thread") = self.schedule_of(Some(&firing)).await;
+            self.database().fire_schedule(firing.clone()).await
+        };
+        self.write("fire_schedule", fire, |done| {
+            let schedule = schedule.lock().expect("one thread").take();
+            self.world.fired(&firing, schedule.as_ref(), None, done);
+        })
+        .await
     }
 }
 
@@ -366,11 +390,24 @@ impl Groups for SimStore {
 #[async_trait]
 impl Circuits for SimStore {
     async fn look_at_circuit(&self, key: &CircuitKey) -> Result<Admission, StoreError> {
-        self.read("look_at_circuit", self.database().look_at_circuit(key)).await
+        let look = async {
+            let answer = self.database().look_at_circuit(key).await;
+            if let Ok(answer) = &answer {
+                self.world.asked_circuit(key, *answer);
+            }
+            answer
+        };
+        self.read("look_at_circuit", look).await
     }
 
     async fn step_circuit(&self, key: CircuitKey, step: CircuitStep) -> Result<Admission, StoreError> {
-        self.write("step_circuit", self.database().step_circuit(key, step), |_| {}).await
+        let stepped = self.database().step_circuit(key.clone(), step.clone());
+        self.write("step_circuit", stepped, |done| {
+            if let Ok(answer) = done {
+                self.world.told_circuit(key, &step, *answer);
+            }
+        })
+        .await
     }
 
     async fn list_circuits(

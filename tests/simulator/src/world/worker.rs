@@ -11,7 +11,7 @@ use windlass_model::SessionId;
 use windlass_store::Store;
 use windlass_worker::{WorkerOptions, WorkerParts};
 
-use super::outside::{Deed, Ear};
+use super::outside::{Deed, Ear, Tool};
 use super::process::Process;
 use super::store::SimStore;
 use super::wire::Wire;
@@ -48,9 +48,10 @@ impl Worker {
     pub(crate) fn start(world: &Arc<World>, library: &Library, name: String) -> Self {
         let process = Process::new(name);
         let store: Arc<dyn Store> = Arc::new(SimStore { world: world.clone(), process: process.clone() });
-        let deed = Deed { world: world.clone(), process: process.clone() };
+        let deed = || Deed { world: world.clone(), process: process.clone() };
         let plain = library.plain_runners.iter().cloned();
-        let runners = Runners::new(plain.chain([Arc::new(deed) as Arc<dyn Runner>]));
+        let runners =
+            Runners::new(plain.chain([Arc::new(deed()) as Arc<dyn Runner>, Arc::new(Tool(deed()))]));
         let session = world.new_session();
         let parts = WorkerParts {
             session,

@@ -1,0 +1,73 @@
+//! Circuits as they must stand, counted beside the database by what was told to it.
+
+use std::collections::BTreeMap;
+
+use windlass_model::Timestamp;
+use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
+
+use crate::reach::Reach;
+
+#[derive(Default)]
+pub(super) struct Circuits(BTreeMap<CircuitKey, Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Since it was closed. Windows are longer than any schedule.
+    failures: u32,
+    /// None while it is closed.
+    shut_until: Option<Timestamp>,
+}
+
+impl Circuits {
+    /// What is wrong about the answer that a call got; nothing, mostly.
+    pub(super) fn asked(
+        &self,
+        key: &CircuitKey,
+        answer: Admission,
+        now: Timestamp,
+        reach: &Reach,
+    ) -> Option<String> {
+        let shut_until = self.0.get(key).and_then(|known| known.shut_until);
+        let is_right = match answer {
+            Admission::Pass => shut_until.is_none(),
+            Admission::Probe => shut_until.is_some_and(|until| until <= now),
+            Admission::Refused { .. } => {
+                reach.hit("circuit_refused");
+                shut_until.is_some_and(|until| until > now)
+            }
+        };
+        let name = &key.name;
+        (!is_right)
+            .then(|| format!("I31: at {now} a call of {name} got {answer:?}, shut until {shut_until:?}"))
+    }
+
+    pub(super) fn told(
+        &mut self,
+        key: CircuitKey,
+        step: &CircuitStep,
+        answer: Admission,
+        now: Timestamp,
+        reach: &Reach,
+    ) {
+        let known = self.0.entry(key).or_default();
+        match step {
+            CircuitStep::Ask { probe_for } if answer == Admission::Probe => {
+                reach.hit("circuit_tried");
+                known.shut_until = Some(now.plus(*probe_for));
+            }
+            CircuitStep::Ask { .. } => {}
+            CircuitStep::Failed { spec, was_probe } => {
+                known.failures += 1;
+                let opens = known.shut_until.is_none() && known.failures >= spec.failures;
+                if opens || *was_probe {
+                    reach.hit("circuit_opened");
+                    known.shut_until = Some(now.plus(spec.cool_down));
+                }
+            }
+            CircuitStep::Healed => {
+                reach.hit("circuit_healed");
+                *known = Known::default();
+            }
+        }
+    }
+}
