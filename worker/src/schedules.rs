@@ -14,11 +14,15 @@ use windlass_bus::Bus;
 use windlass_engine::order::{self, Found, OrderError};
 use windlass_model::event::RunCreated;
 use windlass_model::schedule::{ScheduleSpec, Scheduled};
-use windlass_model::{Actor, Payload, Ring, RunId, StepError, Timestamp, decide, planted};
-use windlass_store::{Firing, NewRun, Plans, ScheduleRow, Store, StoreError, WriteError};
+use windlass_model::{
+    Actor, EventBody, EventSeq, Payload, Ring, RunId, RunStatus, StepError, Timestamp, decide, planted,
+};
+use windlass_store::{Firing, NewRun, Plans, RunRow, ScheduleRow, Store, StoreError, WriteError};
 
 /// Schedules that one look takes on; the next one sees the rest.
 const PAGE: u32 = 100;
+/// How often a run may have been moved that is looked for: by people, one after the other.
+const MOVES_MAX: u32 = 20;
 
 pub(crate) struct Schedules {
     pub(crate) store: Arc<dyn Store>,
@@ -121,13 +125,29 @@ impl Schedules {
         row: &ScheduleRow,
         spec: &ScheduleSpec,
     ) -> Result<Option<RunId>, StoreError> {
-        let Some(last) =
-            row.last_run_id.filter(|_| spec.overlap.skips() && !planted("overlap_not_looked_at"))
-        else {
+        let mut last = row.last_run_id.filter(|_| spec.overlap.skips() && !planted("overlap_not_looked_at"));
+        for _ in 0..MOVES_MAX {
+            let Some(run_id) = last else { return Ok(None) };
+            let Some(run) = self.store.get_run(row.tenant, run_id).await? else { return Ok(None) };
+            if !run.status.is_terminal() {
+                return Ok(Some(run.id));
+            }
+            last = self.moved_to(&run).await?;
+        }
+        Ok(None)
+    }
+
+    /// The run that has taken the place of this one.
+    async fn moved_to(&self, run: &RunRow) -> Result<Option<RunId>, StoreError> {
+        if run.status != RunStatus::Canceled {
             return Ok(None);
-        };
-        let run = self.store.get_run(row.tenant, last).await?;
-        Ok(run.filter(|run| !run.status.is_terminal()).map(|run| run.id))
+        }
+        let before_end = EventSeq(run.next_seq.0.saturating_sub(2));
+        let end = self.store.read_events(run.tenant, run.id, before_end, 1).await?;
+        Ok(end.and_then(|end| match &end.first()?.body {
+            EventBody::RunCanceled(body) => body.moved_to,
+            _ => None,
+        }))
     }
 
     async fn start(

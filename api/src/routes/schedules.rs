@@ -1,6 +1,7 @@
 //! Schedules: runs that start by themselves.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use windlass_model::schedule::{CATCH_UP_DEFAULT, CRON_CHARS_MAX, CronClock, Overlap, ScheduleSpec};
-use windlass_model::time::parse_duration;
+use windlass_model::time::{parse_duration, show_duration};
 use windlass_model::workflow::validate::is_workflow_name;
 use windlass_model::{Priority, RunId, TenantId, Timestamp};
 use windlass_store::{NewSchedule, Precondition, ScheduleRow, StoreError, WriteError};
@@ -94,8 +95,8 @@ pub(crate) struct ScheduleView {
     priority: Priority,
     #[schema(value_type = OverlapWord)]
     overlap: Overlap,
-    /// In milliseconds.
-    catch_up_ms: u64,
+    /// As it may be sent: `1h`.
+    catch_up: String,
     paused: bool,
     /// When its time comes next; null when it is paused.
     #[schema(value_type = Option<String>, format = DateTime, required)]
@@ -138,7 +139,7 @@ impl ScheduleView {
             labels,
             priority,
             overlap,
-            catch_up_ms,
+            catch_up: show_duration(Duration::from_millis(catch_up_ms)),
             paused: row.is_paused,
             next_at: row.next_at,
             next,

@@ -80,9 +80,27 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if span > SPAN_MAX { Err(format!("`{text}` is longer than ten years")) } else { Ok(span) }
 }
 
+/// As [`parse_duration`] reads it, in the largest unit that says it whole: `90m`, `36h`, `250ms`.
+pub fn show_duration(span: Duration) -> String {
+    const UNITS: &[(u128, &str)] = &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let ms = span.as_millis();
+    match UNITS.iter().find(|(unit, _)| ms.is_multiple_of(*unit)) {
+        Some(_) if ms == 0 => "0s".to_owned(),
+        Some((unit, letter)) => format!("{}{letter}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_shown_as_it_is_read() {
+        for text in ["0s", "250ms", "30s", "90m", "36h", "7d"] {
+            assert_eq!(show_duration(parse_duration(text).unwrap()), text);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

@@ -13,6 +13,7 @@ in_every_mode!(
     a_paused_schedule_can_be_triggered_and_stays_paused,
     a_time_comes_once_whoever_dies,
     nothing_starts_while_the_run_before_is_under_way,
+    nothing_starts_while_the_run_that_took_its_place_is_under_way,
     a_run_waits_for_the_one_before_when_the_schedule_says_so,
     a_run_cancels_the_one_before_when_the_schedule_says_so,
     runs_side_by_side_when_the_schedule_says_so,
@@ -78,7 +79,9 @@ async fn a_schedule_is_made_read_changed_paused_and_deleted(mode: Mode) {
     assert_eq!(next.len(), 5);
     assert!(next.windows(2).all(|pair| pair[0] < pair[1]) && next[0] > Timestamp::now(), "{next:?}");
     assert_eq!(made.body["next_at"], made.body["next"][0]);
-    assert_eq!(house.post("/v1/schedules", &nightly(json!({"overlap": "allow"}))).await.status, 200);
+    assert_eq!(made.body["catch_up"], "1h");
+    let changed = house.post("/v1/schedules", &nightly(json!({"overlap": "allow", "catch_up": "90m"}))).await;
+    assert_eq!((changed.status, &changed.body["catch_up"]), (200, &json!("90m")));
     let listed = house.get("/v1/schedules").await.ok();
     assert_eq!(
         (&listed["items"][0]["name"], &listed["items"][0]["overlap"]),
@@ -164,6 +167,26 @@ async fn nothing_starts_while_the_run_before_is_under_way(mode: Mode) {
     assert_ne!(first, second);
     house.approve(&second, "ok").await.ok();
     house.wait_for(&second, "completed").await;
+    house.close().await;
+}
+
+async fn nothing_starts_while_the_run_that_took_its_place_is_under_way(mode: Mode) {
+    let house = House::open(mode).await;
+    house.push(GATE).await;
+    set(&house, &gates("skip")).await;
+    let first = last_run(&house, "gates").await;
+    house.wait_for_gate(&first, "ok").await;
+    house.pause(&first).await.ok();
+    let moved = house.command(&first, "move", &json!({"version": 1})).await.ok();
+    let second = moved["run"]["id"].as_str().expect("a new run").to_owned();
+    house.wait_for_gate(&second, "ok").await;
+    let skipped = trigger(&house, "gates").await;
+    assert_eq!(skipped["last_problem"], json!(format!("run {second} was still under way")), "{skipped:#}");
+    house.approve(&second, "ok").await.ok();
+    house.wait_for(&second, "completed").await;
+    let third = last_run(&house, "gates").await;
+    assert!(![&first, &second].contains(&&third));
+    house.cancel(&third).await.ok();
     house.close().await;
 }
 
