@@ -102,7 +102,7 @@ mod tests {
             "error":{"type":"timeout","message":""},"then":{"do":"pause"},"retry":true,"on":"timer",
             "at":"2026-01-01T00:00:00Z","until":"2026-01-01T00:00:00Z","digest":"","action":"reject","name":"","type":"",
             "run_id":"00000000-0000-0000-0000-000000000000","workflow":"","status":"completed","because":"timeout",
-            "after":"failed","order":"reverse","steps":[],"found":[],"held_by":[],"assigned":{}}"#;
+            "after":"failed","order":"reverse","steps":[],"found":[],"held_by":[],"assigned":{},"failed":[]}"#;
         let others = r#"{"reason":"need","rule":"","action":"fail",
             "event":"","cause":{"kind":"start"},"is_taken":true,"configuration":[]}"#;
         let bodies = EventBody::KINDS.iter().map(|(code, name)| {
