@@ -88,6 +88,7 @@ fn check_run(fleet: &Fleet, row: &RunRow) -> Log {
         "id": row.id,
         "status": row.status,
         "ended_at": row.ended_at,
+        "moved_to": log.0.last().map(|end| &end.body["moved_to"]),
     });
     let show = |child: &RunRow| json!({"id": child.id, "status": child.status, "parent_run_id": row.id});
     let children = fleet.children(row.id).iter().map(show).collect();
