@@ -86,6 +86,7 @@ at again before anything is said about it.
 | `orphan_labels`, `orphan_snapshot`, `orphan_approvals`, `orphan_outbox` | rows of a run that does not exist | removes them |
 | `orphan_events` | the log of a run that does not exist | |
 | `stuck_outbox` | a message was given up, or is due for an hour and nobody tries | makes it due, with all its attempts |
+| `kept_place` | a run that is over keeps its place in a concurrency group | lets the next one have it |
 | `stuck_circuit` | a circuit breaker lets nobody try for longer than a definition can ask for | lets the next call try |
 | `nothing_wakes` | a run waits, but for no time, no person, no signal and no child | |
 

@@ -138,11 +138,6 @@ impl LimitState {
         let spacing = self.limit.spacing().as_micros().max(1);
         u64::try_from(now.until(self.next_at(now)).as_micros().div_ceil(spacing)).unwrap_or(u64::MAX)
     }
-
-    /// Whether turns are given away later than any definition can have asked for.
-    pub fn is_beyond_measure(&self, now: Timestamp) -> bool {
-        now.until(self.next_at(now)) > SPAN_MAX + self.limit.per
-    }
 }
 
 /// What fails because it is one too many and does not wait.

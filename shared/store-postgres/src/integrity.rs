@@ -84,6 +84,7 @@ const LOOKS: &[Look] = &[
     look_for_orphans,
     look_for_parents,
     look_for_latest,
+    look_at_places,
     look_at_circuits,
     look_at_snapshots,
     look_at_approvals,
@@ -159,6 +160,15 @@ fn look_for_latest(db: &mut PgConnection, limit: u32) -> Looking<'_> {
             let (name, latest): (&str, i32) = (row.try_get("name")?, row.try_get("latest_version")?);
             Ok(Damage::new("dangling_latest", name, format!("its latest version {latest} is not there")))
         })
+    })
+}
+
+fn look_at_places(db: &mut PgConnection, limit: u32) -> Looking<'_> {
+    found(db, query!("find_damage.places"), limit, |row, run_id| {
+        let group: String = row.try_get("name")?;
+        let damage =
+            Damage::new("kept_place", run_id, format!("it is over, and keeps its place in `{group}`"));
+        Ok(damage.mended_by(Mend::FreePlace { run_id }))
     })
 }
 

@@ -21,6 +21,9 @@ pub(crate) async fn mend(db: &mut PgConnection, mend: &Mend, account: &Account) 
         Mend::SendAgain { message } => {
             sqlx::query(query!("mend.message")).bind(message).execute(&mut *db).await?.rows_affected()
         }
+        Mend::FreePlace { run_id } => {
+            sqlx::query(query!("mend.place")).bind(run_id.0).execute(&mut *db).await?.rows_affected()
+        }
         Mend::TryCircuit { key } => {
             let query = sqlx::query(query!("mend.circuit")).bind(key.tenant.0).bind(key.kind.as_str());
             query.bind(&key.name).bind(span(SPAN_MAX)).execute(&mut *db).await?.rows_affected()

@@ -74,6 +74,7 @@ const LOOKS: &[Look] = &[
     look_for_orphans,
     look_for_parents,
     look_for_latest,
+    look_at_places,
     look_at_circuits,
     look_at_snapshots,
     look_at_approvals,
@@ -155,6 +156,15 @@ fn look_for_latest(db: &Connection, _: Timestamp, limit: u32) -> Result<Vec<Dama
         Ok(Damage::new("dangling_latest", name, format!("its latest version {latest} is not there")))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn look_at_places(db: &Connection, _: Timestamp, limit: u32) -> Result<Vec<Damage>, Fault> {
+    found(db, query!("find_damage.places"), limit, |row, run_id| {
+        let group: String = row.get(1)?;
+        let damage =
+            Damage::new("kept_place", run_id, format!("it is over, and keeps its place in `{group}`"));
+        Ok(damage.mended_by(Mend::FreePlace { run_id }))
+    })
 }
 
 fn look_at_circuits(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Damage>, Fault> {

@@ -20,6 +20,9 @@ pub(crate) fn mend(db: &Connection, mend: &Mend, account: &Account, now: Timesta
         Mend::SendAgain { message } => {
             db.execute(query!("mend.message"), named_params! { ":id": message, ":now": now.0 })?
         }
+        Mend::FreePlace { run_id } => {
+            db.execute(query!("mend.place"), named_params! { ":run_id": Id::from(*run_id) })?
+        }
         Mend::TryCircuit { key } => db.execute(
             query!("mend.circuit"),
             named_params! {

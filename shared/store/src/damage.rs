@@ -38,6 +38,8 @@ pub enum Mend {
     RemoveBlob { tenant: TenantId, digest: Digest },
     /// A message that was given up, or waits too long, is tried again from the start.
     SendAgain { message: i64 },
+    /// A place in a group whose run is over can be handed on.
+    FreePlace { run_id: RunId },
     /// A circuit that stays open beyond all measure lets the next call try.
     TryCircuit { key: CircuitKey },
 }

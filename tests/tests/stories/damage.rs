@@ -130,6 +130,11 @@ async fn what_follows_from_the_logs_is_mended_and_runs_go_on(mode: Mode) {
         hand.or("1700000000000000", "timestamptz '2023-11-14'"),
         hand.or("9000000000000000", "timestamptz '2255-01-01'"),
     );
+    hand.does_to(
+        &ended,
+        "insert into concurrency_places (run_id, tenant, name, places, on_conflict, priority, state)
+         values ({id}, 1, 'harbor', 1, 'queue', 1, 'held')",
+    );
     let nobody = "01900000-0000-7000-8000-00000000dead";
     hand.does_to(nobody, "insert into run_labels (run_id, tenant, key, value) values ({id}, 1, 'a', 'b')");
     hand.does_to(nobody, "insert into run_snapshots (run_id, seq, format, state) values ({id}, 1, 1, '{}')");
@@ -151,6 +156,7 @@ async fn what_follows_from_the_logs_is_mended_and_runs_go_on(mode: Mode) {
         ("approval_unrequested", 1),
         ("approvals_differ", 2),
         ("child_end_lost", 1),
+        ("kept_place", 1),
         ("log_differs", 1),
         ("log_gap", 1),
         ("orphan_blob", 1),

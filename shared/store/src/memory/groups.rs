@@ -66,6 +66,14 @@ impl Tables {
         }
     }
 
+    /// Places that are held by runs that have ended, or never were, with their groups.
+    pub(super) fn kept_places(&self) -> impl Iterator<Item = (RunId, &str)> {
+        let held = self.places.iter().filter(|(_, place)| place.member.has_place && !place.is_freed);
+        let is_over = |run_id| self.runs.get(run_id).is_none_or(|run| run.row.status.is_terminal());
+        held.filter(move |(run_id, _)| is_over(*run_id))
+            .map(|(run_id, place)| (*run_id, place.member.group.name.as_str()))
+    }
+
     pub(super) fn members(&self, tenant: TenantId, group: &str, limit: u32) -> Vec<Member> {
         let places = self.places.values().filter(|place| place.tenant == tenant && !place.is_freed);
         let mut members: Vec<_> =

@@ -48,6 +48,10 @@ impl Integrity for MemoryStore {
                 let mend = Mend::SendAgain { message: entry.row.id };
                 Some(Damage::new("stuck_outbox", subject, detail).mended_by(mend))
             }));
+            damage.extend(tables.kept_places().map(|(run_id, group)| {
+                Damage::new("kept_place", run_id, format!("it is over, and keeps its place in `{group}`"))
+                    .mended_by(Mend::FreePlace { run_id })
+            }));
             damage.extend(tables.circuits.iter().filter(|(_, circuit)| circuit.is_beyond_measure(now)).map(
                 |(key, _)| {
                     let mend = Mend::TryCircuit { key: key.clone() };
@@ -81,6 +85,13 @@ impl Integrity for MemoryStore {
                     }
                     None => false,
                 },
+                Mend::FreePlace { run_id } => {
+                    let is_kept = tables.kept_places().any(|(kept, _)| kept == run_id);
+                    if is_kept {
+                        tables.leave(run_id);
+                    }
+                    is_kept
+                }
                 Mend::TryCircuit { key } => match tables.circuits.get_mut(&key) {
                     Some(circuit) if circuit.is_beyond_measure(now) => {
                         circuit.probe_at = Some(now);
