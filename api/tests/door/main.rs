@@ -9,6 +9,9 @@ mod commands;
 mod contract;
 mod engine;
 mod events;
+#[path = "../../../shared/model/tests/fuzz/mod.rs"]
+mod fuzz;
+mod fuzzed;
 mod health;
 mod house;
 mod idempotency;

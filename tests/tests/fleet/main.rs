@@ -1,5 +1,6 @@
 //! Stories that only a fleet can tell: what its processes and servers do without each other.
 
+mod alike;
 mod deaths;
 mod roles;
 mod spread;
