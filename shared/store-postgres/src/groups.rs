@@ -160,7 +160,7 @@ async fn admit(db: &mut PgConnection, tenant: TenantId, group: &str) -> Result<A
         let has_entered = |id: &Uuid| admitted.iter().any(|it: &Admitted| it.ring.run_id.0 == *id);
         let (entered, gone): (Vec<_>, Vec<_>) = chosen.into_iter().partition(has_entered);
         place(db, entered, "held").await?;
-        // They have ended meanwhile, and theirs are places for others.
+        // They are over, and theirs are places for others.
         leave(db, gone).await?;
     }
     Ok(Admissions::new(members, admitted))

@@ -93,14 +93,14 @@ fn admit(db: &Connection, tenant: TenantId, group: &str, now: Timestamp) -> Resu
                 place(db, member.run_id, "held")?;
                 admitted.push(entered);
             }
-            // It has ended meanwhile, and its place is one for another.
+            // It is over, and its place is one for another.
             None => leave(db, member.run_id)?,
         }
     }
     Ok(Admissions::new(members, admitted))
 }
 
-/// None when the run has ended.
+/// None when the run has ended, or is about to.
 fn enter(
     db: &Connection,
     tenant: TenantId,

@@ -34,10 +34,7 @@ impl RunState {
             && (event.node.is_some() || matches!(event.body, EventBody::MachineTransitioned(_)));
         self.just_taken = matches!(event.body, EventBody::EngineTaken(_));
         self.last_seq = event.seq;
-        // The store gives a place to a run that is being stopped as well, without looking at when that is due.
-        if self.is_moving() || !matches!(event.body, EventBody::PlaceTaken(_)) {
-            self.last_event_at = event.at;
-        }
+        self.last_event_at = event.at;
         Ok(())
     }
 

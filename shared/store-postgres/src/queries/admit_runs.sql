@@ -3,7 +3,7 @@
 with c as materialized (
     select r.id
       from workflow_runs r
-     where r.id = any ($1::uuid[]) and r.tenant = $2 and r.status not in ('completed', 'failed', 'canceled')
+     where r.id = any ($1::uuid[]) and r.tenant = $2 and r.status not in ('completed', 'failed', 'canceled', 'canceling')
      order by r.id
        for no key update of r),
 u as (

@@ -7,5 +7,5 @@ update workflow_runs
        status = case when status <> 'waiting' then status when lease_owner is null then 'queued' else 'running' end,
        attention = lease_owner is not null
  where id = :run_id and +tenant = :tenant
-   and +status <> 'completed' and +status <> 'failed' and +status <> 'canceled'
+   and +status <> 'completed' and +status <> 'failed' and +status <> 'canceled' and +status <> 'canceling'
 returning id, tenant, priority, lease_owner, next_seq - 1

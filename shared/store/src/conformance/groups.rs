@@ -181,6 +181,18 @@ pub async fn a_run_that_has_ended_gets_no_place(subject: &Subject) {
     assert_eq!(admitted(&look(subject).await), [run_id(2)], "it stands in nobody's way");
 }
 
+pub async fn a_run_that_is_being_stopped_gets_no_place(subject: &Subject) {
+    queue(subject, 2).await;
+    let mut hand = Hand::door(&subject.row(1).await);
+    hand.projection = projection(RunStatus::Canceling);
+    hand.projection.wake_at = Some(subject.clock.now());
+    subject.store.write_run(hand.write(Vec::new())).await.unwrap();
+    let before = subject.row(1).await;
+    assert_eq!(admitted(&look(subject).await), []);
+    assert_eq!(admitted(&look(subject).await), [run_id(2)], "it stands in nobody's way");
+    assert_eq!(subject.row(1).await, before, "nothing happened to it");
+}
+
 pub async fn a_full_group_turns_away_who_will_not_wait(subject: &Subject) {
     create(subject, 1, group(1, OnConflict::Reject)).await.unwrap();
     let refused = create(subject, 2, group(1, OnConflict::Reject)).await;

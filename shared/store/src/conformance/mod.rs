@@ -149,6 +149,7 @@ macro_rules! conformance_tests {
                 of_many_looks_at_once_each_place_is_given_once
                 a_newcomer_asks_once_and_waits_from_then_on
                 a_run_that_has_ended_gets_no_place
+                a_run_that_is_being_stopped_gets_no_place
                 a_full_group_turns_away_who_will_not_wait
                 of_many_who_will_not_wait_one_is_created
                 who_cancels_others_is_told_of_all_that_are_older

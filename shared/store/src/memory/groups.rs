@@ -97,16 +97,17 @@ impl Tables {
                     place.member.has_place = true;
                     admitted.push(entered);
                 }
-                // It has ended meanwhile, and its place is one for another.
+                // It is over, and its place is one for another.
                 _ => self.leave(run_id),
             }
         }
         Admissions::new(members, admitted)
     }
 
-    /// None when the run has ended.
+    /// None when the run has ended, or is about to.
     fn enter(&mut self, run_id: RunId, now: Timestamp) -> Option<Admitted> {
-        let run = self.runs.get_mut(&run_id).filter(|run| !run.row.status.is_terminal())?;
+        let is_over = |status: RunStatus| status.is_terminal() || status == RunStatus::Canceling;
+        let run = self.runs.get_mut(&run_id).filter(|run| !is_over(run.row.status))?;
         let row = &mut run.row;
         let event = place_taken(row.next_seq.0, now);
         row.version = RunVersion(row.version.0 + 1);
