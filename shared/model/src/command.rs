@@ -20,8 +20,8 @@ pub enum Input {
     Outcome { node: NodeIndex, item: Option<u32>, attempt: Attempt, outcome: Outcome },
     /// The run's group has no place for it; these runs have one.
     NoPlace { held_by: Vec<RunId> },
-    /// No more runs of the workflow may start now.
-    NoTurn(Turn),
+    /// What the rate limit of the workflow says about when the run may start.
+    Turn(Turn),
     /// A run that a step of this one started has ended.
     ChildEnded { run_id: RunId, end: ChildEnd },
     /// Move whatever can move now: the end of every tick, unless the engine drains.

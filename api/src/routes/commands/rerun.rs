@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use windlass_model::decide::{Again, Continuation, continue_from};
 use windlass_model::event::{OriginReason, RunCreated};
-use windlass_model::{Command, Payload, Plan, Priority, RunId, RunState, TenantId};
+use windlass_model::{Command, Payload, Plan, Priority, RunId, RunState, TenantId, Timestamp};
 use windlass_store::{NewRun, Pin, WriteError};
 
 use super::carry_out::{consider, contended, write};
@@ -116,19 +116,19 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
     if let Some(answer) = deed.answered_before(&app).await? {
         return Ok(answer);
     }
-    let run_id = (app.options.new_run_id)();
+    let mut next = Next::of(&app);
     for _ in 0..TRIES_MAX {
         let run = app.fold_run(deed.caller.tenant, before).await?;
         let definition = definition(&app, &deed, &run, body.version).await?;
         let again = again(&definition.plan, body.from.as_deref())?;
         let plan = continue_from(&run.plan, &run.state, &definition.plan, again, OriginReason::Rerun)?;
-        let (mut new, said) = order(&app, &deed, run_id, run, definition, plan, &body).await?;
+        let (mut new, said) = order(&app, &deed, &mut next, run, definition, plan, &body).await?;
         if body.dry_run {
             return Ok(Json(Continued { run: None, ..said }).into_response());
         }
-        new.remember = deed.remember(StatusCode::CREATED, &said, Some(&location(run_id)));
+        new.remember = deed.remember(StatusCode::CREATED, &said, Some(&location(next.run_id)));
         match begin(&app, new).await {
-            Ok(()) => return Ok(created(run_id, &said)),
+            Ok(()) => return Ok(created(next.run_id, &said)),
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
             Err(WriteError::Occupied { by }) => return Err(Problem::group_occupied(by)),
             Err(WriteError::KeyTaken) => return deed.answered_before(&app).await?.ok_or_else(contended),
@@ -161,7 +161,8 @@ pub(crate) async fn move_run(
     if let Some(answer) = deed.answered_before(&app).await? {
         return Ok(answer);
     }
-    let run_id = (app.options.new_run_id)();
+    let mut next = Next::of(&app);
+    let run_id = next.run_id;
     let command = |_: &Plan, _: &RunState| Ok(Command::Move { to: run_id });
     for _ in 0..TRIES_MAX {
         let mut decision = consider(&app, before, &deed, &command).await?;
@@ -173,7 +174,7 @@ pub(crate) async fn move_run(
             continue_from(&run.plan, &run.state, &definition.plan, Again::Unfinished, OriginReason::Move)?;
         check_undoing(&plan)?;
         let unchanged = RerunBody { dry_run: body.dry_run, ..RerunBody::default() };
-        let (new, said) = order(&app, &deed, run_id, run, definition, plan, &unchanged).await?;
+        let (new, said) = order(&app, &deed, &mut next, run, definition, plan, &unchanged).await?;
         if body.dry_run {
             return Ok(Json(Continued { run: None, ..said }).into_response());
         }
@@ -250,11 +251,24 @@ async fn definition(
     })
 }
 
+/// What a new run keeps, however often it takes to write it.
+struct Next {
+    run_id: RunId,
+    /// Its turn, once it was taken: it is not taken twice.
+    turn_at: Option<Timestamp>,
+}
+
+impl Next {
+    fn of(app: &Shared) -> Self {
+        Self { run_id: (app.options.new_run_id)(), turn_at: None }
+    }
+}
+
 /// The new run, and what is said about it.
 async fn order(
     app: &Shared,
     deed: &Deed,
-    run_id: RunId,
+    next: &mut Next,
     before: Folded,
     definition: Definite,
     plan: Continuation,
@@ -282,11 +296,12 @@ async fn order(
     let scheduled = before.state.scheduled;
     let mut created =
         RunCreated { inputs, start_at, scheduled, deadline_at, origin, ..RunCreated::default() };
-    if starts && !body.dry_run {
-        created.turn_at = take_turn(app, deed.caller.tenant, &definition.plan, &created).await?;
+    if starts && !body.dry_run && next.turn_at.is_none() {
+        next.turn_at = take_turn(app, deed.caller.tenant, &definition.plan, &created).await?;
     }
+    created.turn_at = next.turn_at;
     let ordered = Ordered {
-        created: join_group(&definition.plan, run_id, created, &labels, now)?,
+        created: join_group(&definition.plan, next.run_id, created, &labels, now)?,
         workflow: before.row.workflow.clone(),
         labels,
         priority: body.priority.unwrap_or(before.row.priority),
@@ -294,7 +309,7 @@ async fn order(
         definition,
     };
     let (workflow, version) = (before.row.workflow, ordered.definition.version);
-    let (new, summary) = assemble(deed, run_id, ordered);
+    let (new, summary) = assemble(deed, next.run_id, ordered);
     let bytes = new.event.body.data().len();
     if bytes > REUSED_BYTES_MAX {
         let detail = format!("what would be reused has {bytes} bytes; {REUSED_BYTES_MAX} are allowed");

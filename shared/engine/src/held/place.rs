@@ -22,7 +22,7 @@ impl HeldRun {
 
     /// Asks whether a run of this workflow may start now.
     pub(super) async fn ask_for_turn(&self) -> Result<Input, HoldError> {
-        let Some(mut limit) = self.plan.rate_limit else { return Ok(Input::NoTurn(Turn::Now)) };
+        let Some(mut limit) = self.plan.rate_limit else { return Ok(Input::Turn(Turn::Now)) };
         if self.state.turn_at.is_some() {
             // It was let in before, and comes late.
             limit.on_limit = OnLimit::Wait;
@@ -31,7 +31,7 @@ impl HeldRun {
             LimitKey { tenant: self.heritage.tenant, kind: Limited::Runs, name: self.plan.name.clone() };
         let turn = turn::take(&self.engine.parts, &key, limit).await?;
         point("turn.of_run_taken");
-        Ok(Input::NoTurn(turn))
+        Ok(Input::Turn(turn))
     }
 
     /// The run has ended: whose turn is it?

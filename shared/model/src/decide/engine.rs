@@ -57,8 +57,8 @@ impl Tick<'_> {
         }
     }
 
-    /// No more runs of the workflow may start now: this one starts later, or ends as its definition has it.
-    pub(super) fn await_turn(&mut self, turn: Turn) {
+    /// The run may start now, or later, or ends as its definition has it.
+    pub(super) fn take_turn(&mut self, turn: Turn) {
         if !self.state.asks_for_turn(self.plan, self.now) {
             return;
         }

@@ -62,7 +62,7 @@ pub fn decide(
             tick.outcome(StepKey { node, item }, attempt, outcome);
         }
         Input::NoPlace { held_by } => tick.await_place(held_by),
-        Input::NoTurn(turn) => tick.await_turn(turn),
+        Input::Turn(turn) => tick.take_turn(turn),
         Input::ChildEnded { run_id, end } => tick.child_ended(run_id, end),
         Input::Advance => tick.advance(),
         Input::Drain => tick.drain(),

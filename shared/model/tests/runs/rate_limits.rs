@@ -89,7 +89,7 @@ fn a_run_asks_for_a_turn_before_anything_of_it_begins_and_starts_when_that_comes
     let mut run = Run::new(&plan);
     assert!(run.state.asks_for_turn(&plan, run.now));
     let until = run.now.plus(5 * SECOND);
-    run.tick(Input::NoTurn(Turn::At(until)));
+    run.tick(Input::Turn(Turn::At(until)));
     assert_eq!((run.state.status(false), run.state.wake_at()), (RunStatus::Waiting, Some(until)));
     assert!(!run.state.asks_for_turn(&plan, run.now));
     run.pass(5 * SECOND);
@@ -103,11 +103,11 @@ fn a_run_asks_for_a_turn_before_anything_of_it_begins_and_starts_when_that_comes
 fn a_run_that_comes_much_too_late_for_its_turn_asks_for_another() {
     let plan = limited();
     let mut run = Run::new(&plan);
-    run.tick(Input::NoTurn(Turn::At(run.now.plus(SECOND))));
+    run.tick(Input::Turn(Turn::At(run.now.plus(SECOND))));
     let late = run.now.plus(SECOND + LATE_MAX + SECOND);
     assert!(run.state.asks_for_turn(&plan, late));
     run.now = late;
-    run.tick(Input::NoTurn(Turn::At(late.plus(SECOND))));
+    run.tick(Input::Turn(Turn::At(late.plus(SECOND))));
     run.pass(SECOND);
     assert_eq!(run.in_flight(), ["a"]);
     run.check_fold();
@@ -117,7 +117,7 @@ fn a_run_that_comes_much_too_late_for_its_turn_asks_for_another() {
 fn a_run_that_will_not_wait_fails_and_says_when_the_next_may_start() {
     let plan = limited();
     let mut run = Run::new(&plan);
-    run.tick(Input::NoTurn(Turn::Refused { retry_after: SECOND }));
+    run.tick(Input::Turn(Turn::Refused { retry_after: SECOND }));
     let error = run.state.error.clone().unwrap();
     assert_eq!((error.kind.as_str(), error.details), ("rate.limited", Some(json!({"retry_after_ms": 1000}))));
     assert_eq!(run.state.status(false), RunStatus::Failed);
