@@ -141,6 +141,8 @@ const DEATHS_ONE_IN: u64 = 50;
 const DEATH_EVERY_MS: u64 = 4_200;
 /// In one of so many schedules all runs are of one workflow, of those whose runs get into each other's way.
 const ALIKE_ONE_IN: u64 = 6;
+/// How many of a thousand calls fail in such a schedule, at the least: what one run does for the next, it does in one call.
+const FAILS_OF_ALIKE: u16 = 100;
 const CROWDED: &[&str] = &["turns", "newest", "tools"];
 /// One in so many schedules has a schedule of the product in it.
 const SCHEDULE_ONE_IN: u64 = 5;
@@ -155,12 +157,15 @@ impl Schedule {
             return Self::of_deaths(&mut chance);
         }
         let workers = 2 + chance.below(2) as usize;
-        let noise = noise(&mut chance);
+        let mut noise = noise(&mut chance);
         let mut items = Vec::new();
         let mut people = 0;
         let short: Vec<&str> = workflows.iter().copied().filter(|name| !SPECIAL.contains(name)).collect();
         let crowded = CROWDED[chance.below(CROWDED.len() as u64) as usize];
         let alike = chance.one_in(ALIKE_ONE_IN).then_some(crowded);
+        if alike.is_some() {
+            noise.fails = noise.fails.max(FAILS_OF_ALIKE);
+        }
         for run in 0..1 + chance.below(5) as u32 {
             let workflow = alike.unwrap_or_else(|| match chance.one_in(LONG_ONE_IN) {
                 true => "long",
