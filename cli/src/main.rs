@@ -1,5 +1,6 @@
 //! `windlass`: the one binary. Parses the command line, does what it says, explains what went wrong.
 
+mod allocator;
 mod answers;
 mod api;
 mod approvals;
@@ -44,10 +45,6 @@ use windlass_model::callee::CalleeKind;
 
 use crate::failure::{Exit, Failure, explain};
 use crate::output::{OutputArgs, Style, note};
-
-/// Far fewer page faults than the system's allocator in a process that ticks thousands of runs.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Durable workflows from one binary
 #[derive(Parser, Debug)]
@@ -129,6 +126,7 @@ Examples:
 }
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let cli = Cli::parse();
     match start(cli.command) {
         Ok(exit) => exit.into(),
