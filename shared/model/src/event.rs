@@ -368,6 +368,7 @@ pub struct ErrorRouted {
 #[serde(rename_all = "snake_case")]
 pub enum RuleAction {
     Retry,
+    WaitForAgent,
     Fallback,
     Skip,
     Compensate,

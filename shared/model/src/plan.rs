@@ -280,6 +280,9 @@ pub struct ErrorRule {
 pub enum ErrorAction {
     /// Another attempt, while this policy has one left; then the next rule that matches decides.
     Retry(RetryPolicy),
+    /// Another attempt now and then, for so long after the first of these failures; then the next rule that matches
+    /// decides.
+    WaitForAgent(Duration),
     /// Succeed in another way: with this value, or by the node's [`Node::fallback`].
     Fallback(Option<Template>),
     /// As if its condition had been false.

@@ -1,5 +1,8 @@
 //! What follows from a failure: another attempt, what an error rule says, or a pause for a person.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::Tick;
@@ -8,8 +11,14 @@ use crate::event::{
     StepTimedOut, Then,
 };
 use crate::plan::{ErrorAction, ErrorRule, GateSpec, Part};
+use crate::state::Step;
 use crate::workflow::expression::{Context, Template};
 use crate::{Attempt, Digest, EventBody, PauseReason, Payload, StepError, StepKey, Timestamp};
+
+/// Between two looks for somebody who is away: an eighth of the time they have been, within these bounds. So whoever comes back
+/// is found soon, and a long absence costs few attempts.
+const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
+const LOOKS_WHILE_AS_LONG: u32 = 8;
 
 /// A failure's way on.
 struct Route<'p> {
@@ -114,12 +123,23 @@ impl<'a> Tick<'a> {
             return Route { error, then, by: None, next: Next::Nothing };
         }
         for rule in spec.on_error.iter().filter(|rule| rule.matches(&error)) {
-            if let ErrorAction::Retry(policy) = &rule.action {
-                let pause = policy.pause_before_next(self.state.run_id, &label, attempt, failures, &error);
+            let again = match &rule.action {
+                ErrorAction::Retry(policy) => {
+                    let run = self.state.run_id;
+                    let pause = policy.pause_before_next(run, &label, attempt, failures, &error);
+                    Some((RuleAction::Retry, pause))
+                }
+                ErrorAction::WaitForAgent(patience) => {
+                    let away = failing_since(self.state.step(node), rule, self.now).until(self.now);
+                    Some((RuleAction::WaitForAgent, pause_while_away(away, *patience)))
+                }
+                _ => None,
+            };
+            if let Some((action, pause)) = again {
                 // Used up: what comes after it decides.
                 let Some(pause) = pause else { continue };
-                let by = Some((rule, RuleAction::Retry));
-                return Route { error, then: Then::Retry, by, next: Next::Retry(self.now.plus(pause)) };
+                let (by, next) = (Some((rule, action)), Next::Retry(self.now.plus(pause)));
+                return Route { error, then: Then::Retry, by, next };
             }
             return match self.obey(node, &rule.action, &error) {
                 Ok((then, action, next)) => Route { error, then, by: Some((rule, action)), next },
@@ -146,8 +166,10 @@ impl<'a> Tick<'a> {
         let context = Context::new(self.plan, self.state).with_step(node).with_error(error);
         let render = |template: &Template| template.render(&context);
         Ok(match action {
-            // Whoever gets here has asked for the retry before.
-            ErrorAction::Pause | ErrorAction::Retry(_) => (Then::Pause, RuleAction::Pause, Next::Pause),
+            // Whoever gets here has asked for another attempt before.
+            ErrorAction::Pause | ErrorAction::Retry(_) | ErrorAction::WaitForAgent(_) => {
+                (Then::Pause, RuleAction::Pause, Next::Pause)
+            }
             ErrorAction::Fail => (Then::Fail, RuleAction::Fail, Next::Nothing),
             ErrorAction::Compensate => (Then::Compensate, RuleAction::Compensate, Next::Nothing),
             ErrorAction::Skip => (Then::Skip, RuleAction::Skip, Next::Nothing),
@@ -169,4 +191,18 @@ impl<'a> Tick<'a> {
             }
         })
     }
+}
+
+/// Since when this rule was the one that matched.
+fn failing_since(step: &Step, rule: &ErrorRule, now: Timestamp) -> Timestamp {
+    let failures =
+        step.attempts.iter().rev().filter_map(|record| Some((record.ended_at, record.error.as_ref()?)));
+    let of_late = failures.take(step.failures.into()).take_while(|(_, error)| rule.matches(error));
+    of_late.last().map_or(now, |(ended_at, _)| ended_at)
+}
+
+/// The last look comes when the patience ends; none: it has ended.
+fn pause_while_away(away: Duration, patience: Duration) -> Option<Duration> {
+    let left = patience.checked_sub(away).filter(|left| !left.is_zero())?;
+    Some((away / LOOKS_WHILE_AS_LONG).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end()).min(left))
 }

@@ -234,7 +234,17 @@ fn with_fallback_node(mut arguments: Value) -> Value {
 }
 
 fn actions() -> Value {
-    json!(["retry", "fallback", "skip", "compensate", "pause", "escalate", "continue", "fail"])
+    json!([
+        "retry",
+        "wait_for_agent",
+        "fallback",
+        "skip",
+        "compensate",
+        "pause",
+        "escalate",
+        "continue",
+        "fail"
+    ])
 }
 
 fn on_error(mut rule: Value) -> Value {

@@ -55,6 +55,63 @@ fn a_rule_retries_until_its_attempts_are_used_up_and_then_the_next_rule_decides(
 }
 
 #[test]
+fn an_agent_that_is_away_is_looked_for_until_patience_ends_and_then_the_next_rule_decides() {
+    let plan = with_rules(
+        "[{match: [agent.offline], action: wait_for_agent, timeout: 1h}, {match: ['*'], action: fail}]",
+    );
+    let mut run = Run::new(&plan);
+    run.take();
+    let (mut looks, mut waited) = (0, Duration::ZERO);
+    loop {
+        run.fail("a", "agent.offline");
+        if run.state.status(true) != RunStatus::Waiting {
+            break;
+        }
+        let at = run.state.step(NodeIndex(0)).wait.as_ref().and_then(|wait| wait.until).expect("a time");
+        let pause = run.now.until(at);
+        assert!(
+            pause <= Duration::from_secs(1).max(waited / 8).min(Duration::from_secs(300)),
+            "{pause:?} after {waited:?}"
+        );
+        (looks, waited) = (looks + 1, waited + pause);
+        run.pass(pause);
+        assert_eq!(run.in_flight(), ["a"]);
+    }
+    assert_eq!((run.state.status(true), waited), (RunStatus::Failed, Duration::from_secs(3600)));
+    assert!((30..80).contains(&looks), "{looks} looks in an hour");
+    let routed = routed(&run);
+    assert_eq!(routed.last(), Some(&("/nodes/a/on_error/1".to_owned(), RuleAction::Fail)));
+    assert!(routed[..looks].iter().all(|(_, action)| *action == RuleAction::WaitForAgent));
+    run.check_fold();
+}
+
+#[test]
+fn patience_with_an_agent_begins_anew_after_another_failure_and_when_a_person_asks() {
+    let plan = with_rules(
+        "[{match: [agent.offline], action: wait_for_agent, timeout: 4s}, \
+          {match: [http.5xx], action: retry, max_attempts: 1000, backoff: {type: fixed, initial: 1s}}]",
+    );
+    let mut run = Run::new(&plan);
+    run.take();
+    let away = |run: &mut Run<'_>, seconds: u64| {
+        for _ in 0..seconds {
+            run.fail("a", "agent.offline");
+            run.pass(Duration::from_secs(1));
+            assert_eq!(run.in_flight(), ["a"]);
+        }
+    };
+    away(&mut run, 3);
+    run.fail("a", "http.503");
+    run.pass(Duration::from_secs(1));
+    away(&mut run, 4);
+    run.fail("a", "agent.offline");
+    assert_eq!(run.state.pause_reason(), Some(PauseReason::StepFailed), "no other rule matches");
+    run.command(Command::Resume).expect("it is paused");
+    run.take();
+    away(&mut run, 4);
+}
+
+#[test]
 fn handlers_of_the_workflow_come_after_the_nodes_own_rules_and_name_nodes_and_errors() {
     let plan = plan(
         "{version: 1, name: d, type: dag, error_handlers: [\

@@ -19,6 +19,7 @@ const HANDLER_KEYS: &[&str] = &["node_pattern", "error_type", "action"];
 /// Actions, and what each may say beside its name.
 const ACTIONS: &[(&str, RuleAction, &[&str])] = &[
     ("retry", RuleAction::Retry, &["max_attempts", "backoff"]),
+    ("wait_for_agent", RuleAction::WaitForAgent, &["timeout"]),
     ("fallback", RuleAction::Fallback, &["do", "output"]),
     ("skip", RuleAction::Skip, &[]),
     ("compensate", RuleAction::Compensate, &[]),
@@ -31,7 +32,6 @@ const ACTIONS: &[(&str, RuleAction, &[&str])] = &[
     ("continue", RuleAction::Continue, &["output"]),
     ("fail", RuleAction::Fail, &[]),
 ];
-const LATER_ACTIONS: &[&str] = &["wait_for_agent"];
 
 /// Whose failures a rule decides about.
 pub(super) enum For<'a> {
@@ -191,14 +191,6 @@ impl Checker<'_> {
         patterns: &[String],
         whose: &mut For<'_>,
     ) -> Option<ErrorAction> {
-        if let Some(later) = name.as_str().filter(|action| LATER_ACTIONS.contains(action)) {
-            let detail = format!(
-                "`{later}` is for agents on people's own machines, which are not there yet in this version; \
-                 `retry` with a `backoff` waits for what is away"
-            );
-            self.problem("unsupported", name_pointer, detail);
-            return None;
-        }
         let words: Vec<(&str, usize)> = ACTIONS.iter().enumerate().map(|(at, it)| (it.0, at)).collect();
         let (word, action, keys) = ACTIONS[self.word(name, name_pointer, &words)?];
         self.check_arguments(arguments, pointer, word, keys);
@@ -210,6 +202,17 @@ impl Checker<'_> {
         };
         Some(match action {
             RuleAction::Retry => ErrorAction::Retry(self.rule_retry(arguments, pointer, patterns)),
+            RuleAction::WaitForAgent => {
+                let Some(timeout) = arguments.get("timeout") else {
+                    self.problem(
+                        "missing_field",
+                        pointer,
+                        "`timeout` is missing: how long may the agent be away?",
+                    );
+                    return None;
+                };
+                ErrorAction::WaitForAgent(self.duration(timeout, &member(pointer, "timeout"))?)
+            }
             RuleAction::Fallback => self.fallback(arguments, pointer, whose)?,
             RuleAction::Skip => ErrorAction::Skip,
             RuleAction::Pause => ErrorAction::Pause,

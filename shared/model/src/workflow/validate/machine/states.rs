@@ -38,8 +38,6 @@ const ENTERED: &[Kind] = &[Kind::Atomic, Kind::Compound, Kind::Parallel, Kind::F
 const ACTIVE: &[Kind] = &[Kind::Atomic, Kind::Compound, Kind::Parallel];
 /// Keys of a node that mean nothing where a state decides when it runs.
 const NOT_INVOKED_KEYS: &[&str] = &["if", "needs"];
-/// A state may be entered several times, and its node take effect as often: undoing the last one is not enough.
-const LATER_INVOKED_KEYS: &[&str] = &["compensate"];
 
 const WITH_ITEMS: &[&str] = &["map", "loop", "parallel"];
 
@@ -348,9 +346,10 @@ impl Checker<'_> {
             let detail = format!("`{key}` is not for a state's node: it runs while the state is active");
             self.key_problem("invalid_field", &member(&pointer, key), detail);
         }
-        for key in LATER_INVOKED_KEYS.iter().filter(|key| map.contains_key(**key)) {
-            let detail = format!("`{key}` is not there yet for what a state invokes");
-            self.key_problem("unsupported", &member(&pointer, key), detail);
+        if map.contains_key("compensate") {
+            let detail = "a state may be entered again, and its node take effect as often: undoing the last time is not \
+                          enough; go to a state that undoes, or invoke a workflow that does";
+            self.key_problem("unsupported", &member(&pointer, "compensate"), detail);
         }
         let node = machine.next_node();
         let at = at + usize::from(machine.states[index.at()].map.contains_key("dag"));
