@@ -28,8 +28,9 @@ use crate::doorbell::Room;
 
 pub use relay::{HttpSink, Sink};
 
-/// How often the relay looks into the outbox.
+/// How often the relay looks into the outbox, and how often where it has nobody to tell and only tidies up.
 const RELAY_EVERY: Duration = Duration::from_millis(500);
+const RELAY_EVERY_WITHOUT_SINK: Duration = Duration::from_secs(5);
 /// A worker promises a run of its own this often, when there are runs to take.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(5);
 /// What a drain may take beyond its timeout, to write what it ended with.
@@ -126,7 +127,8 @@ pub async fn run(
     let session_beat = health.register("session", options.session_renew);
     tasks.spawn(session.run(engine.clone(), session_beat, drained.clone()));
     tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
-    let relay = relay::Relay { store: store.clone(), sink, every: RELAY_EVERY };
+    let every = if sink.is_some() { RELAY_EVERY } else { RELAY_EVERY_WITHOUT_SINK };
+    let relay = relay::Relay { store: store.clone(), sink, every };
     tasks.spawn(relay.run(health.register("relay", relay::DELIVERY_TIMEOUT), drained.clone()));
 
     let room = Room::for_runs(options.max_runs);

@@ -25,8 +25,9 @@ use crate::types::{At, span};
 
 /// Connections that hold the locks of this process.
 const HOLDERS: usize = 2;
-/// How often each is asked whether it still stands, and one of them whose locks are free.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the first is asked whose locks are free, which also tells whether it still stands, and the other whether it
+/// does. The other may be found out later: it is lost alone, and the first holds the lock.
+const LOOK_EVERY: [Duration; HOLDERS] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// Who has just lost the server, or sees one that has just started, judges nobody: others have lost it too, and are
 /// given this long to come back.
 const STEADY_AFTER: Duration = Duration::from_secs(3);
@@ -133,7 +134,7 @@ async fn keep(shared: Arc<Shared>, holder: usize, mut line: Line) {
             Err(_) => false,
         };
         if kept {
-            let _ = tokio::time::timeout(LOOK_EVERY, shared.changed[holder].notified()).await;
+            let _ = tokio::time::timeout(LOOK_EVERY[holder], shared.changed[holder].notified()).await;
         } else {
             line.hang_up();
             suspects.clear();
