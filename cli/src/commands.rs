@@ -41,10 +41,18 @@ Without --attempt, what is approved is what the run shows at this moment.")]
     /// Reject what a step waits for
     Reject(Decision),
     /// Try failed or interrupted steps again
+    #[command(after_help = "\
+Examples:
+  windlass runs retry ID                       all that need a person
+  windlass runs retry ID publish
+  windlass runs retry ID --version latest      under a version that is mended")]
     Retry {
         id: String,
         /// One step; all that need a person when none is named
         node: Option<String>,
+        /// Under this version of the workflow, a number or `latest`: as a new run in place of this one
+        #[arg(long, conflicts_with = "node")]
+        version: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -166,7 +174,10 @@ pub async fn command(command: RunCommand) -> Result<Exit> {
         }
         RunCommand::Approve(decision) => decide(decision, "approve").await,
         RunCommand::Reject(decision) => decide(decision, "reject").await,
-        RunCommand::Retry { id, node, common } => {
+        RunCommand::Retry { id, version: Some(version), common, .. } => {
+            go_on_from(&common, &id, "retry", &json!({ "version": version_word(&version) })).await
+        }
+        RunCommand::Retry { id, node, common, .. } => {
             let body = node.map_or_else(|| json!({}), |node| json!({ "node": node }));
             let receipt = common.server.client()?.command(&id, "retry", &body).await?;
             show(&common, &id, &receipt)

@@ -10,6 +10,7 @@ in_every_mode!(
     a_rerun_may_have_other_inputs_and_another_version,
     a_run_that_moves_is_not_run_again,
     a_moved_run_goes_on_under_the_new_version_and_the_old_one_ends,
+    what_has_failed_is_tried_again_under_the_latest_version,
     who_takes_over_undoes_what_was_done_before,
     a_move_that_cannot_be_made_changes_nothing,
     a_person_says_what_a_failed_step_comes_to,
@@ -157,6 +158,29 @@ async fn a_moved_run_goes_on_under_the_new_version_and_the_old_one_ends(mode: Mo
     assert_eq!((&moved["origin"]["run_id"], &moved["origin"]["because"]), (&json!(run), &json!("move")));
     assert_eq!((sink.at("/load").len(), sink.at("/charge").len()), (1, 1));
     house.command(&run, "move", &json!({"version": 1})).await.refused(409, "run_terminal");
+    house.close_with(&[&sink]).await;
+}
+
+async fn what_has_failed_is_tried_again_under_the_latest_version(mode: Mode) {
+    let house = House::open(mode).await;
+    let sink = Sink::open().await;
+    let run = stuck(&house, &sink).await;
+    house.push(&ORDER.replace("/pay\"", "/charge\"")).await;
+    for body in [json!({"version": "latest", "node": "pay"}), json!({"version": "newest"})] {
+        house.command(&run, "retry", &body).await.refused(422, "invalid_body");
+    }
+
+    let answer = with_key(&house, &run, "retry", &json!({"version": "latest"})).await;
+    assert_eq!(answer.status, 201);
+    let said = answer.ok();
+    assert_eq!((&said["reused"], &said["runs"]), (&json!(["load"]), &json!(["pay", "tell"])));
+    assert_eq!(with_key(&house, &run, "retry", &json!({"version": "latest"})).await.ok(), said);
+
+    let new = id_of(&said);
+    assert_eq!(house.wait_for(&run, "canceled").await["moved_to"], json!(new));
+    house.wait_for(&new, "completed").await;
+    assert_eq!((sink.at("/load").len(), sink.at("/charge").len()), (1, 1));
+    house.command(&new, "retry", &json!({"version": "latest"})).await.refused(409, "run_terminal");
     house.close_with(&[&sink]).await;
 }
 

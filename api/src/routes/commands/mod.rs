@@ -14,6 +14,7 @@ use windlass_model::command::Verdict;
 use windlass_model::{Attempt, Command, Digest, NodeIndex, Payload, Plan, RunState, StepKey};
 
 use carry_out::carry_out;
+use rerun::{Continued, VersionWord};
 
 use crate::app::Shared;
 use crate::idempotency::Deed;
@@ -64,6 +65,9 @@ pub(crate) struct RetryBody {
     node: Option<String>,
     /// One item of that node, inside a fan-out.
     item: Option<u32>,
+    /// Under this version of the workflow, or under the `latest`: as a new run in place of this one, with all that has not
+    /// ended well.
+    version: Option<VersionWord>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -131,13 +135,24 @@ pub(crate) async fn reject(State(app): State<Shared>, at: At, query: Query, deed
 
 /// Try failed or interrupted steps again
 ///
-/// Of a step that has items, only those that have failed or were never begun.
+/// Of a step that has items, only those that have failed or were never begun. Under another `version`, the run is moved to it:
+/// a run has one version for good.
 #[utoipa::path(post, path = "/v1/workflow-runs/{id}/retry", operation_id = "retry_run", tag = "commands",
     params(("id" = Uuid, Path)), request_body(content = Option<RetryBody>),
-    responses((status = 200, description = "It is in the log.", body = Receipt), NotFound, Conflict))]
+    responses((status = 200, description = "It is in the log.", body = Receipt),
+        (status = 201, description = "Under another version: the new run is in the log.", body = Continued,
+            headers(("Location" = String, description = "The new run."))), NotFound, Conflict))]
 pub(crate) async fn retry(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
-    let RetryBody { node, item } = deed.json_or_nothing()?;
+    let RetryBody { node, item, version } = deed.json_or_nothing()?;
+    if let Some(version) = version {
+        if node.is_some() || item.is_some() {
+            let detail =
+                "under another version all that has not ended well is tried again; leave out the node";
+            return Err(Problem::body("/version", detail));
+        }
+        return rerun::move_to(&app, at.run_id()?, &deed, version, false).await;
+    }
     let retry = |plan: &Plan, _: &RunState| {
         if node.is_none() && item.is_some() {
             return Err(Problem::body("/item", "an item of which node?"));

@@ -156,34 +156,42 @@ pub(crate) async fn move_run(
     deed: Deed,
 ) -> Result<Response> {
     query.finish()?;
-    let before = at.run_id()?;
-    let body: MoveBody = deed.json()?;
-    if let Some(answer) = deed.answered_before(&app).await? {
+    let MoveBody { version, dry_run } = deed.json()?;
+    move_to(&app, at.run_id()?, &deed, version, dry_run).await
+}
+
+pub(super) async fn move_to(
+    app: &Shared,
+    before: RunId,
+    deed: &Deed,
+    version: VersionWord,
+    dry_run: bool,
+) -> Result<Response> {
+    if let Some(answer) = deed.answered_before(app).await? {
         return Ok(answer);
     }
-    let mut next = Next::of(&app);
+    let mut next = Next::of(app);
     let run_id = next.run_id;
     let command = |_: &Plan, _: &RunState| Ok(Command::Move { to: run_id });
     for _ in 0..TRIES_MAX {
-        let mut decision = consider(&app, before, &deed, &command).await?;
+        let mut decision = consider(app, before, deed, &command).await?;
         let run = decision.run.clone();
         // Chosen a moment ago, whatever is published meanwhile.
-        let definition =
-            Definite { pin: Pin::Inline, ..definition(&app, &deed, &run, Some(body.version)).await? };
+        let definition = Definite { pin: Pin::Inline, ..definition(app, deed, &run, Some(version)).await? };
         let plan =
             continue_from(&run.plan, &run.state, &definition.plan, Again::Unfinished, OriginReason::Move)?;
         check_undoing(&plan)?;
-        let unchanged = RerunBody { dry_run: body.dry_run, ..RerunBody::default() };
-        let (new, said) = order(&app, &deed, &mut next, run, definition, plan, &unchanged).await?;
-        if body.dry_run {
+        let unchanged = RerunBody { dry_run, ..RerunBody::default() };
+        let (new, said) = order(app, deed, &mut next, run, definition, plan, &unchanged).await?;
+        if dry_run {
             return Ok(Json(Continued { run: None, ..said }).into_response());
         }
         decision.successor = Some(new);
         let remember = deed.remember(StatusCode::CREATED, &said, Some(&location(run_id)));
-        match write(&app, &deed, decision, remember).await {
+        match write(app, deed, decision, remember).await {
             Ok(_) => return Ok(created(run_id, &said)),
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
-            Err(WriteError::KeyTaken) => return deed.answered_before(&app).await?.ok_or_else(contended),
+            Err(WriteError::KeyTaken) => return deed.answered_before(app).await?.ok_or_else(contended),
             Err(other) => return Err(other.into()),
         }
     }
