@@ -344,6 +344,20 @@ fn a_rule_that_decides_about_nothing_or_does_not_exist_is_found() {
 }
 
 #[test]
+fn what_was_done_before_a_move_is_undone_in_the_same_turn() {
+    let created = r#"{"actor": {"kind": "user", "id": "ada"}}"#;
+    let taken_over = r#"{"actor": {"kind": "user", "id": "ada"}, "origin": {"run_id": "p", "because": "move", "acted": ["book", "hold"],
+        "steps": {"book": {"status": "succeeded"}, "hold": {"status": "succeeded"}}}}"#;
+    let own_deeds = |line: &&str| !["book/1", "hold/1"].iter().any(|step| line.contains(&format!(" {step}")));
+    let log = UNDONE.replace(created, &taken_over.replace('\n', " "));
+    let log = log.lines().filter(own_deeds).collect::<Vec<_>>().join("\n");
+    assert_eq!(violations(&record_of(SAGA, &log, Vec::new())), Vec::<String>::new());
+    let forward =
+        log.replace(r#"["hold.compensate", "book.compensate"]"#, r#"["book.compensate", "hold.compensate"]"#);
+    finds(&record_of(SAGA, &forward, Vec::new()), "what was done last comes first");
+}
+
+#[test]
 fn an_undoing_out_of_turn_or_without_a_plan_is_found() {
     let planned = r#"1 compensation.planned {"after": "failed", "order": "reverse", "steps": ["hold.compensate", "book.compensate"]}"#;
     let forward =

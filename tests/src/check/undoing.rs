@@ -62,7 +62,7 @@ pub(super) fn what_acted_is_planned(record: &Record, report: &mut Report) {
     let end = record.events().last().map_or("", |event| event.kind.as_str());
     let (planned, steps) = plan(record).map_or((None, Vec::new()), |(planned, steps)| (Some(planned), steps));
     let until = planned.map_or(u64::MAX, |planned| planned.seq);
-    let mut acted: Vec<(u64, String)> = Vec::new();
+    let mut acted: Vec<(i64, String)> = Vec::new();
     for node in record
         .by_node
         .keys()
@@ -77,7 +77,7 @@ pub(super) fn what_acted_is_planned(record: &Record, report: &mut Report) {
             None => format!("{node}.compensate"),
         };
         match deed {
-            Some(deed) => acted.push((deed.seq, step)),
+            Some(deed) => acted.push((deed.seq.cast_signed(), step)),
             // Some failures come after the deed; which ones, the definition cannot tell.
             None => report
                 .unless(!steps.contains(&step.as_str()) || record.log.has("step.started", node), || {
@@ -85,12 +85,14 @@ pub(super) fn what_acted_is_planned(record: &Record, report: &mut Report) {
                 }),
         }
     }
-    // What the run before did, and this one answers for.
+    // What the run before did, and this one answers for, in the order in which it was done.
     let created = record.events().first();
     let taken_over = created.and_then(|created| created.body["origin"]["acted"].as_array());
-    for node in taken_over.into_iter().flatten().filter_map(Value::as_str) {
-        if !acted.iter().any(|(_, step)| *step == format!("{node}.compensate")) {
-            acted.push((0, format!("{node}.compensate")));
+    let taken_over = taken_over.into_iter().flatten().filter_map(Value::as_str).rev();
+    for (node, before) in taken_over.zip(1..) {
+        let step = format!("{node}.compensate");
+        if !acted.iter().any(|(_, acted)| *acted == step) {
+            acted.push((-before, step));
         }
     }
     let when = definition["compensation"]["when"].as_array();
