@@ -59,10 +59,10 @@ create table callees (
     primary key (tenant, kind, name)
 );
 
--- Circuit breakers, for calls of tools and agents. One that nothing went wrong with has no row.
+-- Circuit breakers, for calls of tools, agents and hosts. One that nothing went wrong with has no row.
 create table circuits (
     tenant         integer not null references tenants (id),
-    kind           text collate "C" not null check (kind = 'tool' or kind = 'agent'),
+    kind           text collate "C" not null check (kind = 'tool' or kind = 'agent' or kind = 'host'),
     name           text collate "C" not null,
     state          text collate "C" not null check (state = 'closed' or state = 'open' or state = 'half_open'),
     failures       integer not null,

@@ -57,10 +57,10 @@ create table callees (
     primary key (tenant, kind, name)
 ) strict, without rowid;
 
--- Circuit breakers, for calls of tools and agents. One that nothing went wrong with has no row.
+-- Circuit breakers, for calls of tools, agents and hosts. One that nothing went wrong with has no row.
 create table circuits (
     tenant         integer not null references tenants (id),
-    kind           text not null check (kind = 'tool' or kind = 'agent'),
+    kind           text not null check (kind = 'tool' or kind = 'agent' or kind = 'host'),
     name           text not null,
     state          text not null check (state = 'closed' or state = 'open' or state = 'half_open'),
     failures       integer not null,

@@ -1,4 +1,4 @@
-//! Circuit breakers: which tools and agents are in trouble.
+//! Circuit breakers: which tools, agents and hosts are in trouble.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,8 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use windlass_model::Timestamp;
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Circuit, CircuitKey};
+use windlass_model::circuit::{Circuit, CircuitKey, Guarded};
 
 use super::callees::ListParams;
 use crate::actor::Caller;
@@ -16,12 +15,13 @@ use crate::page::Page;
 use crate::problem::Result;
 use crate::query::Query;
 
-/// Where the calls of one tool or agent stand.
+/// Where the calls of one tool, agent or host stand.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CircuitBreaker)]
 pub(crate) struct CircuitBreaker {
-    /// `tool` or `agent`.
+    /// `tool`, `agent` or `host`.
     kind: &'static str,
+    /// Of a host with its port, unless that is the usual one.
     name: String,
     /// `closed`: calls are made. `open`: they are refused. `half_open`: one tries, the others are refused.
     state: &'static str,
@@ -47,7 +47,7 @@ impl From<(CircuitKey, Circuit)> for CircuitBreaker {
 
 /// List circuit breakers, by kind and name
 ///
-/// One whose tool or agent has never failed is not listed.
+/// One whose tool, agent or host has never failed is not listed.
 #[utoipa::path(get, path = "/v1/circuit-breakers", operation_id = "list_circuit_breakers", tag = "tools",
     params(ListParams),
     responses((status = 200, description = "A page of circuit breakers.", body = Page<CircuitBreaker>)))]
@@ -62,7 +62,7 @@ pub(crate) async fn list(State(app): State<Shared>, caller: Caller, mut query: Q
     Ok(Json(Page::of(rows, limit, &list, place, CircuitBreaker::from)).into_response())
 }
 
-fn read_place(text: &str) -> Option<(CalleeKind, String)> {
+fn read_place(text: &str) -> Option<(Guarded, String)> {
     let (kind, name) = text.split_once('/')?;
-    Some((CalleeKind::of_node(kind)?, name.to_owned()))
+    Some((Guarded::parse(kind)?, name.to_owned()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
@@ -143,7 +143,7 @@ impl Circuits for SlowStore {
     async fn list_circuits(
         &self,
         tenant: TenantId,
-        after: Option<(CalleeKind, String)>,
+        after: Option<(Guarded, String)>,
         limit: u32,
     ) -> Read<Vec<(CircuitKey, Circuit)>> {
         self.inner().await.list_circuits(tenant, after, limit).await

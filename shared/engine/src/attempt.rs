@@ -70,6 +70,9 @@ impl Attempt {
             error.message = parts.secrets.mask_text(&error.message);
             fail(error)
         })?;
+        // What is secret in a URL stays so in the names of circuits.
+        let host = || runner.host(&params).map(|host| parts.secrets.mask_text(&host));
+        let breaker = Breaker::of(tenant, node, host);
         let step = StepContext {
             run_id: state.run_id,
             node: plan.label(work.key()).into_owned(),
@@ -82,7 +85,6 @@ impl Attempt {
             progress: Progress::new(parts.bus.clone(), state.run_id, plan.label(work.key()).into_owned())
                 .masking(parts.secrets.clone()),
         };
-        let breaker = Breaker::of(tenant, node.callee.as_ref());
         let has_turn = rate_limit::holds(state.step(work.key()).turn_at, parts.clock.now());
         let limit = CallLimit::of(tenant, node.callee.as_ref(), has_turn);
         Ok(Self { work, runner, step, timeout: node.timeout, limit, breaker })
@@ -112,11 +114,11 @@ impl Attempt {
     async fn call_behind(self, breaker: Breaker, parts: &EngineParts) -> Ended {
         point("circuit.before_question");
         match breaker.admit(&*parts.store).await {
-            Ok(is_probe) => {
+            Ok(tries) => {
                 point("circuit.admitted");
                 let ended = self.call(parts).await;
                 point("circuit.before_news");
-                breaker.tell(&*parts.store, is_probe, &ended.outcome).await;
+                breaker.tell(&*parts.store, tries, &ended.outcome).await;
                 point("circuit.told");
                 ended
             }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tracing::{info, warn};
-use windlass_model::callee::Callee;
-use windlass_model::circuit::{Admission, CircuitKey, CircuitSpec, CircuitStep};
-use windlass_model::{Outcome, StepError, TenantId};
+use windlass_model::circuit::{Admission, CircuitKey, CircuitSpec, CircuitStep, Guarded};
+use windlass_model::plan::Node;
+use windlass_model::{Outcome, StepError, TenantId, Timestamp};
 use windlass_store::Store;
 
 /// A breaker must not break what it guards: when the database does not say in time, the call is made.
@@ -15,36 +15,35 @@ const ASK_WITHIN: Duration = Duration::from_secs(2);
 
 /// The breaker of one call. Nodes that call nothing with a breaker have none, and pay nothing.
 pub(crate) struct Breaker {
-    tenant: TenantId,
-    callee: Arc<Callee>,
+    key: CircuitKey,
+    spec: Arc<CircuitSpec>,
 }
 
+/// Until when the call is the one that tries; none when it is one of many.
+pub(crate) type Try = Option<Timestamp>;
+
 impl Breaker {
-    pub(crate) fn of(tenant: TenantId, callee: Option<&Arc<Callee>>) -> Option<Self> {
-        let callee = callee.filter(|callee| callee.circuit.is_some())?;
-        Some(Self { tenant, callee: callee.clone() })
-    }
-
-    fn key(&self) -> CircuitKey {
-        CircuitKey { tenant: self.tenant, kind: self.callee.kind, name: self.callee.name.clone() }
-    }
-
-    fn spec(&self) -> Option<&CircuitSpec> {
-        self.callee.circuit.as_ref()
+    /// The tool's or the agent's, or that of the host that the node calls. Without a host there is nothing to guard.
+    pub(crate) fn of(tenant: TenantId, node: &Node, host: impl FnOnce() -> Option<String>) -> Option<Self> {
+        let (kind, name, spec) = match (&node.callee, &node.circuit) {
+            (Some(callee), _) => (Guarded::Calls(callee.kind), callee.name.clone(), callee.circuit.as_ref()?),
+            (None, Some(spec)) => (Guarded::Host, host()?, spec),
+            (None, None) => return None,
+        };
+        Some(Self { key: CircuitKey { tenant, kind, name }, spec: spec.clone() })
     }
 
     /// Whether the call that may be made is the one that tries.
     ///
     /// # Errors
     /// `circuit.open`: the call is not made.
-    pub(crate) async fn admit(&self, store: &dyn Store) -> Result<bool, StepError> {
+    pub(crate) async fn admit(&self, store: &dyn Store) -> Result<Try, StepError> {
         match tokio::time::timeout(ASK_WITHIN, self.ask(store)).await.unwrap_or(Admission::Pass) {
-            Admission::Pass => Ok(false),
-            Admission::Probe => Ok(true),
+            Admission::Pass => Ok(None),
+            Admission::Probe { until } => Ok(Some(until)),
             Admission::Refused { retry_after } => {
-                metrics::counter!("windlass_circuit_refusals_total", "callee" => self.callee.name.clone())
-                    .increment(1);
-                let (what, name) = (self.callee.kind.as_str(), &self.callee.name);
+                let (what, name) = (self.key.kind.as_str(), &self.key.name);
+                metrics::counter!("windlass_circuit_refusals_total", "kind" => what).increment(1);
                 let sentence = format!(
                     "the {what} `{name}` has failed too often; the next call may try in {retry_after:?}"
                 );
@@ -56,45 +55,48 @@ impl Breaker {
     }
 
     async fn ask(&self, store: &dyn Store) -> Admission {
-        let looked = match store.look_at_circuit(&self.key()).await {
+        let looked = match store.look_at_circuit(&self.key).await {
             // It is time that one call tries. The others learn from the database that they are not the one.
-            Ok(Admission::Probe) => {
-                let probe_for = self.spec().map_or(ASK_WITHIN, |spec| spec.cool_down);
-                store.step_circuit(self.key(), CircuitStep::Ask { probe_for }).await
+            Ok(Admission::Probe { .. }) => {
+                let ask = CircuitStep::Ask { probe_for: self.spec.cool_down };
+                store.step_circuit(self.key.clone(), ask).await
             }
             looked => looked,
         };
         looked.unwrap_or_else(|error| {
-            warn!(callee = self.callee.name, error = %error, "The circuit is not known; the call is made");
+            warn!(circuit = self.key.name, error = %error, "The circuit is not known; the call is made");
             Admission::Pass
         })
     }
 
-    /// Only failures that count, and what the call that tried has found, are worth a write.
-    pub(crate) async fn tell(&self, store: &dyn Store, was_probe: bool, outcome: &Outcome) {
-        let Some(spec) = self.spec() else { return };
-        let step = match outcome {
-            Outcome::Failed { error, .. } | Outcome::TimedOut { error } if spec.counts(error) => {
-                CircuitStep::Failed { spec: spec.clone(), was_probe }
-            }
-            // Nobody knows.
-            Outcome::Canceled => return,
-            _ if was_probe => CircuitStep::Healed,
-            _ => return,
-        };
-        if was_probe {
+    /// Only failures that count, and what became of the call that tried, are worth a write.
+    pub(crate) async fn tell(&self, store: &dyn Store, tries: Try, outcome: &Outcome) {
+        let Some(step) = self.news(tries, outcome) else { return };
+        if tries.is_some() {
             info!(
-                callee = self.callee.name,
+                circuit = self.key.name,
                 healed = step == CircuitStep::Healed,
                 "A call has tried the circuit"
             );
         }
-        match tokio::time::timeout(ASK_WITHIN, store.step_circuit(self.key(), step)).await {
+        match tokio::time::timeout(ASK_WITHIN, store.step_circuit(self.key.clone(), step)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                warn!(callee = self.callee.name, error = %error, "The circuit could not be told")
+                warn!(circuit = self.key.name, error = %error, "The circuit could not be told")
             }
-            Err(_) => warn!(callee = self.callee.name, "The circuit could not be told in time"),
+            Err(_) => warn!(circuit = self.key.name, "The circuit could not be told in time"),
+        }
+    }
+
+    fn news(&self, tries: Try, outcome: &Outcome) -> Option<CircuitStep> {
+        match outcome {
+            Outcome::Failed { error, .. } | Outcome::TimedOut { error } if self.spec.counts(error) => {
+                let spec = CircuitSpec::clone(&self.spec);
+                Some(CircuitStep::Failed { spec, was_probe: tries.is_some() })
+            }
+            // Nobody knows: let the next one try.
+            Outcome::Canceled => tries.map(|until| CircuitStep::GaveUp { until }),
+            _ => tries.map(|_| CircuitStep::Healed),
         }
     }
 }

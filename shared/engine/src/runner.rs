@@ -25,6 +25,12 @@ pub trait Runner: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The host that a deed with these keys calls, with its port unless that is the usual one. None when it calls none, or
+    /// when nobody can tell.
+    fn host(&self, _params: &Value) -> Option<String> {
+        None
+    }
+
     /// Does it once. No transaction is open meanwhile.
     ///
     /// The engine drops this future when the step's timeout has passed, and trips `step.cancel` when the

@@ -60,7 +60,7 @@ pub(crate) async fn take(parts: &EngineParts, key: &LimitKey, limit: RateLimit) 
         Turn::At(_) => "deferred",
         Turn::Refused { .. } => "refused",
     };
-    metrics::counter!("windlass_rate_limited_total", "kind" => key.kind.as_str(), "name" => key.name.clone(), "answer" => answer)
+    metrics::counter!("windlass_rate_limited_total", "kind" => key.kind.as_str(), "answer" => answer)
         .increment(1);
     Ok(turn)
 }

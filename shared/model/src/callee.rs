@@ -20,7 +20,7 @@ pub struct Callee {
     /// What a call must give back.
     pub result: Option<Schema>,
     pub risk: Option<Risk>,
-    pub circuit: Option<CircuitSpec>,
+    pub circuit: Option<Arc<CircuitSpec>>,
     /// How often it may be called.
     pub rate_limit: Option<RateLimit>,
     /// Whether a call of unknown outcome may be repeated without asking.

@@ -1,4 +1,4 @@
-//! Circuit breakers: when a tool or an agent is in trouble, calls of it are refused for a while instead of made.
+//! Circuit breakers: when a tool, an agent or a host is in trouble, calls of it are refused for a while instead of made.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::callee::CalleeKind;
 use crate::time::SPAN_MAX;
 use crate::{StepError, TenantId, Timestamp, planted};
 
-/// When calls of a tool or an agent are refused.
+/// When calls are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CircuitSpec {
     /// So many failures within the window open it.
@@ -30,11 +30,20 @@ pub const TROUBLE: &[&str] = &[
     "agent.overloaded",
 ];
 
-/// Whose circuit: one for each tool and each agent of a tenant, whichever definition calls it.
+/// What a circuit stands before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guarded {
+    /// Calls of a tool or an agent.
+    Calls(CalleeKind),
+    /// Requests to a host that nodes send by themselves.
+    Host,
+}
+
+/// Whose circuit: one for each tool, each agent and each host of a tenant, whichever definition calls it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CircuitKey {
     pub tenant: TenantId,
-    pub kind: CalleeKind,
+    pub kind: Guarded,
     pub name: String,
 }
 
@@ -70,14 +79,19 @@ pub enum CircuitStep {
     Failed { spec: CircuitSpec, was_probe: bool },
     /// The call that tried has reached the other side.
     Healed,
+    /// The call that was to try until then was called off, and has found out nothing.
+    GaveUp { until: Timestamp },
 }
 
 /// Whether a call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     Pass,
-    /// It may, and how it goes decides about the circuit.
-    Probe,
+    /// It may, and how it goes decides about the circuit. From that time on another one may try: of one that only looks,
+    /// since when.
+    Probe {
+        until: Timestamp,
+    },
     Refused {
         retry_after: Duration,
     },
@@ -86,6 +100,21 @@ pub enum Admission {
 impl CircuitSpec {
     pub fn counts(&self, error: &StepError) -> bool {
         self.errors.iter().any(|pattern| error.matches(pattern))
+    }
+}
+
+impl Guarded {
+    pub const ALL: [Self; 3] = [Self::Calls(CalleeKind::Tool), Self::Calls(CalleeKind::Agent), Self::Host];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls(callee) => callee.as_str(),
+            Self::Host => "host",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -122,7 +151,7 @@ impl Circuit {
             Some(at) if at > now && !planted("open_circuit_lets_pass") => {
                 Admission::Refused { retry_after: now.until(at) }
             }
-            Some(_) => Admission::Probe,
+            Some(until) => Admission::Probe { until },
         }
     }
 
@@ -131,17 +160,28 @@ impl Circuit {
         match step {
             CircuitStep::Ask { probe_for } => {
                 let admission = self.look(now);
-                if admission == Admission::Probe && !planted("all_try_the_circuit") {
-                    // Whoever tries may die of it: then the next one may.
-                    self.become_state(CircuitState::HalfOpen, Some(now.plus(*probe_for)), now);
+                if !matches!(admission, Admission::Probe { .. }) {
+                    return admission;
                 }
-                return admission;
+                // Whoever tries may die of it: then the next one may.
+                let until = now.plus(*probe_for);
+                if !planted("all_try_the_circuit") {
+                    self.become_state(CircuitState::HalfOpen, Some(until), now);
+                }
+                return Admission::Probe { until };
             }
             CircuitStep::Failed { spec, was_probe } => self.fail(spec, *was_probe, now),
             CircuitStep::Healed => {
                 self.failures = 0;
                 self.become_state(CircuitState::Closed, None, now);
             }
+            // Unless another one tries by now.
+            CircuitStep::GaveUp { until }
+                if self.probe_at == Some(*until) && !planted("called_off_keeps_its_turn") =>
+            {
+                self.become_state(CircuitState::Open, Some(now), now);
+            }
+            CircuitStep::GaveUp { .. } => {}
         }
         Admission::Pass
     }
@@ -216,9 +256,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_tried_and_was_called_off_lets_the_next_one_try() {
+        let mut circuit = open();
+        let Admission::Probe { until } = ask(&mut circuit, 7) else { panic!("it is time") };
+        assert!(matches!(ask(&mut circuit, 8), Admission::Refused { .. }));
+        circuit.step(&CircuitStep::GaveUp { until }, at(9));
+        assert_eq!((circuit.state, circuit.probe_at), (CircuitState::Open, Some(at(9))));
+        assert_eq!(ask(&mut circuit, 9), Admission::Probe { until: at(14) });
+        // Who gives up late takes nothing from the one that tries by then.
+        circuit.step(&CircuitStep::GaveUp { until }, at(10));
+        assert!(matches!(ask(&mut circuit, 10), Admission::Refused { .. }));
+        circuit.step(&CircuitStep::Healed, at(11));
+        circuit.step(&CircuitStep::GaveUp { until: at(14) }, at(12));
+        assert_eq!(circuit.state, CircuitState::Closed);
+    }
+
+    #[test]
     fn after_the_cool_down_one_call_tries_and_decides() {
         let mut circuit = open();
-        assert_eq!(ask(&mut circuit, 7), Admission::Probe);
+        assert_eq!(ask(&mut circuit, 7), Admission::Probe { until: at(12) });
         assert_eq!(circuit.state, CircuitState::HalfOpen);
         assert!(matches!(ask(&mut circuit, 8), Admission::Refused { .. }));
         let mut failed = circuit.clone();
@@ -234,8 +290,8 @@ mod tests {
     #[test]
     fn one_that_tried_and_died_is_followed_by_another() {
         let mut circuit = open();
-        assert_eq!(ask(&mut circuit, 7), Admission::Probe);
-        assert_eq!(ask(&mut circuit, 12), Admission::Probe);
+        assert_eq!(ask(&mut circuit, 7), Admission::Probe { until: at(12) });
+        assert_eq!(ask(&mut circuit, 12), Admission::Probe { until: at(17) });
     }
 
     #[test]

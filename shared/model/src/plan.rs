@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::body::Called;
 use crate::callee::Callee;
+use crate::circuit::CircuitSpec;
 use crate::concurrency::ConcurrencySpec;
 use crate::event::{CompensationOrder, ExpiryAction};
 use crate::machine::MachinePlan;
@@ -92,6 +93,8 @@ pub struct Node {
     pub output_schema: Option<Schema>,
     /// The tool or agent that the node calls.
     pub callee: Option<Arc<Callee>>,
+    /// When requests to the host that the node calls are refused.
+    pub circuit: Option<Arc<CircuitSpec>>,
     /// The node that undoes what this one did.
     pub compensation: Option<NodeIndex>,
     /// The node that takes over when an error rule of this one says so.

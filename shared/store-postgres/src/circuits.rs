@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::{TenantId, Timestamp};
 use windlass_store::{Circuits, StoreError};
 
@@ -37,7 +36,7 @@ impl Circuits for PostgresStore {
     async fn list_circuits(
         &self,
         tenant: TenantId,
-        after: Option<(CalleeKind, String)>,
+        after: Option<(Guarded, String)>,
         limit: u32,
     ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError> {
         self.searches

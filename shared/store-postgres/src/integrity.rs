@@ -8,8 +8,7 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::CircuitKey;
+use windlass_model::circuit::{CircuitKey, Guarded};
 use windlass_model::time::SPAN_MAX;
 use windlass_model::{Digest, RunId, TenantId};
 use windlass_store::stored::blob_digests;
@@ -181,7 +180,7 @@ fn look_at_circuits(db: &mut PgConnection, limit: u32) -> Looking<'_> {
             let subject = format!("{kind} {name}");
             let damage =
                 Damage::new("stuck_circuit", subject, "no call may try it for longer than ten years");
-            Ok(match CalleeKind::of_node(kind) {
+            Ok(match Guarded::parse(kind) {
                 Some(kind) => {
                     let key = CircuitKey { tenant: TenantId(tenant), kind, name };
                     damage.mended_by(Mend::TryCircuit { key })

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row, Type};
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
+use windlass_model::circuit::{Circuit, CircuitKey, CircuitState, Guarded};
 use windlass_model::concurrency::{Group, Member, OnConflict};
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, OnLimit, RateLimit};
 use windlass_model::{
@@ -218,7 +217,7 @@ pub(crate) fn callee(row: &PgRow) -> Result<CalleeRow, Fault> {
 
 /// Columns as in `list_circuits.sql`.
 pub(crate) fn circuit(row: &PgRow, tenant: TenantId) -> Result<(CircuitKey, Circuit), Fault> {
-    let kind = word(get(row, "kind")?, CalleeKind::of_node)?;
+    let kind = word(get(row, "kind")?, Guarded::parse)?;
     let circuit = Circuit {
         state: word(get(row, "state")?, CircuitState::parse)?,
         failures: counter(row, "failures")?,

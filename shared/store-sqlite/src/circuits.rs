@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use windlass_model::TenantId;
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_store::{Circuits, StoreError};
 
 use crate::fault::Fault;
@@ -34,7 +33,7 @@ impl Circuits for SqliteStore {
     async fn list_circuits(
         &self,
         tenant: TenantId,
-        after: Option<(CalleeKind, String)>,
+        after: Option<(Guarded, String)>,
         limit: u32,
     ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError> {
         self.read(move |db, _| {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, named_params};
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::CircuitKey;
+use windlass_model::circuit::{CircuitKey, Guarded};
 use windlass_model::time::SPAN_MAX;
 use windlass_model::{Digest, RunId, TenantId, Timestamp};
 use windlass_store::stored::blob_digests;
@@ -174,7 +173,7 @@ fn look_at_circuits(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<D
         let (tenant, kind, name): (i32, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let subject = format!("{kind} {name}");
         let damage = Damage::new("stuck_circuit", subject, "no call may try it for longer than ten years");
-        Ok(match CalleeKind::of_node(&kind) {
+        Ok(match Guarded::parse(&kind) {
             Some(kind) => {
                 let key = CircuitKey { tenant: TenantId(tenant), kind, name };
                 damage.mended_by(Mend::TryCircuit { key })

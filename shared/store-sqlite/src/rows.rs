@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Row, Statement};
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Circuit, CircuitKey, CircuitState};
+use windlass_model::circuit::{Circuit, CircuitKey, CircuitState, Guarded};
 use windlass_model::concurrency::{Group, Member, OnConflict};
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, OnLimit, RateLimit};
 use windlass_model::{
@@ -220,7 +219,7 @@ pub(crate) fn callee(row: &Row<'_>) -> rusqlite::Result<CalleeRow> {
 
 /// Columns as in `list_circuits.sql`.
 pub(crate) fn circuit(row: &Row<'_>, tenant: TenantId) -> rusqlite::Result<(CircuitKey, Circuit)> {
-    let key = CircuitKey { tenant, kind: word(row, 0, CalleeKind::of_node)?, name: row.get(1)? };
+    let key = CircuitKey { tenant, kind: word(row, 0, Guarded::parse)?, name: row.get(1)? };
     let circuit = Circuit {
         state: word(row, 2, CircuitState::parse)?,
         failures: row.get(3)?,

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
 use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
@@ -338,7 +338,7 @@ pub trait Circuits: Send + Sync + 'static {
     async fn list_circuits(
         &self,
         tenant: TenantId,
-        after: Option<(CalleeKind, String)>,
+        after: Option<(Guarded, String)>,
         limit: u32,
     ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError>;
 

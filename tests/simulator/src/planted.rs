@@ -48,6 +48,7 @@ pub const BUGS: &[&str] = &[
     "open_circuit_lets_pass",
     "all_try_the_circuit",
     "circuit_never_opens",
+    "called_off_keeps_its_turn",
     "begins_early",
     "a_time_comes_twice",
     "time_passes_before_its_run",

@@ -65,6 +65,7 @@ pub const MUST_HAPPEN: &[&str] = &[
     "circuit_refused",
     "circuit_tried",
     "circuit_healed",
+    "circuit_given_back",
     "start_was_delayed",
     "schedule_started_a_run",
     "schedule_skipped_an_overlap",

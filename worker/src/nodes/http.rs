@@ -70,6 +70,10 @@ impl Runner for Http {
         }
     }
 
+    fn host(&self, params: &Value) -> Option<String> {
+        request::host(params)
+    }
+
     async fn run(&self, mut step: StepContext) -> Result<Done, Failure> {
         let Params { with } = params(&mut step)?;
         let request = Request::new(with, &step.idempotency_key)?;

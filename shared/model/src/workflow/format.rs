@@ -371,7 +371,7 @@ fn node(catalog: &Catalog, on_error: &str, without: &[&str]) -> Value {
         "type": "object",
         "properties": properties,
         "required": ["type"],
-        "allOf": [{ "$ref": "#/$defs/kind_keys" }],
+        "allOf": [{ "$ref": "#/$defs/kind_keys" }, { "$ref": "#/$defs/host_keys" }],
         "unevaluatedProperties": false
     })
 }

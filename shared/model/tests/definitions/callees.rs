@@ -60,6 +60,28 @@ fn a_callee_says_whether_a_lost_call_is_repeated_unless_its_node_does() {
     assert!(!is_safe("careful"), "the node has the last word");
 }
 
+#[test]
+fn nodes_that_call_a_host_may_have_a_breaker_wherever_they_stand() {
+    const GUARDED: &str =
+        "type: http, with: {url: 'https://a.example'}, circuit_breaker: {failures: 2, cool_down: 1m}";
+    let plan = good(&format!(
+        "{{version: 1, name: a, type: dag, nodes: {{\
+         plain: {{type: http, with: {{url: 'https://a.example'}}}},\
+         ask: {{{GUARDED}, compensate: {{{GUARDED}}}, on_error: [{{match: ['*'], action: fallback, do: {{{GUARDED}}}}}]}},\
+         each: {{type: map, each: '${{{{ [1] }}}}', do: {{{GUARDED}}}}}}}}}"
+    ));
+    let machine = good(&format!(
+        "{{version: 1, name: b, type: machine, initial: a, states: {{\
+         a: {{invoke: {{{GUARDED}, on_done: b}}}}, b: {{type: final}}}}}}"
+    ));
+    let of = |plan: &windlass_model::Plan| -> Vec<Option<u32>> {
+        let requests = plan.nodes.iter().filter(|node| node.kind == "http");
+        requests.map(|node| node.circuit.as_ref().map(|circuit| circuit.failures)).collect()
+    };
+    assert_eq!(of(&plan), [None, Some(2), Some(2), Some(2), Some(2)]);
+    assert_eq!(of(&machine), [Some(2)]);
+}
+
 fn call(node: &str, params: Value) -> Result<Value, windlass_model::StepError> {
     let plan = good(STOCK);
     let world = World::new(json!({}), json!({}));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, CircuitKey, CircuitSpec, CircuitState, CircuitStep};
+use windlass_model::circuit::{Admission, CircuitKey, CircuitSpec, CircuitState, CircuitStep, Guarded};
 
 use super::Subject;
 use super::subject::*;
@@ -13,7 +13,7 @@ const COOL_DOWN: Duration = Duration::from_secs(60);
 const ASK: CircuitStep = CircuitStep::Ask { probe_for: COOL_DOWN };
 
 fn key(name: &str) -> CircuitKey {
-    CircuitKey { tenant: TENANT, kind: CalleeKind::Tool, name: name.into() }
+    CircuitKey { tenant: TENANT, kind: Guarded::Calls(CalleeKind::Tool), name: name.into() }
 }
 
 async fn fail(subject: &Subject, key: CircuitKey, times: u32, was_probe: bool) {
@@ -52,14 +52,18 @@ pub async fn failures_of_all_workers_open_one_circuit(subject: &Subject) {
 pub async fn of_many_who_ask_to_try_one_may(subject: &Subject) {
     fail(subject, key("a"), 2, false).await;
     subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
-    assert_eq!(subject.store.look_at_circuit(&key("a")).await.unwrap(), Admission::Probe);
+    assert!(matches!(subject.store.look_at_circuit(&key("a")).await, Ok(Admission::Probe { .. })));
     let mut tasks = JoinSet::new();
     for _ in 0..8 {
         let store = subject.store.clone();
         tasks.spawn(async move { store.step_circuit(key("a"), ASK).await.unwrap() });
     }
     let admissions = tasks.join_all().await;
-    assert_eq!(admissions.iter().filter(|it| **it == Admission::Probe).count(), 1, "{admissions:?}");
+    assert_eq!(
+        admissions.iter().filter(|it| matches!(it, Admission::Probe { .. })).count(),
+        1,
+        "{admissions:?}"
+    );
     assert_eq!(state(subject, &key("a")).await, Some(CircuitState::HalfOpen));
 }
 
@@ -70,7 +74,7 @@ pub async fn a_try_closes_or_opens_it(subject: &Subject) {
     }
     subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
     for name in ["good", "bad"] {
-        assert_eq!(store.step_circuit(key(name), ASK).await.unwrap(), Admission::Probe);
+        assert!(matches!(store.step_circuit(key(name), ASK).await, Ok(Admission::Probe { .. })));
     }
     store.step_circuit(key("good"), CircuitStep::Healed).await.unwrap();
     fail(subject, key("bad"), 1, true).await;
@@ -79,9 +83,39 @@ pub async fn a_try_closes_or_opens_it(subject: &Subject) {
     assert!(matches!(store.look_at_circuit(&key("bad")).await, Ok(Admission::Refused { .. })));
 }
 
+pub async fn a_try_that_is_called_off_lets_the_next_one_try(subject: &Subject) {
+    let store = &subject.store;
+    fail(subject, key("a"), 2, false).await;
+    subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
+    let Ok(Admission::Probe { until }) = store.step_circuit(key("a"), ASK).await else {
+        panic!("one may try")
+    };
+    assert!(matches!(store.step_circuit(key("a"), ASK).await, Ok(Admission::Refused { .. })));
+    store.step_circuit(key("a"), CircuitStep::GaveUp { until }).await.unwrap();
+    assert_eq!(state(subject, &key("a")).await, Some(CircuitState::Open));
+    assert!(matches!(store.look_at_circuit(&key("a")).await, Ok(Admission::Probe { .. })));
+    subject.clock.advance(Duration::from_secs(1));
+    let next = store.step_circuit(key("a"), ASK).await.unwrap();
+    assert!(matches!(next, Admission::Probe { until: other } if other != until), "{next:?}");
+    store.step_circuit(key("a"), CircuitStep::GaveUp { until }).await.unwrap();
+    assert!(matches!(store.look_at_circuit(&key("a")).await, Ok(Admission::Refused { .. })));
+}
+
+pub async fn a_host_and_a_tool_of_one_name_have_a_circuit_each(subject: &Subject) {
+    let store = &subject.store;
+    let host = CircuitKey { kind: Guarded::Host, ..key("mail.example") };
+    fail(subject, host.clone(), 2, false).await;
+    assert!(matches!(store.look_at_circuit(&host).await, Ok(Admission::Refused { .. })));
+    assert_eq!(store.look_at_circuit(&key("mail.example")).await.unwrap(), Admission::Pass);
+    let theirs = CircuitKey { tenant: OTHER_TENANT, ..host.clone() };
+    assert_eq!(store.look_at_circuit(&theirs).await.unwrap(), Admission::Pass);
+    assert_eq!(state(subject, &host).await, Some(CircuitState::Open));
+}
+
 pub async fn circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant(subject: &Subject) {
     let store = &subject.store;
-    for (kind, name) in [(CalleeKind::Tool, "b"), (CalleeKind::Agent, "c"), (CalleeKind::Tool, "a")] {
+    let (tool, agent) = (Guarded::Calls(CalleeKind::Tool), Guarded::Calls(CalleeKind::Agent));
+    for (kind, name) in [(tool, "b"), (agent, "c"), (Guarded::Host, "d:8080"), (tool, "a")] {
         fail(subject, CircuitKey { kind, ..key(name) }, 1, false).await;
     }
     fail(subject, CircuitKey { tenant: OTHER_TENANT, ..key("theirs") }, 2, false).await;
@@ -89,7 +123,8 @@ pub async fn circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant(sub
         let all = store.list_circuits(TENANT, after, limit).await.unwrap();
         all.into_iter().map(|(key, _)| key.name).collect()
     };
-    assert_eq!(names(None, 100).await, ["c", "a", "b"]);
-    assert_eq!(names(Some((CalleeKind::Agent, "c".into())), 1).await, ["a"]);
+    assert_eq!(names(None, 100).await, ["c", "d:8080", "a", "b"]);
+    assert_eq!(names(Some((agent, "c".into())), 1).await, ["d:8080"]);
+    assert_eq!(names(Some((Guarded::Host, "d:8080".into())), 1).await, ["a"]);
     assert_eq!(store.look_at_circuit(&key("theirs")).await.unwrap(), Admission::Pass);
 }

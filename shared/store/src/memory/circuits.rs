@@ -2,8 +2,7 @@
 
 use async_trait::async_trait;
 use windlass_model::TenantId;
-use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitState, CircuitStep};
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitState, CircuitStep, Guarded};
 
 use super::MemoryStore;
 use crate::{Circuits, StoreError};
@@ -26,7 +25,7 @@ impl Circuits for MemoryStore {
     async fn list_circuits(
         &self,
         tenant: TenantId,
-        after: Option<(CalleeKind, String)>,
+        after: Option<(Guarded, String)>,
         limit: u32,
     ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError> {
         self.read(|tables, _| {
@@ -55,6 +54,6 @@ fn place(key: &CircuitKey) -> (&str, &str) {
     (key.kind.as_str(), &key.name)
 }
 
-fn place_of((kind, name): &(CalleeKind, String)) -> (&str, &str) {
+fn place_of((kind, name): &(Guarded, String)) -> (&str, &str) {
     (kind.as_str(), name)
 }

@@ -30,7 +30,7 @@ impl Circuits {
         let shut_until = self.0.get(key).and_then(|known| known.shut_until);
         let is_right = match answer {
             Admission::Pass => shut_until.is_none(),
-            Admission::Probe => shut_until.is_some_and(|until| until <= now),
+            Admission::Probe { .. } => shut_until.is_some_and(|until| until <= now),
             Admission::Refused { .. } => {
                 reach.hit("circuit_refused");
                 shut_until.is_some_and(|until| until > now)
@@ -51,11 +51,12 @@ impl Circuits {
     ) {
         let known = self.0.entry(key).or_default();
         match step {
-            CircuitStep::Ask { probe_for } if answer == Admission::Probe => {
-                reach.hit("circuit_tried");
-                known.shut_until = Some(now.plus(*probe_for));
+            CircuitStep::Ask { .. } => {
+                if let Admission::Probe { until } = answer {
+                    reach.hit("circuit_tried");
+                    known.shut_until = Some(until);
+                }
             }
-            CircuitStep::Ask { .. } => {}
             CircuitStep::Failed { spec, was_probe } => {
                 known.failures += 1;
                 let opens = known.shut_until.is_none() && known.failures >= spec.failures;
@@ -67,6 +68,12 @@ impl Circuits {
             CircuitStep::Healed => {
                 reach.hit("circuit_healed");
                 *known = Known::default();
+            }
+            CircuitStep::GaveUp { until } => {
+                if known.shut_until == Some(*until) {
+                    reach.hit("circuit_given_back");
+                    known.shut_until = Some(now);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
-use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep};
+use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
 use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
@@ -413,7 +413,7 @@ impl Circuits for SimStore {
     async fn list_circuits(
         &self,
         tenant: TenantId,
-        after: Option<(CalleeKind, String)>,
+        after: Option<(Guarded, String)>,
         limit: u32,
     ) -> Result<Vec<(CircuitKey, Circuit)>, StoreError> {
         self.read("list_circuits", self.database().list_circuits(tenant, after, limit)).await

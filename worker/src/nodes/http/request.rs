@@ -12,6 +12,8 @@ use windlass_model::StepError;
 
 /// Headers of one request, names and values together.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// No longer name is known to anybody, and the call fails; with a port.
+const HOST_CHARS_MAX: usize = 253 + 6;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const METHODS: &[&str] = &["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "OPTIONS"];
 
@@ -141,6 +143,19 @@ pub(super) fn is_repeatable(params: &Value) -> bool {
     method.is_some_and(|method| matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS"))
 }
 
+/// Whom a request with these keys goes to first: in small letters, with the port unless it is that of the scheme.
+pub(super) fn host(params: &Value) -> Option<String> {
+    let url = parse(params.pointer("/with/url")?.as_str()?).ok()?;
+    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https"))?;
+    // Both name the same machine.
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    (host.len() <= HOST_CHARS_MAX).then_some(host)
+}
+
 pub(super) fn schema() -> Value {
     let scalars = |description| {
         json!({
@@ -176,11 +191,7 @@ pub(super) fn schema() -> Value {
 }
 
 fn target(url: &str, query: &Map<String, Value>) -> Result<Url, StepError> {
-    // The parser would drop them in silence.
-    if url.chars().any(char::is_control) {
-        return Err(invalid("`url` holds control characters"));
-    }
-    let mut url = Url::parse(url).map_err(|error| invalid(format!("`url`: {error}")))?;
+    let mut url = parse(url)?;
     for (name, value) in query {
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         for value in values.iter().filter(|value| !value.is_null()) {
@@ -188,6 +199,14 @@ fn target(url: &str, query: &Map<String, Value>) -> Result<Url, StepError> {
         }
     }
     Ok(url)
+}
+
+fn parse(url: &str) -> Result<Url, StepError> {
+    // The parser would drop them in silence.
+    if url.chars().any(char::is_control) {
+        return Err(invalid("`url` holds control characters"));
+    }
+    Url::parse(url).map_err(|error| invalid(format!("`url`: {error}")))
 }
 
 fn header_map(headers: &Map<String, Value>) -> Result<HeaderMap, StepError> {

@@ -269,6 +269,28 @@ async fn what_is_no_request_is_not_sent() {
     assert_eq!(server.connections(), 0);
 }
 
+#[test]
+fn a_host_is_named_in_one_way_however_it_is_written() {
+    let host = |url: &str| request::host(&json!({ "with": { "url": url } }));
+    for (url, name) in [
+        ("https://Mail.Example/a?b#c", "mail.example"),
+        ("https://mail.example.:443/", "mail.example"),
+        ("http://mail.example:80", "mail.example"),
+        ("https://mail.example:80/", "mail.example:80"),
+        ("http://user:secret@mail.example:8080/", "mail.example:8080"),
+        ("http://127.1:9/", "127.0.0.1:9"),
+        ("http://[::0001]:9/", "[::1]:9"),
+        ("https://gr\u{fc}n.example/", "xn--grn-ioa.example"),
+    ] {
+        assert_eq!(host(url).as_deref(), Some(name), "{url}");
+    }
+    for url in ["", "nonsense", "http://", "ftp://a.example/", "http://a.ex\tample/", "http://1.2.3.256/"] {
+        assert_eq!(host(url), None, "{url}");
+    }
+    assert_eq!(host(&format!("http://{}example/", "long.".repeat(60))), None);
+    assert_eq!(request::host(&json!({})), None);
+}
+
 #[tokio::test]
 async fn redirects_are_followed_with_the_right_method() {
     for (status, sent, then) in [

@@ -6,7 +6,9 @@ use super::limits::rate_limit;
 use super::{keys_of_kind, text};
 use crate::callee::CalleeKind;
 use crate::workflow::Catalog;
-use crate::workflow::validate::{self, CALLEE_CHARS_MAX, CALLEE_KEYS, CALLEES_MAX};
+use crate::workflow::validate::{
+    self, CALLEE_CHARS_MAX, CALLEE_KEYS, CALLEES_MAX, CALLERS_KEYS, CALLERS_OF_HOSTS,
+};
 
 pub(super) fn top_properties() -> Map<String, Value> {
     let callees = |kind: CalleeKind, description: &str| {
@@ -39,6 +41,8 @@ pub(super) fn definitions(catalog: &Catalog) -> Map<String, Value> {
     });
     Map::from_iter([
         ("callee_name".to_owned(), name),
+        ("circuit_breaker".to_owned(), circuit_breaker()),
+        ("host_keys".to_owned(), host_keys()),
         ("tool".to_owned(), callee(catalog, CalleeKind::Tool)),
         ("agent".to_owned(), callee(catalog, CalleeKind::Agent)),
     ])
@@ -55,7 +59,7 @@ fn callee(catalog: &Catalog, kind: CalleeKind) -> Value {
             "description": "Whether a call of unknown outcome may be repeated with the same idempotency key",
             "type": "boolean"
         },
-        "circuit_breaker": circuit_breaker(),
+        "circuit_breaker": { "$ref": "#/$defs/circuit_breaker" },
         "rate_limit": rate_limit(
             "calls", "How often it may be called; shared by all workers and all definitions that bring it along"
         ),
@@ -65,9 +69,19 @@ fn callee(catalog: &Catalog, kind: CalleeKind) -> Value {
     json!({ "type": "object", "properties": properties, "required": ["do"], "additionalProperties": false })
 }
 
+/// What nodes that call a host by themselves may say as well.
+fn host_keys() -> Value {
+    let properties = json!({ "circuit_breaker": { "$ref": "#/$defs/circuit_breaker" } });
+    debug_assert!(CALLERS_KEYS.iter().all(|key| properties.get(key).is_some()));
+    json!({
+        "if": { "properties": { "type": { "enum": CALLERS_OF_HOSTS } }, "required": ["type"] },
+        "then": { "properties": properties }
+    })
+}
+
 fn circuit_breaker() -> Value {
     json!({
-        "description": "Refuses calls with circuit.open for a while, once so many have failed; shared by all workers",
+        "description": "Refuses calls with circuit.open for a while, once so many have failed; shared by all workers. On a node it is for all calls of the host in its URL",
         "type": "object",
         "properties": {
             "failures": { "description": "So many within the window open it; 5 when absent",

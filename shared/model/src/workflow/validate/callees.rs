@@ -130,14 +130,14 @@ impl Checker<'_> {
             parameters: parameters.map_or(Some(None), |schema| schema.map(Some))?,
             result: result.map_or(Some(None), |schema| schema.map(Some))?,
             risk,
-            circuit: circuit.map_or(Some(None), |circuit| circuit.map(Some))?,
+            circuit: circuit.map_or(Some(None), |circuit| circuit.map(|circuit| Some(Arc::new(circuit))))?,
             rate_limit: rate_limit.map_or(Some(None), |limit| limit.map(Some))?,
             retry_safe: idempotent.unwrap_or(is_repeatable),
             deed,
         })
     }
 
-    fn circuit(&mut self, value: &Value, pointer: &str) -> Option<CircuitSpec> {
+    pub(super) fn circuit(&mut self, value: &Value, pointer: &str) -> Option<CircuitSpec> {
         let map = self.object(value, pointer, "a circuit breaker")?;
         self.check_unknown_keys(map, pointer, &["failures", "window", "cool_down", "errors"], &[]);
         let failures = map.get("failures").map(|value| {
@@ -185,8 +185,16 @@ impl Checker<'_> {
             self.problem("unknown_type", &member(pointer, "type"), detail);
             return None;
         };
-        for key in map.keys().filter(|key| *key != "type" && COMMON_KEYS.contains(&key.as_str())) {
-            let detail = format!("`{key}` belongs to the node that calls");
+        for key in map.keys().filter(|key| *key != "type") {
+            let detail = match key.as_str() {
+                "circuit_breaker" => format!(
+                    "`{key}` stands beside `do`: it is for all that {} {} does",
+                    article(kind),
+                    kind.as_str()
+                ),
+                key if COMMON_KEYS.contains(&key) => format!("`{key}` belongs to the node that calls"),
+                _ => continue,
+            };
             self.key_problem("invalid_field", &member(pointer, key), detail);
         }
         let mut params = self.params(map, pointer, spec);

@@ -33,8 +33,8 @@ pub(super) use body::BRANCHES_MAX;
 pub(super) use callees::CALLEE_KEYS;
 pub use callees::{CALLEE_CHARS_MAX, CALLEES_MAX, is_callee_name};
 use fields::Scope;
-pub(super) use node::COMMON_KEYS;
 use node::Draft;
+pub(super) use node::{CALLERS_KEYS, CALLERS_OF_HOSTS, COMMON_KEYS};
 
 /// A run's state holds one step per node, and an engine keeps it in memory.
 pub const NODES_MAX: usize = 5_000;

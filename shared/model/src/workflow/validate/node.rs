@@ -1,6 +1,7 @@
 //! Reads nodes and steps, one by one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
@@ -32,6 +33,9 @@ pub(in crate::workflow) const COMMON_KEYS: &[&str] = &[
     "output_schema",
     "compensate",
 ];
+/// Kinds whose deed is a request to one host, and what such nodes may say as well. Which host it is, their runner knows.
+pub(in crate::workflow) const CALLERS_OF_HOSTS: &[&str] = &["http"];
+pub(in crate::workflow) const CALLERS_KEYS: &[&str] = &["circuit_breaker"];
 /// Keys and kinds of the format that arrive with a later version.
 const LATER_NODE_KEYS: &[&str] = &["concurrency", "on_done"];
 const LATER_KINDS: &[&str] = &["sql", "email", "mcp", "merge", "collect", "reduce", "vote", "http_poll"];
@@ -155,6 +159,9 @@ impl Checker<'_> {
             None => callee.as_ref().map_or_else(|| (spec.retry_safe)(&params), |callee| callee.retry_safe),
         };
         draft.node.callee = callee;
+        if let Some(value) = map.get("circuit_breaker").filter(|_| CALLERS_OF_HOSTS.contains(&spec.name)) {
+            draft.node.circuit = self.circuit(value, &member(&pointer, "circuit_breaker")).map(Arc::new);
+        }
         self.role(map, params, draft);
         self.inherit(map, draft);
     }
@@ -232,12 +239,13 @@ impl Checker<'_> {
         let entry = self.kind_schemas.remove(spec.name).unwrap_or_else(|| KindSchema::of(&spec));
         let mut params = Map::new();
         if let Some(kind) = &entry {
-            let known: Vec<&str> =
-                kind.keys.iter().map(String::as_str).chain(COMMON_KEYS.iter().copied()).collect();
+            let of_host = if CALLERS_OF_HOSTS.contains(&spec.name) { CALLERS_KEYS } else { &[] };
+            let of_nodes: Vec<&str> = COMMON_KEYS.iter().chain(of_host).copied().collect();
+            let known: Vec<&str> = kind.keys.iter().map(String::as_str).chain(of_nodes.clone()).collect();
             for (key, value) in map {
                 if kind.keys.contains(key) {
                     params.insert(key.clone(), value.clone());
-                } else if COMMON_KEYS.contains(&key.as_str()) {
+                } else if of_nodes.contains(&key.as_str()) {
                     self.check_label(key, value, pointer);
                 } else if kind.is_closed || LATER_NODE_KEYS.contains(&key.as_str()) {
                     self.unknown_key(key, pointer, &known, LATER_NODE_KEYS);
@@ -417,6 +425,7 @@ impl Draft {
             output_is_read: false,
             output_schema: None,
             callee: None,
+            circuit: None,
             compensation: None,
             fallback: None,
             body: None,
