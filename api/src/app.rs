@@ -8,7 +8,7 @@ use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_model::{Plan, RunId, RunState, TenantId, Timestamp};
-use windlass_store::{RunRow, StoreError, WriteError};
+use windlass_store::{Quota, RunRow, StoreError, WriteError};
 
 use crate::Door;
 use crate::page::List;
@@ -28,6 +28,7 @@ pub(crate) struct App {
     door: Arc<Door>,
     clock: Mutex<Option<(Instant, Timestamp)>>,
     pub published: Published,
+    pub quota: Quota,
     streams: Arc<Semaphore>,
     queues: [tokio::sync::Mutex<()>; QUEUES],
     /// Canceled when the process wants to end: waits and streams end then.
@@ -54,7 +55,9 @@ impl App {
     pub(crate) fn new(door: Arc<Door>, closing: CancellationToken) -> Self {
         let streams = Arc::new(Semaphore::new(door.options.streams_max));
         let queues = std::array::from_fn(|_| tokio::sync::Mutex::default());
-        Self { door, clock: Mutex::default(), published: Published::default(), streams, queues, closing }
+        let quota = Quota::new(door.store.clone(), door.options.open_runs_max);
+        let (clock, published) = (Mutex::default(), Published::default());
+        Self { door, clock, published, quota, streams, queues, closing }
     }
 
     /// Waits behind everybody in this process who collided while writing to the same run.

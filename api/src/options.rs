@@ -25,6 +25,8 @@ pub struct DoorOptions {
     /// Where `/metrics` reads; without it there is no such route.
     pub metrics: Option<PrometheusHandle>,
     pub cursor_key: CursorKey,
+    /// Runs of one tenant that may be open before a new one is refused. None: as many as there are.
+    pub open_runs_max: Option<u32>,
     /// Makes the id of a new run.
     pub new_run_id: fn() -> RunId,
 }
@@ -39,6 +41,7 @@ impl Default for DoorOptions {
             cors_origins: Vec::new(),
             metrics: None,
             cursor_key: CursorKey::default(),
+            open_runs_max: None,
             new_run_id: || RunId(Uuid::now_v7()),
         }
     }

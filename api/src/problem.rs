@@ -13,7 +13,7 @@ use windlass_model::command::RejectionCode;
 use windlass_model::state::FoldError;
 use windlass_model::workflow::schema::Violation;
 use windlass_model::{Rejection, RunId, RunStatus, workflow};
-use windlass_store::{PlanError, StoreError, WriteError};
+use windlass_store::{COUNT_TRUSTED, PlanError, QuotaError, StoreError, WriteError};
 
 /// What `type` begins with: a stable name, not a page that anyone must be able to load.
 const TYPE_BASE: &str = "https://windlass.dev/problems/";
@@ -115,6 +115,8 @@ codes! {
         "Send `If-Match` with the `ETag` that you have read.",
     RateLimited 429 "rate_limited" "Runs of this workflow start too often"
         "The workflow says `on_limit: reject`; `Retry-After` says when the next may start.",
+    Quota 429 "quota" "As many runs are open as may be"
+        "The server's `open_runs_max`: try again after `Retry-After`, or when a run has ended. Nothing was written.",
     StreamLimit 429 "stream_limit" "Too many event streams are open"
         "Close some, or watch many runs on one connection with `GET /v1/events`.",
     Internal 500 "internal" "Something went wrong inside Windlass"
@@ -408,6 +410,18 @@ impl From<StoreError> for Problem {
             }
             StoreError::Damaged(what) => Self::damaged(&what),
             StoreError::Refused(cause) => Self::internal(&cause),
+        }
+    }
+}
+
+impl From<QuotaError> for Problem {
+    fn from(error: QuotaError) -> Self {
+        match error {
+            QuotaError::Store(error) => error.into(),
+            QuotaError::Full { .. } => {
+                metrics::counter!("windlass_quota_refusals_total").increment(1);
+                Self::new(Code::Quota, format!("{error}.")).retry_after(COUNT_TRUSTED)
+            }
         }
     }
 }

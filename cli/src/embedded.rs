@@ -149,8 +149,13 @@ pub fn door_options(settings: &Settings) -> DoorOptions {
     DoorOptions {
         cors_origins: settings.cors_origins.clone(),
         cursor_key: cursor_key.unwrap_or_default(),
+        open_runs_max: open_runs_max(settings),
         ..DoorOptions::default()
     }
+}
+
+fn open_runs_max(settings: &Settings) -> Option<u32> {
+    settings.open_runs_max.map(|max| u32::try_from(max).unwrap_or(u32::MAX))
 }
 
 /// How a worker behaves by these settings.
@@ -163,6 +168,7 @@ pub fn worker_options(settings: &Settings) -> WorkerOptions {
         max_runs: settings.worker_max_runs,
         drain_timeout: settings.drain_timeout,
         child_depth_max: u32::try_from(settings.child_depth_max).unwrap_or(u32::MAX),
+        open_runs_max: open_runs_max(settings),
         ..WorkerOptions::default()
     }
 }
@@ -182,5 +188,6 @@ mod tests {
         assert_eq!(ours.max_runs, theirs.max_runs);
         assert_eq!(ours.drain_timeout, theirs.drain_timeout);
         assert_eq!(ours.child_depth_max, theirs.child_depth_max);
+        assert_eq!(ours.open_runs_max, theirs.open_runs_max);
     }
 }

@@ -22,7 +22,7 @@ use windlass_boot::Health;
 use windlass_bus::{Bus, Pokes};
 use windlass_engine::{Clock, Engine, EngineOptions, EngineParts, Lease, Runners, Secrets};
 use windlass_model::{RunId, SessionId};
-use windlass_store::{Plans, Store, StoreError};
+use windlass_store::{Plans, Quota, Store, StoreError};
 
 use crate::doorbell::Room;
 
@@ -49,6 +49,8 @@ pub struct WorkerOptions {
     pub drain_timeout: Duration,
     /// How many runs may stand above one that a step starts.
     pub child_depth_max: u32,
+    /// Runs of one tenant that may be open before a schedule starts no further one. None: as many as there are.
+    pub open_runs_max: Option<u32>,
     /// Makes the id of a run that a step or a schedule starts.
     pub new_run_id: fn() -> RunId,
 }
@@ -63,6 +65,7 @@ impl Default for WorkerOptions {
             max_runs: 320,
             drain_timeout: Duration::from_secs(30),
             child_depth_max: 8,
+            open_runs_max: None,
             new_run_id: || RunId(Uuid::now_v7()),
         }
     }
@@ -150,6 +153,7 @@ pub async fn run(
         store: store.clone(),
         plans,
         bus: bus.clone(),
+        quota: Quota::new(store.clone(), options.open_runs_max),
         every: options.sweep_interval,
         new_run_id: options.new_run_id,
     };

@@ -17,7 +17,9 @@ use windlass_model::schedule::{ScheduleSpec, Scheduled};
 use windlass_model::{
     Actor, EventBody, EventSeq, Payload, Ring, RunId, RunStatus, StepError, Timestamp, decide, planted,
 };
-use windlass_store::{Firing, NewRun, Plans, RunRow, ScheduleRow, Store, StoreError, WriteError};
+use windlass_store::{
+    Firing, NewRun, Plans, Quota, QuotaError, RunRow, ScheduleRow, Store, StoreError, WriteError,
+};
 
 /// Schedules that one look takes on; the next one sees the rest.
 const PAGE: u32 = 100;
@@ -28,6 +30,7 @@ pub(crate) struct Schedules {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) quota: Quota,
     pub(crate) every: Duration,
     pub(crate) new_run_id: fn() -> RunId,
 }
@@ -167,6 +170,15 @@ impl Schedules {
             Ok(group) => created.group = group.or_else(|| spec.overlap.group(&firing.name)),
             Err(error) => return self.refuse(firing, &error).await,
         }
+        let place = match self.quota.take(tenant).await {
+            Ok(place) => place,
+            Err(QuotaError::Store(error)) => return Err(error.into()),
+            Err(full) => {
+                metrics::counter!("windlass_quota_refusals_total").increment(1);
+                firing.problem = Some(full.to_string());
+                return self.pass_over(firing).await;
+            }
+        };
         let (event, state) = decide::create(&plan, run_id, created, Actor::system("schedule"), now);
         let mut run = NewRun::new(tenant, id, &state, event.clone());
         run.priority = spec.priority;
@@ -177,7 +189,9 @@ impl Schedules {
         } else {
             run.firing = Some(firing.clone());
         }
-        match self.store.create_run(run).await {
+        let written = self.store.create_run(run).await;
+        place.settle(&written);
+        match written {
             Err(WriteError::Occupied { by }) => {
                 firing.problem = Some(format!("run {by} is in the way: its concurrency group is full"));
                 return self.pass_over(firing).await;

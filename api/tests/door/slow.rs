@@ -95,6 +95,9 @@ impl Runs for SlowStore {
     async fn count_runs(&self) -> Read<RunCounts> {
         self.inner().await.count_runs().await
     }
+    async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Read<u64> {
+        self.inner().await.count_open_runs(tenant, limit).await
+    }
 }
 
 #[async_trait]

@@ -187,6 +187,17 @@ impl Runs for PostgresStore {
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
         self.searches.ask(|db| Box::pin(count(db))).await
     }
+
+    async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Result<u64, StoreError> {
+        self.lookups
+            .ask(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query(query!("count_open_runs")).bind(tenant.0).bind(i64::from(limit));
+                    Ok(query.fetch_one(db).await?.try_get::<i64, _>(0)?.unsigned_abs())
+                })
+            })
+            .await
+    }
 }
 
 impl PostgresStore {

@@ -181,6 +181,10 @@ fn runs_are_counted_from_an_index() {
         query!("count_runs"),
         &["SCAN workflow_runs USING COVERING INDEX workflow_runs_by_status"],
     );
+    databases.assert_plan(
+        query!("count_open_runs"),
+        &["SEARCH workflow_runs USING COVERING INDEX workflow_runs_by_status (tenant=? AND status=?)"],
+    );
 }
 
 #[test]

@@ -171,6 +171,15 @@ impl Runs for SqliteStore {
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
         self.read(count).await
     }
+
+    async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Result<u64, StoreError> {
+        self.read(move |db, _| {
+            let mut statement = db.prepare_cached(query!("count_open_runs"))?;
+            let parameters = named_params! { ":tenant": tenant.0, ":limit": limit };
+            Ok(statement.query_row(parameters, |row| row.get::<_, i64>(0))?.unsigned_abs())
+        })
+        .await
+    }
 }
 
 fn row(db: &Connection, tenant: TenantId, run_id: RunId) -> Result<Option<RunRow>, Fault> {

@@ -18,6 +18,7 @@ pub mod memory;
 mod new_run;
 mod plans;
 mod point;
+mod quota;
 mod schedules;
 pub mod stored;
 mod values;
@@ -41,6 +42,7 @@ pub use inbox::inbox_of;
 pub use new_run::{NewRun, Pin};
 pub use plans::{PlanError, Plans};
 pub use point::point;
+pub use quota::{COUNT_TRUSTED, Place, Quota, QuotaError};
 pub use schedules::{Firing, NewSchedule, ScheduleRow};
 pub use values::*;
 
@@ -166,6 +168,9 @@ pub trait Runs: Send + Sync + 'static {
 
     /// How many runs stand where, over all tenants, and since when the oldest claimable one waits.
     async fn count_runs(&self) -> Result<RunCounts, StoreError>;
+
+    /// How many runs of this tenant have not ended, children among them; no further than to `limit`.
+    async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Concurrency groups: whose turn it is. A run without one never comes here.

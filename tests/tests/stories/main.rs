@@ -25,6 +25,7 @@ mod machines;
 mod maps;
 mod parked;
 mod payloads;
+mod quotas;
 mod rate_limits;
 mod registry;
 mod reruns;

@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use windlass_model::decide::{Again, Continuation, continue_from};
 use windlass_model::event::{OriginReason, RunCreated};
 use windlass_model::{Command, Payload, Plan, Priority, RunId, RunState, TenantId, Timestamp};
-use windlass_store::{NewRun, Pin, WriteError};
+use windlass_store::{NewRun, Pin, Place, WriteError};
 
 use super::carry_out::{consider, contended, write};
-use crate::app::{Folded, Shared};
+use crate::app::{Folded, Shared, promptly};
 use crate::idempotency::Deed;
 use crate::openapi::{Conflict, NotFound};
 use crate::problem::{Code, Problem, Result};
@@ -122,12 +122,20 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
         let definition = definition(&app, &deed, &run, body.version).await?;
         let again = again(&definition.plan, body.from.as_deref())?;
         let plan = continue_from(&run.plan, &run.state, &definition.plan, again, OriginReason::Rerun)?;
+        let place = match body.dry_run {
+            true => Ok(Place::default()),
+            false => promptly(app.quota.take(deed.caller.tenant)).await?,
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(full) => return deed.answered_before(&app).await?.ok_or_else(|| full.into()),
+        };
         let (mut new, said) = order(&app, &deed, &mut next, run, definition, plan, &body).await?;
         if body.dry_run {
             return Ok(Json(Continued { run: None, ..said }).into_response());
         }
         new.remember = deed.remember(StatusCode::CREATED, &said, Some(&location(next.run_id)));
-        match begin(&app, new).await {
+        match begin(&app, new, place).await {
             Ok(()) => return Ok(created(next.run_id, &said)),
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
             Err(WriteError::Occupied { by }) => return Err(Problem::group_occupied(by)),

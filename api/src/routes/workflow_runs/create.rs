@@ -16,10 +16,10 @@ use windlass_model::rate_limit::{LimitKey, Limited, OnLimit, Turn};
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
 use windlass_model::{Payload, Plan, Priority, Ring, RunId, TenantId, Timestamp, decide};
-use windlass_store::{Labels, NewRun, Pin, WriteError, point};
+use windlass_store::{Labels, NewRun, Pin, Place, WriteError, point};
 
 use crate::actor::Caller;
-use crate::app::{App, Shared, to_the_end};
+use crate::app::{App, Shared, promptly, to_the_end};
 use crate::idempotency::Deed;
 use crate::problem::{Code, Problem, Result};
 use crate::published::Definite;
@@ -135,12 +135,16 @@ pub(crate) async fn create(
     };
     let mut turn_at = None;
     for _ in 0..ATTEMPTS_MAX {
+        let place = match promptly(app.quota.take(deed.caller.tenant)).await? {
+            Ok(place) => place,
+            Err(full) => return unless_answered(&app, &deed, wait, full).await,
+        };
         let mut ordered = read_order(&app, &deed, run_id).await?;
         if turn_at.is_none() {
             turn_at = take_turn(&app, deed.caller.tenant, &ordered.definition.plan, &ordered.created).await?;
         }
         ordered.created.turn_at = turn_at;
-        match write(&app, &deed, run_id, ordered).await {
+        match write(&app, &deed, run_id, ordered, place).await {
             Ok(summary) => {
                 let answer = created(&summary);
                 return match wait.zip(news) {
@@ -151,11 +155,7 @@ pub(crate) async fn create(
             // Published anew, or deleted, since this process last looked: the order is read again, and checked again.
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
             Err(WriteError::Occupied { by }) => {
-                // Perhaps by the run that an earlier request with the same key has started.
-                return match deed.answered_before(&app).await? {
-                    Some(answer) => show_after(&app, &deed, answer, wait).await,
-                    None => Err(Problem::group_occupied(by)),
-                };
+                return unless_answered(&app, &deed, wait, Problem::group_occupied(by)).await;
             }
             Err(WriteError::KeyTaken) => {
                 let answer = deed.answered_before(&app).await?.ok_or_else(contended)?;
@@ -167,10 +167,29 @@ pub(crate) async fn create(
     Err(contended())
 }
 
-async fn write(app: &Shared, deed: &Deed, run_id: RunId, ordered: Ordered) -> Result<RunSummary, WriteError> {
+/// What is in the way may be the run that an earlier request with the same key has started.
+async fn unless_answered(
+    app: &Shared,
+    deed: &Deed,
+    wait: Option<Duration>,
+    problem: impl Into<Problem>,
+) -> Result<Response> {
+    match deed.answered_before(app).await? {
+        Some(answer) => show_after(app, deed, answer, wait).await,
+        None => Err(problem.into()),
+    }
+}
+
+async fn write(
+    app: &Shared,
+    deed: &Deed,
+    run_id: RunId,
+    ordered: Ordered,
+    place: Place,
+) -> Result<RunSummary, WriteError> {
     let (mut new, summary) = assemble(deed, run_id, ordered);
     new.remember = deed.remember(StatusCode::CREATED, &summary, Some(&location(run_id)));
-    begin(app, new).await?;
+    begin(app, new, place).await?;
     Ok(summary)
 }
 
@@ -201,12 +220,14 @@ pub(crate) fn assemble(deed: &Deed, run_id: RunId, ordered: Ordered) -> (NewRun,
 }
 
 /// Writes a new run, and has it looked at.
-pub(crate) async fn begin(app: &Shared, new: NewRun) -> Result<(), WriteError> {
+pub(crate) async fn begin(app: &Shared, new: NewRun, place: Place) -> Result<(), WriteError> {
     let (store, bus, event) = (app.store.clone(), app.bus.clone(), new.event.clone());
     let ring = Ring { run_id: new.id, tenant: new.tenant, priority: new.priority };
     to_the_end(async move {
         point("door.before_create");
-        store.create_run(new).await?;
+        let written = store.create_run(new).await;
+        place.settle(&written);
+        written?;
         point("door.created");
         bus.ring(ring);
         bus.publish(ring.run_id, vec![event]);

@@ -35,6 +35,7 @@ pub struct Settings {
     pub stale_after: Duration,
     pub drain_timeout: Duration,
     pub child_depth_max: usize,
+    pub open_runs_max: Option<usize>,
     pub log: Option<String>,
     pub log_format: LogFormat,
     pub server: String,
@@ -140,6 +141,9 @@ impl Settings {
         let stale_after = values.parse("stale_after", problems, values::duration);
         let drain_timeout = values.parse("drain_timeout", problems, windlass_model::time::parse_duration);
         let child_depth_max = values.parse("child_depth_max", problems, values::count);
+        let open_runs_max = values
+            .given("open_runs_max")
+            .and_then(|_| values.parse("open_runs_max", problems, values::count));
         let log_format = values.parse("log_format", problems, LogFormat::parse);
         let server = values.parse("server", problems, values::server_url);
         let emit_url =
@@ -170,6 +174,7 @@ impl Settings {
             stale_after: stale_after?,
             drain_timeout: drain_timeout?,
             child_depth_max: child_depth_max?,
+            open_runs_max,
             log: values.given("log").map(str::to_owned),
             log_format: log_format?,
             server: server?,

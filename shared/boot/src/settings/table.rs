@@ -167,6 +167,12 @@ pub const SETTINGS: &[Setting] = &[
         "How many runs may stand above one that a workflow node starts; one level more fails as limit.depth.",
     ),
     server(
+        "open_runs_max",
+        "",
+        "runs",
+        "How many runs of one tenant may be open before a new one is refused with 429 quota; no limit when unset.",
+    ),
+    server(
         "log",
         "",
         "filter",

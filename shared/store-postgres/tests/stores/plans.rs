@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use sqlx::Row;
-use windlass_model::{RunId, SessionId, VersionId};
-use windlass_store::Store;
+use windlass_model::{RunId, SessionId, TenantId, VersionId};
+use windlass_store::{Runs as _, Store};
 use windlass_store_postgres::PostgresStore;
 
 use crate::hands::{Hand, definition, fresh_id, fresh_session, new_run};
@@ -112,4 +112,30 @@ async fn a_table_that_was_small_when_it_was_analysed_may_grow() {
     crowd(&schema, who).await;
     let (walked, fetched) = visited_by_work(&schema, &*store, who).await;
     assert!(walked == 0 && fetched <= FETCHED_MAX, "{walked} walked, {fetched} fetched");
+}
+
+/// Most runs have ended, and nobody has told the planner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_runs_are_counted_no_further_than_asked() {
+    let schema = Schema::fresh().await;
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    schema.run("alter table workflow_runs set (autovacuum_enabled = off)").await.unwrap();
+    let who = (definition(&*store).await, fresh_session());
+    crowd(&schema, who).await;
+    let ended = "update workflow_runs set status = 'completed', lease_owner = null, ended_at = now() where ctid < '(100,0)'";
+    schema.run(ended).await.unwrap();
+    for state in ["never analysed", "analysed"] {
+        tokio::time::sleep(PUBLISHED_EVERY).await;
+        store.count_open_runs(TenantId::DEFAULT, 10).await.unwrap();
+        let before = visited(&schema).await;
+        for _ in 0..10 {
+            assert_eq!(store.count_open_runs(TenantId::DEFAULT, 10).await.unwrap(), 10);
+        }
+        tokio::time::sleep(PUBLISHED_EVERY).await;
+        store.count_open_runs(TenantId::DEFAULT, 10).await.unwrap();
+        let after = visited(&schema).await;
+        let (walked, fetched) = (after.0 - before.0, after.1 - before.1);
+        assert!(walked == 0 && fetched <= 12 * 20, "{state}: {walked} walked, {fetched} fetched");
+        schema.run("analyze workflow_runs").await.unwrap();
+    }
 }

@@ -16,6 +16,7 @@ pub mod groups;
 pub mod idempotency;
 pub mod integrity;
 pub mod outbox;
+pub mod quota;
 pub mod rate_limits;
 pub mod runs;
 pub mod schedules;
@@ -174,6 +175,12 @@ macro_rules! conformance_tests {
                 a_try_that_is_called_off_lets_the_next_one_try
                 a_host_and_a_tool_of_one_name_have_a_circuit_each
                 circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant
+            }
+            quota {
+                open_runs_are_counted_by_tenant_and_no_further_than_asked
+                of_many_who_start_at_once_as_many_do_as_may
+                a_run_that_ends_makes_room_and_one_that_is_not_written_takes_none
+                each_tenant_has_a_quota_of_its_own
             }
             rate_limits {
                 turns_come_in_the_order_in_which_they_are_asked_for

@@ -178,6 +178,13 @@ impl Runs for MemoryStore {
             Ok(counts)
         })
     }
+
+    async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Result<u64, StoreError> {
+        self.read(|tables, _| {
+            let rows = tables.runs.values().map(|run| &run.row).filter(|row| row.tenant == tenant);
+            Ok(rows.filter(|row| !row.status.is_terminal()).take(limit as usize).count() as u64)
+        })
+    }
 }
 
 fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteError> {

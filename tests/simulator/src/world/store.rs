@@ -283,6 +283,10 @@ impl Runs for SimStore {
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
         self.read("count_runs", self.database().count_runs()).await
     }
+
+    async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Result<u64, StoreError> {
+        self.read("count_open_runs", self.database().count_open_runs(tenant, limit)).await
+    }
 }
 
 #[async_trait]

@@ -34,6 +34,7 @@ pub(crate) struct Worker {
 fn options() -> WorkerOptions {
     WorkerOptions {
         child_depth_max: 8,
+        open_runs_max: None,
         session_ttl: SESSION_TTL,
         session_renew: Duration::from_millis(500),
         sweep_interval: Duration::from_secs(1),
