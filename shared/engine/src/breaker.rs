@@ -13,6 +13,9 @@ use windlass_store::Store;
 /// A breaker must not break what it guards: when the database does not say in time, the call is made.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 
+/// With these nothing has left the worker, and nobody knows how the other side is.
+const NOT_SENT: &[&str] = &["egress_blocked", "http.invalid_request", "schema.input"];
+
 /// The breaker of one call. Nodes that call nothing with a breaker have none, and pay nothing.
 pub(crate) struct Breaker {
     key: CircuitKey,
@@ -96,7 +99,55 @@ impl Breaker {
             }
             // Nobody knows: let the next one try.
             Outcome::Canceled => tries.map(|until| CircuitStep::GaveUp { until }),
+            Outcome::Failed { error, .. } if NOT_SENT.contains(&error.kind.as_str()) => {
+                tries.map(|until| CircuitStep::GaveUp { until })
+            }
             _ => tries.map(|_| CircuitStep::Healed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNTIL: Timestamp = Timestamp(7);
+
+    fn news(tries: Try, outcome: &Outcome) -> Option<CircuitStep> {
+        let key = CircuitKey { tenant: TenantId::DEFAULT, kind: Guarded::Host, name: "a.example".into() };
+        let errors = vec!["http.5xx".to_owned()];
+        let spec = CircuitSpec { failures: 1, window: ASK_WITHIN, cool_down: ASK_WITHIN, errors };
+        Breaker { key, spec: Arc::new(spec) }.news(tries, outcome)
+    }
+
+    fn failed(kind: &str) -> Outcome {
+        Outcome::Failed { error: StepError::new(kind, ""), artifacts: Vec::new() }
+    }
+
+    #[test]
+    fn only_what_reached_the_other_side_heals() {
+        for reached in ["http.404", "http.redirect"] {
+            assert_eq!(news(Some(UNTIL), &failed(reached)), Some(CircuitStep::Healed), "{reached}");
+        }
+        for unknown in NOT_SENT.iter().map(|kind| failed(kind)).chain([Outcome::Canceled]) {
+            assert_eq!(
+                news(Some(UNTIL), &unknown),
+                Some(CircuitStep::GaveUp { until: UNTIL }),
+                "{unknown:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_counts_is_told_by_everybody_and_the_rest_by_the_one_that_tries() {
+        for tries in [None, Some(UNTIL)] {
+            let told = news(tries, &failed("http.503"));
+            assert!(
+                matches!(told, Some(CircuitStep::Failed { was_probe, .. }) if was_probe == tries.is_some())
+            );
+        }
+        for outcome in [failed("http.404"), failed("egress_blocked"), Outcome::Canceled] {
+            assert_eq!(news(None, &outcome), None, "{outcome:?}");
         }
     }
 }
