@@ -138,7 +138,10 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
         match begin(&app, new, place).await {
             Ok(()) => return Ok(created(next.run_id, &said)),
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
-            Err(WriteError::Occupied { by }) => return Err(Problem::group_occupied(by)),
+            // What is in the way may be the run that an earlier request with the same key has started.
+            Err(WriteError::Occupied { by }) => {
+                return deed.answered_before(&app).await?.ok_or_else(|| Problem::group_occupied(by));
+            }
             Err(WriteError::KeyTaken) => return deed.answered_before(&app).await?.ok_or_else(contended),
             Err(other) => return Err(other.into()),
         }
