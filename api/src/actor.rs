@@ -1,8 +1,8 @@
-//! Who asks. Until authentication arrives, whoever asks says so by header.
+//! Who asks. Until authentication arrives, whoever asks says so by header, and is of the one tenant.
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderName;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
 use windlass_model::{Actor, TenantId};
 
 use crate::problem::{Problem, Result};
@@ -29,19 +29,22 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        Self::of(&parts.headers)
+        Self::of(parts)
     }
 }
 
 impl Caller {
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self> {
+    /// The tenant is for whoever stands before the door to say: as an extension of the request, which no client can send.
+    pub(crate) fn of(parts: &Parts) -> Result<Self> {
+        let headers = &parts.headers;
+        let tenant = parts.extensions.get().copied().unwrap_or(TenantId::DEFAULT);
         let id = header_text(headers, &USER, "X-Windlass-User")?.unwrap_or(ANONYMOUS);
         if id.is_empty() || id.len() > USER_CHARS_MAX || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             let bounds = format!("1 to {USER_CHARS_MAX} visible ASCII characters without spaces");
             return Err(Problem::header("X-Windlass-User", bounds));
         }
         let roles = read_roles(header_text(headers, &ROLES, "X-Windlass-Roles")?.unwrap_or_default())?;
-        Ok(Self { tenant: TenantId::DEFAULT, actor: Actor::User { id: id.to_owned(), roles } })
+        Ok(Self { tenant, actor: Actor::User { id: id.to_owned(), roles } })
     }
 }
 
@@ -69,13 +72,21 @@ mod tests {
     use super::*;
 
     fn of(user: Option<&str>, roles: Option<&str>) -> Result<Actor> {
-        let mut headers = HeaderMap::new();
+        let (mut parts, ()) = axum::http::Request::new(()).into_parts();
         for (name, value) in [(USER, user), (ROLES, roles)] {
             if let Some(value) = value {
-                headers.insert(name, value.parse().unwrap());
+                parts.headers.insert(name, value.parse().unwrap());
             }
         }
-        Caller::of(&headers).map(|caller| caller.actor)
+        Caller::of(&parts).map(|caller| caller.actor)
+    }
+
+    #[test]
+    fn a_caller_is_of_the_one_tenant_unless_the_request_was_given_another() {
+        let (mut parts, ()) = axum::http::Request::new(()).into_parts();
+        assert_eq!(Caller::of(&parts).unwrap().tenant, TenantId::DEFAULT);
+        parts.extensions.insert(TenantId(7));
+        assert_eq!(Caller::of(&parts).unwrap().tenant, TenantId(7));
     }
 
     #[test]

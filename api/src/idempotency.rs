@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for Deed {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
-        let caller = Caller::of(&parts.headers)?;
+        let caller = Caller::of(&parts)?;
         let route = format!("{} {}", parts.method, parts.uri.path());
         let key = read_key(header_text(&parts.headers, &KEY, "Idempotency-Key")?, &caller, &route)?;
         // The intake has read it already, within its limits.

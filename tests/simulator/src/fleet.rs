@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::schedule::What;
+use crate::schedule::{Schedule, What};
+use crate::whose::Whose;
 use crate::workflows::Library;
 use crate::world::World;
 use crate::world::api::Api;
@@ -15,6 +16,8 @@ const GLANCE_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Fleet {
     pub(crate) world: Arc<World>,
     pub(crate) library: Arc<Library>,
+    /// Whose runs there may be.
+    pub(crate) tenants: &'static [Whose],
     workers: Mutex<Vec<Worker>>,
     api: Mutex<Arc<Api>>,
     /// How many processes were started.
@@ -22,10 +25,12 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    pub(crate) fn start(world: Arc<World>, library: Arc<Library>, workers: usize) -> Arc<Self> {
+    pub(crate) fn start(world: Arc<World>, library: Arc<Library>, schedule: &Schedule) -> Arc<Self> {
+        let tenants = schedule.tenants();
+        library.publish(&world.database, tenants);
         let api = Mutex::new(Api::start(&world, &library, "api-0".to_owned()));
-        let fleet = Self { world, library, workers: Mutex::default(), api, born: Mutex::new(0) };
-        let started = (0..workers).map(|_| fleet.new_worker()).collect();
+        let fleet = Self { world, library, tenants, workers: Mutex::default(), api, born: Mutex::new(0) };
+        let started = (0..schedule.workers).map(|_| fleet.new_worker()).collect();
         *fleet.workers.lock().expect("one thread") = started;
         Arc::new(fleet)
     }
@@ -87,6 +92,7 @@ impl Fleet {
             What::Jump { by_ms } => world.jump(millis(by_ms)),
             What::Start { .. }
             | What::Ask { .. }
+            | What::Pry { .. }
             | What::Watch { .. }
             | What::Plan { .. }
             | What::Trigger { .. } => {}

@@ -15,6 +15,8 @@ pub mod planted;
 mod play;
 pub mod reach;
 mod schedule;
+mod strangers;
+mod whose;
 mod workflows;
 mod world;
 
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 pub use play::Outcome;
 pub use schedule::{Asked, Item, Noise, Schedule, What};
+pub use whose::Whose;
 
 /// Plays schedules. Making one takes longer than playing one.
 pub struct Simulator {

@@ -13,6 +13,7 @@ use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs};
 
 use crate::fleet::Fleet;
 use crate::schedule::Asked;
+use crate::whose::Whose;
 use crate::world::api::Answer;
 
 /// How often somebody asks the same again when no answer comes.
@@ -24,6 +25,7 @@ const BREAKS_MAX: u32 = 10;
 /// What one person asked, and what came of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
+    pub(crate) whose: Whose,
     /// The name that stands in the log.
     pub(crate) user: String,
     pub(crate) run: RunId,
@@ -35,6 +37,7 @@ pub(crate) struct Asking {
 /// What one client was told about starting one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Starting {
+    pub(crate) whose: Whose,
     pub(crate) run: u32,
     pub(crate) answers: Vec<Option<Answer>>,
 }
@@ -59,9 +62,16 @@ pub(crate) struct Memory {
 pub(crate) struct People {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) memory: Arc<Mutex<Memory>>,
+    /// Of which tenant whoever asks is.
+    pub(crate) whose: Whose,
 }
 
 impl People {
+    /// Those of a tenant.
+    pub(crate) fn of(&self, whose: Whose) -> Self {
+        Self { whose, ..self.clone() }
+    }
+
     pub(crate) fn remember<T>(&self, deed: impl FnOnce(&mut Memory) -> T) -> T {
         deed(&mut self.memory.lock().expect("one thread"))
     }
@@ -73,6 +83,7 @@ impl People {
                 Some(answer) if answer.status == 503 => {}
                 Some(answer) => {
                     self.fleet.world.note(format_args!("answer {} {}", answer.status, answer.code()));
+                    self.sees_its_own(&answer.body);
                     return Some(answer);
                 }
                 None => self.fleet.world.reach.hit("answer_never_came"),
@@ -82,6 +93,17 @@ impl People {
         None
     }
 
+    fn post(&self, path: &str, user: &str, key: &str, body: &Value) -> Request<Body> {
+        let request = Request::post(path)
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
+            .header("x-request-id", key)
+            .header("x-windlass-user", user)
+            .header("x-windlass-roles", "chief")
+            .extension(self.whose.tenant());
+        request.body(Body::from(body.to_string())).expect("it is well formed")
+    }
+
     // ---- starting ------------------------------------------------------------------------------
 
     pub(crate) async fn start(self, run: u32, workflow: String, twice: bool, after_ms: Option<u64>) {
@@ -89,8 +111,9 @@ impl People {
         if let Some(span) = after_ms {
             body["start_at"] = json!(format!("{span}ms"));
         }
+        let people = &self;
         let request =
-            |body: Value| move || post("/v1/workflow-runs", "starter", &format!("start-{run}"), &body);
+            |body: Value| move || people.post("/v1/workflow-runs", "starter", &format!("start-{run}"), &body);
         let first = self.insist(request(body.clone()));
         let answers = if twice {
             let again = self.insist(request(body.clone()));
@@ -111,7 +134,8 @@ impl People {
         if answers.iter().flatten().any(|answer| answer.replayed) {
             self.fleet.world.reach.hit("reply_replayed");
         }
-        self.remember(|memory| memory.starts.push(Starting { run, answers }));
+        let whose = self.whose;
+        self.remember(|memory| memory.starts.push(Starting { whose, run, answers }));
     }
 
     // ---- schedules -----------------------------------------------------------------------------
@@ -124,12 +148,12 @@ impl People {
             "overlap": overlap,
             "catch_up": format!("{}ms", catch_up.as_millis()),
         });
-        self.insist(|| post("/v1/schedules", "planner", &format!("plan-{schedule}"), &body)).await;
+        self.insist(|| self.post("/v1/schedules", "planner", &format!("plan-{schedule}"), &body)).await;
     }
 
     pub(crate) async fn trigger(self, schedule: u32, at_ms: u64) {
         let path = format!("/v1/schedules/clock-{schedule}/trigger");
-        self.insist(|| post(&path, "planner", &format!("trigger-{schedule}-{at_ms}"), &json!({}))).await;
+        self.insist(|| self.post(&path, "planner", &format!("trigger-{schedule}-{at_ms}"), &json!({}))).await;
     }
 
     // ---- finding -------------------------------------------------------------------------------
@@ -138,7 +162,7 @@ impl People {
     pub(crate) fn find(&self, run: u32) -> Option<RunId> {
         let label = run.to_string();
         let is_it = |row: &RunRow| row.labels.get("start") == Some(&label) && self.fleet.is_of_its_own(row);
-        self.fleet.runs().into_iter().find(is_it).map(|row| row.id)
+        self.fleet.runs_of(self.whose).into_iter().find(is_it).map(|row| row.id)
     }
 
     /// A run, or one that it has started.
@@ -170,11 +194,12 @@ impl People {
     ) {
         let path = format!("/v1/workflow-runs/{run}/{path}");
         self.fleet.world.note(format_args!("{user} asks {path} {body}"));
-        let answer = self.insist(|| post(&path, &user, &user, body)).await;
+        let answer = self.insist(|| self.post(&path, &user, &user, body)).await;
         if let Some(answer) = &answer {
             self.notice(ask, answer, gate);
         }
-        self.remember(|memory| memory.asks.push(Asking { user, run, ask, answer }));
+        let whose = self.whose;
+        self.remember(|memory| memory.asks.push(Asking { whose, user, run, ask, answer }));
     }
 
     fn words(&self, run: RunId, ask: Asked, gate: Option<&ApprovalRow>) -> Option<(String, Value)> {
@@ -269,6 +294,7 @@ impl People {
         let path = format!("/v1/workflow-runs/{run}/events");
         let mut request =
             Request::get(path).header("accept", "text/event-stream").header("x-request-id", "watch");
+        request = request.extension(self.whose.tenant());
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -314,21 +340,16 @@ fn read_frame(frame: &str) -> Option<(u64, String)> {
     Some((id, data.to_owned()))
 }
 
-fn post(path: &str, user: &str, key: &str, body: &Value) -> Request<Body> {
-    let request = Request::post(path)
-        .header("content-type", "application/json")
-        .header("idempotency-key", key)
-        .header("x-request-id", key)
-        .header("x-windlass-user", user)
-        .header("x-windlass-roles", "chief");
-    request.body(Body::from(body.to_string())).expect("it is well formed")
-}
-
 // ---- what people see without asking ----------------------------------------------------------------
 
 impl Fleet {
+    /// Oldest first, those of each tenant.
     pub(crate) fn runs(&self) -> Vec<RunRow> {
-        self.list(&RunFilter::default())
+        self.tenants.iter().flat_map(|whose| self.runs_of(*whose)).collect()
+    }
+
+    pub(crate) fn runs_of(&self, whose: Whose) -> Vec<RunRow> {
+        self.list(whose.tenant(), &RunFilter::default())
     }
 
     /// Neither a step started it, nor does it go on from another run.
@@ -340,12 +361,13 @@ impl Fleet {
 
     /// Those that steps of a run have started.
     pub(crate) fn children(&self, parent: RunId) -> Vec<RunRow> {
-        self.list(&RunFilter { parent: Some(parent), ..RunFilter::default() })
+        let filter = RunFilter { parent: Some(parent), ..RunFilter::default() };
+        self.tenants.iter().flat_map(|whose| self.list(whose.tenant(), &filter)).collect()
     }
 
     /// Oldest first.
-    fn list(&self, filter: &RunFilter) -> Vec<RunRow> {
-        let rows = self.world.database.list_runs(TenantId::DEFAULT, filter, None, u32::MAX).now_or_never();
+    fn list(&self, tenant: TenantId, filter: &RunFilter) -> Vec<RunRow> {
+        let rows = self.world.database.list_runs(tenant, filter, None, u32::MAX).now_or_never();
         let mut rows = rows.expect("at once").expect("never away");
         rows.reverse();
         rows
@@ -353,9 +375,12 @@ impl Fleet {
 
     pub(crate) fn open_gates(&self, run: RunId) -> Vec<ApprovalRow> {
         let filter = ApprovalFilter { decided: Some(false), run_id: Some(run) };
-        let gates =
-            self.world.database.list_approvals(TenantId::DEFAULT, &filter, None, u32::MAX).now_or_never();
-        gates.expect("at once").expect("never away")
+        let open = |whose: &Whose| {
+            let gates =
+                self.world.database.list_approvals(whose.tenant(), &filter, None, u32::MAX).now_or_never();
+            gates.expect("at once").expect("never away")
+        };
+        self.tenants.iter().flat_map(open).collect()
     }
 
     pub(crate) fn entry_of(&self, run: RunId) -> Option<&crate::workflows::Entry> {
@@ -370,8 +395,11 @@ impl Fleet {
 
     pub(crate) fn events(&self, run: RunId) -> Vec<windlass_model::Event> {
         let after = windlass_model::EventSeq(0);
-        let events = self.world.database.read_events(TenantId::DEFAULT, run, after, u32::MAX).now_or_never();
-        events.expect("at once").expect("never away").unwrap_or_default()
+        let read = |whose: &Whose| {
+            let events = self.world.database.read_events(whose.tenant(), run, after, u32::MAX).now_or_never();
+            events.expect("at once").expect("never away")
+        };
+        self.tenants.iter().find_map(read).unwrap_or_default()
     }
 
     /// A signal that this run may take.

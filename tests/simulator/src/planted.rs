@@ -61,6 +61,12 @@ pub const BUGS: &[&str] = &[
     "recall_dies_with_its_engine",
     "deadline_not_passed_on",
     "parent_ends_before_its_children",
+    // Tenants.
+    "keys_shared_by_tenants",
+    "groups_shared_by_tenants",
+    "circuits_shared_by_tenants",
+    "runs_of_another_tenant",
+    "inbox_shared_by_tenants",
     // The door.
     "reply_not_remembered",
     "stream_repeats",

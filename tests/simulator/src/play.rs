@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
-use windlass_model::{PauseReason, RunId, RunStatus};
+use windlass_model::{PauseReason, RunStatus};
 use windlass_store::RunRow;
 
 use crate::checks;
@@ -13,6 +13,7 @@ use crate::fleet::Fleet;
 use crate::people::People;
 use crate::reach::Reach;
 use crate::schedule::{Asked, Schedule, What};
+use crate::whose::Whose;
 use crate::workflows::Library;
 use crate::world::World;
 
@@ -54,9 +55,8 @@ pub(crate) fn play(library: &Arc<Library>, schedule: &Schedule, keeps_lines: boo
         .expect("a runtime needs nothing but memory");
     runtime.block_on(async {
         let world = World::new(schedule.seed, schedule.noise, keeps_lines);
-        library.publish(&world.database);
-        let fleet = Fleet::start(world.clone(), library.clone(), schedule.workers);
-        let people = People { fleet: fleet.clone(), memory: Default::default() };
+        let fleet = Fleet::start(world.clone(), library.clone(), schedule);
+        let people = People { fleet: fleet.clone(), memory: Default::default(), whose: Whose::Ours };
         let mut play = Play { fleet, people, askers: JoinSet::new(), watchers: JoinSet::new() };
         play.storm(schedule).await;
         play.after().await;
@@ -85,7 +85,7 @@ impl Play {
         for item in &schedule.items {
             let at = Duration::from_millis(item.at_ms);
             tokio::time::sleep(at.saturating_sub(self.fleet.world.elapsed())).await;
-            let people = self.people.clone();
+            let people = self.people.of(item.whose);
             match &item.what {
                 What::Start { run, workflow, twice, after_ms } => {
                     self.askers.spawn(people.start(*run, workflow.clone(), *twice, *after_ms));
@@ -100,6 +100,9 @@ impl Play {
                 What::Ask { run, by, ask, thinks_ms } => {
                     let thinks = Duration::from_millis(*thinks_ms);
                     self.askers.spawn(people.ask(*run, *by, *ask, thinks));
+                }
+                What::Pry { run, by } => {
+                    self.askers.spawn(people.pry(*run, *by));
                 }
                 What::Watch { run, frames } => {
                     self.watchers.spawn(people.watch(*run, *frames));
@@ -193,7 +196,7 @@ impl Play {
             for who in ["a", "b"] {
                 let body = json!({"node": gate.node, "attempt": gate.attempt});
                 let user = user(&format!("{who}-{}", gate.node));
-                self.people.say(row.id, user, Asked::Approve, "approve", &body, None).await;
+                self.say(row, user, Asked::Approve, "approve", body).await;
             }
         }
         let stubborn = state.paused_steps.first().map(|node| plan.node(*node).id.clone());
@@ -201,13 +204,13 @@ impl Play {
             (RunStatus::Paused, reason, Some(node))
                 if round >= SKIP_FROM || reason == Some(PauseReason::CompensationFailed) && round >= 2 =>
             {
-                self.say(row.id, user("skip"), Asked::Skip, "skip", json!({"node": node})).await;
+                self.say(row, user("skip"), Asked::Skip, "skip", json!({"node": node})).await;
             }
             (RunStatus::Paused, ..) if round < CANCEL_FROM => {
-                self.say(row.id, user("resume"), Asked::Resume, "resume", json!({})).await;
+                self.say(row, user("resume"), Asked::Resume, "resume", json!({})).await;
             }
             (RunStatus::Waiting | RunStatus::Paused, ..) if round >= CANCEL_FROM => {
-                self.say(row.id, user("cancel"), Asked::Cancel, "cancel", json!({})).await;
+                self.say(row, user("cancel"), Asked::Cancel, "cancel", json!({})).await;
             }
             (RunStatus::Waiting, ..) => {
                 let names: Vec<String> = match plan.machine {
@@ -216,15 +219,15 @@ impl Play {
                 };
                 for name in names {
                     let path = format!("signals/{name}");
-                    self.say(row.id, user(&name), Asked::Signal, &path, json!({})).await;
+                    self.say(row, user(&name), Asked::Signal, &path, json!({})).await;
                 }
             }
             _ => {}
         }
     }
 
-    async fn say(&self, run: RunId, user: String, ask: Asked, path: &str, body: serde_json::Value) {
-        self.people.say(run, user, ask, path, &body, None).await;
+    async fn say(&self, row: &RunRow, user: String, ask: Asked, path: &str, body: serde_json::Value) {
+        self.people.of(Whose::of(row.tenant)).say(row.id, user, ask, path, &body, None).await;
     }
 
     /// Waits until the outbox is empty.

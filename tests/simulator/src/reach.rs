@@ -75,6 +75,12 @@ pub const MUST_HAPPEN: &[&str] = &[
     "state_edited",
     "run_begun_again",
     "run_moved",
+    // Tenants.
+    "stranger_was_refused",
+    "one_key_of_two_tenants",
+    "one_group_of_two_tenants",
+    "one_circuit_of_two_tenants",
+    "one_schedule_of_two_tenants",
     // Streams and messages to the outside.
     "stream_came_back",
     "stream_filled_a_gap",

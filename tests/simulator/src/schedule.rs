@@ -1,8 +1,12 @@
 //! What is to happen in one run of the world: who asks what, and what goes wrong, each at its time.
 
+use std::collections::BTreeMap;
+
 use scenarios::Chance;
 use serde::{Deserialize, Serialize};
 use windlass_model::schedule::Overlap;
+
+use crate::whose::Whose;
 
 /// Complete in itself: it can be kept, shortened and run again, whatever becomes of the generator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +39,9 @@ pub struct Noise {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     pub at_ms: u64,
+    /// Of which tenant whoever does it is.
+    #[serde(default, skip_serializing_if = "Whose::is_ours")]
+    pub whose: Whose,
     #[serde(flatten)]
     pub what: What,
 }
@@ -63,6 +70,11 @@ pub enum What {
     Watch {
         run: u32,
         frames: u32,
+    },
+    /// Somebody of one tenant tries what only those of the other may, with a run of theirs.
+    Pry {
+        run: u32,
+        by: u32,
     },
     /// Somebody makes a schedule; its time comes two seconds after all has begun.
     Plan {
@@ -144,6 +156,8 @@ const ALIKE_ONE_IN: u64 = 6;
 /// How many of a thousand calls fail in such a schedule, at the least: what one run does for the next, it does in one call.
 const FAILS_OF_ALIKE: u16 = 100;
 const CROWDED: &[&str] = &["turns", "newest", "tools"];
+/// In one of so many schedules there are two tenants, who use the same names.
+const NEIGHBOURS_ONE_IN: u64 = 4;
 /// One in so many schedules has a schedule of the product in it.
 const SCHEDULE_ONE_IN: u64 = 5;
 /// Workflows that are not drawn like the others.
@@ -158,41 +172,60 @@ impl Schedule {
         }
         let workers = 2 + chance.below(2) as usize;
         let mut noise = noise(&mut chance);
-        let mut items = Vec::new();
-        let mut people = 0;
+        let mut storm = Storm::default();
         let short: Vec<&str> = workflows.iter().copied().filter(|name| !SPECIAL.contains(name)).collect();
         let crowded = CROWDED[chance.below(CROWDED.len() as u64) as usize];
         let alike = chance.one_in(ALIKE_ONE_IN).then_some(crowded);
         if alike.is_some() {
             noise.fails = noise.fails.max(FAILS_OF_ALIKE);
         }
-        for run in 0..1 + chance.below(5) as u32 {
-            let workflow = alike.unwrap_or_else(|| match chance.one_in(LONG_ONE_IN) {
+        let neighbours = chance.one_in(NEIGHBOURS_ONE_IN);
+        let draw = |chance: &mut Chance| {
+            alike.unwrap_or_else(|| match chance.one_in(LONG_ONE_IN) {
                 true => "long",
                 false => short[chance.below(short.len() as u64) as usize],
+            })
+        };
+        let runs = 1 + chance.below(5) as u32;
+        if neighbours {
+            storm.add_neighbours(&mut chance, runs.max(2), &draw);
+        } else {
+            (0..runs).for_each(|run| {
+                let workflow = draw(&mut chance);
+                storm.add_run(&mut chance, Whose::Ours, run, workflow);
             });
-            add_run(&mut chance, run, workflow, &mut people, &mut items);
         }
         if chance.one_in(SCHEDULE_ONE_IN) {
-            add_schedule(&mut chance, &short, &mut items);
+            let tenants = if neighbours { 2 } else { 1 };
+            for whose in &Whose::ALL[..tenants] {
+                storm.add_schedule(&mut chance, *whose, &short);
+            }
         }
+        let mut items = storm.items;
         for _ in 0..chance.below(5) {
             let at_ms = chance.below(STORM_MS);
             let what = fault(&mut chance, workers);
-            items.push(Item { at_ms, what });
+            items.push(Item { at_ms, whose: Whose::Ours, what });
         }
         items.sort_by_key(|item| item.at_ms);
         Self { seed: chance.draw(), workers, noise, items }
+    }
+
+    /// Who is there.
+    pub(crate) fn tenants(&self) -> &'static [Whose] {
+        let alone = self.items.iter().all(|item| item.whose.is_ours());
+        if alone { &Whose::ALL[..1] } else { &Whose::ALL }
     }
 
     /// All workers die, several times in a row, while they do the same step.
     fn of_deaths(chance: &mut Chance) -> Self {
         let workers = 1 + chance.below(2) as usize;
         let start = What::Start { run: 0, workflow: "poison".to_owned(), twice: false, after_ms: None };
-        let mut items = vec![Item { at_ms: chance.below(300), what: start }];
+        let mut items = vec![Item { at_ms: chance.below(300), whose: Whose::Ours, what: start }];
         for death in 0..2 + chance.below(4) {
             let at_ms = 1_500 + death * DEATH_EVERY_MS;
-            let crash = |worker| Item { at_ms, what: What::Crash { worker, back_after_ms: 50 } };
+            let crash =
+                |worker| Item { at_ms, whose: Whose::Ours, what: What::Crash { worker, back_after_ms: 50 } };
             items.extend((0..workers).map(crash));
         }
         Self { seed: chance.draw(), workers, noise: Noise::default(), items }
@@ -212,37 +245,69 @@ fn noise(chance: &mut Chance) -> Noise {
     }
 }
 
-fn add_run(chance: &mut Chance, run: u32, workflow: &str, people: &mut u32, items: &mut Vec<Item>) {
-    let begins = chance.below(STORM_MS / 2);
-    let twice = chance.one_in(6);
-    let after_ms = chance.one_in(8).then(|| 100 + chance.below(2_500));
-    let workflow_name = workflow.to_owned();
-    items.push(Item { at_ms: begins, what: What::Start { run, workflow: workflow_name, twice, after_ms } });
-    if chance.one_in(3) {
-        let frames = 1 + chance.below(12) as u32;
-        items.push(Item { at_ms: begins + chance.below(1_500), what: What::Watch { run, frames } });
-    }
-    let busy = match workflow {
-        "gates" | "patience" | "desk" => 6,
-        _ => 3,
-    };
-    for _ in 0..chance.below(busy) {
-        *people += 1;
-        let at_ms = begins + chance.below(STORM_MS - begins);
-        let (ask, thinks_ms) = (asked(chance, workflow), chance.below(700));
-        items.push(Item { at_ms, what: What::Ask { run, by: *people, ask, thinks_ms } });
-    }
+/// What people do, as it is made up.
+#[derive(Default)]
+struct Storm {
+    items: Vec<Item>,
+    /// How many have been asking, of each tenant.
+    people: BTreeMap<Whose, u32>,
 }
 
-fn add_schedule(chance: &mut Chance, workflows: &[&str], items: &mut Vec<Item>) {
-    let begins = chance.below(STORM_MS / 3);
-    let workflow = workflows[chance.below(workflows.len() as u64) as usize].to_owned();
-    let overlap = Overlap::ALL[chance.below(Overlap::ALL.len() as u64) as usize];
-    let catch_up_ms = if chance.one_in(3) { 100 + chance.below(1_500) } else { 3_600_000 };
-    items.push(Item { at_ms: begins, what: What::Plan { schedule: 0, workflow, overlap, catch_up_ms } });
-    for _ in 0..chance.below(4) {
-        let at_ms = begins + chance.below(STORM_MS - begins);
-        items.push(Item { at_ms, what: What::Trigger { schedule: 0 } });
+impl Storm {
+    fn add(&mut self, at_ms: u64, whose: Whose, what: What) {
+        self.items.push(Item { at_ms, whose, what });
+    }
+
+    fn add_run(&mut self, chance: &mut Chance, whose: Whose, run: u32, workflow: &str) {
+        let begins = chance.below(STORM_MS / 2);
+        let twice = chance.one_in(6);
+        let after_ms = chance.one_in(8).then(|| 100 + chance.below(2_500));
+        self.add(begins, whose, What::Start { run, workflow: workflow.to_owned(), twice, after_ms });
+        if chance.one_in(3) {
+            let frames = 1 + chance.below(12) as u32;
+            self.add(begins + chance.below(1_500), whose, What::Watch { run, frames });
+        }
+        let busy = match workflow {
+            "gates" | "patience" | "desk" => 6,
+            _ => 3,
+        };
+        for _ in 0..chance.below(busy) {
+            let people = self.people.entry(whose).or_default();
+            *people += 1;
+            let by = *people;
+            let at_ms = begins + chance.below(STORM_MS - begins);
+            let (ask, thinks_ms) = (asked(chance, workflow), chance.below(700));
+            self.add(at_ms, whose, What::Ask { run, by, ask, thinks_ms });
+        }
+    }
+
+    /// Runs of two tenants in turn, each pair under the same number and mostly of the same workflow; and people of one
+    /// who are curious about the other's.
+    fn add_neighbours<'a>(&mut self, chance: &mut Chance, runs: u32, draw: &impl Fn(&mut Chance) -> &'a str) {
+        let mut workflow = "";
+        for nth in 0..runs {
+            let (run, whose) = (nth / 2, Whose::ALL[nth as usize % 2]);
+            if whose.is_ours() || chance.one_in(4) {
+                workflow = draw(chance);
+            }
+            self.add_run(chance, whose, run, workflow);
+            if chance.one_in(2) {
+                let (at_ms, by) = (chance.below(STORM_MS), 1 + chance.below(3) as u32);
+                self.add(at_ms, whose.other(), What::Pry { run, by });
+            }
+        }
+    }
+
+    fn add_schedule(&mut self, chance: &mut Chance, whose: Whose, workflows: &[&str]) {
+        let begins = chance.below(STORM_MS / 3);
+        let workflow = workflows[chance.below(workflows.len() as u64) as usize].to_owned();
+        let overlap = Overlap::ALL[chance.below(Overlap::ALL.len() as u64) as usize];
+        let catch_up_ms = if chance.one_in(3) { 100 + chance.below(1_500) } else { 3_600_000 };
+        self.add(begins, whose, What::Plan { schedule: 0, workflow, overlap, catch_up_ms });
+        for _ in 0..chance.below(4) {
+            let at_ms = begins + chance.below(STORM_MS - begins);
+            self.add(at_ms, whose, What::Trigger { schedule: 0 });
+        }
     }
 }
 

@@ -8,11 +8,12 @@ use windlass_engine::Runner;
 use windlass_model::callee::CalleeKind;
 use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, compile};
-use windlass_model::{Plan, TenantId, VersionId};
+use windlass_model::{Plan, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, NewWorkflow, Plans, Precondition, Store, Workflows};
 use windlass_worker::nodes::{self, NodeOptions};
 
+use crate::whose::Whose;
 use crate::world::outside;
 
 const SOURCES: &[&str] = &[
@@ -86,43 +87,53 @@ impl Library {
         Self { workflows, called, bodies, plain_runners, catalog }
     }
 
-    /// In the order of their versions, which are counted from 1.
+    /// In the order of their versions, which are counted from 1; those of the second tenant follow.
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.workflows.iter().chain(&self.called).chain(&self.bodies)
     }
 
-    /// Puts every definition into a new database.
-    pub(crate) fn publish(&self, database: &MemoryStore) {
-        for entry in self.workflows.iter().chain(&self.called) {
-            let (name, definition) = (&entry.name, entry.definition());
-            let published = database.put_workflow(NewWorkflow {
-                tenant: TenantId::DEFAULT,
-                definition,
-                tags: Vec::new(),
-                precondition: Precondition::None,
-                remember: None,
-            });
-            let published = published.now_or_never().expect("a database in memory answers at once");
-            assert!(published.is_ok(), "{name} cannot be published: {published:?}");
-        }
-        for entry in &self.bodies {
-            let kept = database.put_inline(TenantId::DEFAULT, entry.definition()).now_or_never();
-            assert!(kept.is_some_and(|kept| kept.is_ok()), "{} cannot be kept", entry.name);
+    /// Puts every definition of each tenant into a new database.
+    pub(crate) fn publish(&self, database: &MemoryStore, tenants: &[Whose]) {
+        for tenant in tenants.iter().map(|whose| whose.tenant()) {
+            for entry in self.workflows.iter().chain(&self.called) {
+                let published = database.put_workflow(NewWorkflow {
+                    tenant,
+                    definition: entry.definition(),
+                    tags: Vec::new(),
+                    precondition: Precondition::None,
+                    remember: None,
+                });
+                let published = published.now_or_never().expect("a database in memory answers at once");
+                assert!(published.is_ok(), "{} cannot be published: {published:?}", entry.name);
+            }
+            for entry in &self.bodies {
+                let kept = database.put_inline(tenant, entry.definition()).now_or_never();
+                assert!(kept.is_some_and(|kept| kept.is_ok()), "{} cannot be kept", entry.name);
+            }
         }
     }
 
     /// The plans of one process.
     pub(crate) fn plans(&self, store: Arc<dyn Store>) -> Arc<Plans> {
         let plans = Plans::new(store, self.catalog.clone());
-        for (id, entry) in (1..).zip(self.entries()) {
+        for (id, entry) in (1..).zip(self.entries().chain(self.entries())) {
             plans.keep(VersionId(id), entry.plan.clone());
         }
         Arc::new(plans)
     }
 
     pub(crate) fn of(&self, version: VersionId) -> &Entry {
-        let place = usize::try_from(version.0 - 1).expect("versions are counted from 1");
+        let place = Self::place(version) % self.entries().count();
         self.entries().nth(place).expect("it was published")
+    }
+
+    /// Who has published it.
+    pub(crate) fn owner(&self, version: VersionId) -> Whose {
+        Whose::ALL[Self::place(version) / self.entries().count()]
+    }
+
+    fn place(version: VersionId) -> usize {
+        usize::try_from(version.0 - 1).expect("versions are counted from 1")
     }
 }
 

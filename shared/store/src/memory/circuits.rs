@@ -1,8 +1,8 @@
 //! Circuit breakers.
 
 use async_trait::async_trait;
-use windlass_model::TenantId;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitState, CircuitStep, Guarded};
+use windlass_model::{TenantId, planted};
 
 use super::MemoryStore;
 use crate::{Circuits, StoreError};
@@ -11,13 +11,13 @@ use crate::{Circuits, StoreError};
 impl Circuits for MemoryStore {
     async fn look_at_circuit(&self, key: &CircuitKey) -> Result<Admission, StoreError> {
         self.read(|tables, now| {
-            Ok(tables.circuits.get(key).map_or(Admission::Pass, |circuit| circuit.look(now)))
+            Ok(tables.circuits.get(&row_of(key)).map_or(Admission::Pass, |circuit| circuit.look(now)))
         })
     }
 
     async fn step_circuit(&self, key: CircuitKey, step: CircuitStep) -> Result<Admission, StoreError> {
         self.write_always(|tables, now| {
-            let circuit = tables.circuits.entry(key).or_insert_with(|| Circuit::closed(now));
+            let circuit = tables.circuits.entry(row_of(&key)).or_insert_with(|| Circuit::closed(now));
             Ok(circuit.step(&step, now))
         })
     }
@@ -48,6 +48,12 @@ impl Circuits for MemoryStore {
             Ok(open.count() as u64)
         })
     }
+}
+
+/// Where a circuit is kept.
+fn row_of(key: &CircuitKey) -> CircuitKey {
+    let tenant = if planted("circuits_shared_by_tenants") { TenantId::DEFAULT } else { key.tenant };
+    CircuitKey { tenant, ..key.clone() }
 }
 
 fn place(key: &CircuitKey) -> (&str, &str) {

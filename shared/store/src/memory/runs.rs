@@ -99,7 +99,8 @@ impl Runs for MemoryStore {
             let mut rows: Vec<_> = tables
                 .runs
                 .values()
-                .filter(|run| run.row.tenant == tenant && filter.run_id.is_none_or(|id| id == run.row.id))
+                .filter(|run| run.row.tenant == tenant || planted("inbox_shared_by_tenants"))
+                .filter(|run| filter.run_id.is_none_or(|id| id == run.row.id))
                 .flat_map(|run| &run.approvals)
                 .filter(|row| filter.decided.is_none_or(|decided| decided == row.decided_at.is_some()))
                 .filter(|row| after.is_none_or(|after| position(row) > after))

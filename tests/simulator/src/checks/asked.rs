@@ -5,8 +5,9 @@ use windlass_model::{Actor, present};
 use windlass_store::RunRow;
 
 use crate::fleet::Fleet;
-use crate::people::{Asking, People};
+use crate::people::{Asking, People, Starting};
 use crate::schedule::Asked;
+use crate::whose::Whose;
 
 /// I5: what was accepted is in the log, once; what was refused is not; an accepted cancel cancels.
 pub(super) fn told_what_is_true(fleet: &Fleet, people: &People, row: &RunRow, log: &Log) {
@@ -64,8 +65,8 @@ fn list(events: &[&Event]) -> String {
 /// I7: one key, one run, one answer.
 pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
     let starts = people.remember(|memory| memory.starts.clone());
-    let runs = fleet.runs();
     for start in starts {
+        let runs = fleet.runs_of(start.whose);
         let label = start.run.to_string();
         let made: Vec<String> = runs
             .iter()
@@ -84,9 +85,10 @@ pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
             }
         }
     }
-    if let Some(row) = runs.iter().find(|row| row.labels.contains_key("other")) {
-        let first_was_done = people
-            .remember(|memory| memory.starts.iter().any(|start| start.answers.iter().all(Option::is_none)));
+    for row in fleet.runs().iter().filter(|row| row.labels.contains_key("other")) {
+        let whose = Whose::of(row.tenant);
+        let unanswered = |start: &Starting| start.whose == whose && start.answers.iter().all(Option::is_none);
+        let first_was_done = people.remember(|memory| memory.starts.iter().any(unanswered));
         if !first_was_done {
             fleet.world.complain(format!("I7: {} was made under a used key", row.id));
         }
@@ -98,11 +100,12 @@ pub(super) fn runs_went_on_once(fleet: &Fleet, people: &People) {
     let asks = people.remember(|memory| memory.asks.clone());
     let author = |row: &RunRow| fleet.events(row.id).first().and_then(|created| created.actor.clone());
     let rows = fleet.runs().into_iter().filter(|row| row.parent.is_none());
-    let authors: Vec<_> = rows.map(|row| (row.id.to_string(), author(&row))).collect();
+    let authors: Vec<_> = rows.map(|row| (row.tenant, row.id.to_string(), author(&row))).collect();
     for asking in asks.iter().filter(|asking| matches!(asking.ask, Asked::Rerun | Asked::Move)) {
         let by_them = |actor: &Option<Actor>| actor.as_ref().is_some_and(|actor| actor.id() == asking.user);
-        let made: Vec<&str> =
-            authors.iter().filter(|(_, actor)| by_them(actor)).map(|(run, _)| run.as_str()).collect();
+        let theirs =
+            authors.iter().filter(|(tenant, _, actor)| *tenant == asking.whose.tenant() && by_them(actor));
+        let made: Vec<&str> = theirs.map(|(_, run, _)| run.as_str()).collect();
         let is_right = match &asking.answer {
             None => made.len() <= 1,
             Some(answer) if answer.status == 201 => made.len() == 1 && answer.body["run"]["id"] == *made[0],

@@ -8,6 +8,7 @@ mod family;
 mod groups;
 mod logs;
 mod reached;
+mod tenants;
 
 use std::collections::BTreeSet;
 
@@ -48,6 +49,7 @@ pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
         family::came_to_what_its_children_did(fleet, &row, &log);
         family::lists_are_complete(fleet, &row, &log);
     }
+    tenants::keep_apart(fleet);
     asked::starts_made_one_run_each(fleet, people);
     asked::runs_went_on_once(fleet, people);
     let damage = fleet.world.database.find_damage(DAMAGE_MAX).now_or_never().expect("at once");

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use windlass_model::schedule::ScheduleSpec;
-use windlass_model::{RunId, Timestamp};
+use windlass_model::{RunId, TenantId, Timestamp};
 use windlass_store::{Firing, ScheduleRow, WriteError};
 
 use super::World;
 
-/// Times that have come: the schedule, which revision of it, and when.
-pub(super) type Fired = BTreeSet<(String, u32, Timestamp)>;
+/// Times that have come: whose schedule, which revision of it, and when.
+pub(super) type Fired = BTreeSet<(TenantId, String, u32, Timestamp)>;
 
 impl World {
     /// I32: a time comes once, and starts a run or says why not.
@@ -25,8 +25,9 @@ impl World {
             Err(WriteError::Moved) => return self.reach.hit("time_of_a_schedule_was_taken"),
             Err(_) => return,
         }
-        let Firing { name, revision, at, problem, .. } = firing;
-        let is_first = self.ledger.lock().expect("one thread").fired.insert((name.clone(), *revision, *at));
+        let Firing { tenant, name, revision, at, problem, .. } = firing;
+        let time = (*tenant, name.clone(), *revision, *at);
+        let is_first = self.ledger.lock().expect("one thread").fired.insert(time);
         if !is_first {
             self.complain(format!("I32: the time {at} of {name} came twice"));
         }

@@ -27,12 +27,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use windlass_bus::InProcessBus;
 use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
-use windlass_model::{Ring, RunId, SessionId, TenantId, Timestamp};
+use windlass_model::{Ring, RunId, SessionId, Timestamp};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Clock, Fence, Guard, RunRow, Runs, WriteError};
 
 use crate::reach::Reach;
 use crate::schedule::Noise;
+use crate::whose::Whose;
 use outside::Outside;
 use process::Process;
 use store::Fate;
@@ -235,14 +236,18 @@ impl World {
     }
 
     pub(crate) fn row(&self, run_id: RunId) -> Option<RunRow> {
-        let row = self.database.get_run(TenantId::DEFAULT, run_id).now_or_never();
-        row.expect("a database in memory answers at once").expect("it is never away")
+        Whose::ALL.iter().find_map(|whose| {
+            let row = self.database.get_run(whose.tenant(), run_id).now_or_never();
+            row.expect("a database in memory answers at once").expect("it is never away")
+        })
     }
 
     /// Whether a child of this run has ended, and the run has not taken that in.
     pub(crate) fn has_news_of_children(&self, run_id: RunId) -> bool {
-        let ended = self.database.find_ended_children(TenantId::DEFAULT, run_id, 1).now_or_never();
-        !ended.expect("at once").expect("never away").is_empty()
+        Whose::ALL.iter().any(|whose| {
+            let ended = self.database.find_ended_children(whose.tenant(), run_id, 1).now_or_never();
+            !ended.expect("at once").expect("never away").is_empty()
+        })
     }
 
     /// A run has ended whose parent is, as far as its row says, in the hands of somebody who is dead.

@@ -196,6 +196,10 @@ impl Sink for Ear {
     async fn deliver(&self, message: &OutboxRow) -> Result<(), String> {
         self.process.passes().await;
         let noise = self.world.noise();
+        if self.world.row(message.run_id).is_none_or(|row| row.tenant != message.tenant) {
+            self.world
+                .complain(format!("I20: what {} emitted is told as {:?}", message.run_id, message.tenant));
+        }
         let id = format!("{}/{}", message.run_id, message.message.seq);
         let refuses = self.world.draw(|chance| chance.below(1_000) < u64::from(noise.deaf));
         self.world.note(format_args!(
