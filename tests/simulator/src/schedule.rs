@@ -152,10 +152,10 @@ const DEATHS_ONE_IN: u64 = 50;
 /// Between two of those deaths: time enough for a session to end, and for another engine to begin anew.
 const DEATH_EVERY_MS: u64 = 4_200;
 /// In one of so many schedules all runs are of one workflow, of those whose runs get into each other's way.
-const ALIKE_ONE_IN: u64 = 6;
+const ALIKE_ONE_IN: u64 = 4;
 /// How many of a thousand calls fail in such a schedule, at the least: what one run does for the next, it does in one call.
 const FAILS_OF_ALIKE: u16 = 100;
-const CROWDED: &[&str] = &["turns", "newest", "tools"];
+const CROWDED: &[&str] = &["turns", "newest", "tools", "paced", "queue", "turnstile"];
 /// In one of so many schedules there are two tenants, who use the same names.
 const NEIGHBOURS_ONE_IN: u64 = 4;
 /// One in so many schedules has a schedule of the product in it.

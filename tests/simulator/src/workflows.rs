@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use serde_json::Value;
 use windlass_engine::Runner;
+use windlass_model::body::{Body, Called};
 use windlass_model::callee::CalleeKind;
 use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, compile};
@@ -38,6 +39,10 @@ const SOURCES: &[&str] = &[
     include_str!("../workflows/branches.yaml"),
     include_str!("../workflows/lists.yaml"),
     include_str!("../workflows/tools.yaml"),
+    include_str!("../workflows/paced.yaml"),
+    include_str!("../workflows/queue.yaml"),
+    include_str!("../workflows/turnstile.yaml"),
+    include_str!("../workflows/sliced.yaml"),
 ];
 /// What they call. Nobody starts these for themselves.
 const CALLED: &[&str] = &[
@@ -155,7 +160,11 @@ impl Entry {
 fn add_bodies(plan: &Plan, bodies: &mut Vec<Entry>) {
     for node in &plan.nodes {
         let Role::Workflow(called) = &node.role else { continue };
-        for (_, body) in called.bodies() {
+        let inside: Vec<&Arc<Body>> = match called {
+            Called::Slice(body) => vec![body],
+            called => called.bodies().into_iter().map(|(_, body)| body).collect(),
+        };
+        for body in inside {
             if bodies.iter().all(|known| known.plan.hash != body.plan.hash) {
                 let source = scenarios::definition::parse(&body.spec);
                 let (name, spec) = (body.plan.name.clone(), body.spec.clone());

@@ -64,6 +64,7 @@ impl Tick<'_> {
         }
         match turn {
             Turn::Now => {}
+            Turn::At(_) if crate::planted("run_does_not_wait_for_its_turn") => {}
             Turn::At(until) => self.emit_run(RunDeferred { until }),
             Turn::Refused { retry_after } => {
                 let error = rate_limit::refused(&format!("runs of `{}` start", self.plan.name), retry_after);

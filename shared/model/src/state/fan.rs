@@ -70,6 +70,9 @@ impl Fan {
         {
             items.push(item);
         }
+        if crate::planted("item_between_slices_is_lost") {
+            self.next_item();
+        }
         self.open += items.len() as u32;
         let slices = self.slices.as_mut()?;
         let number = u32::try_from(slices.taken.len()).unwrap_or(u32::MAX);

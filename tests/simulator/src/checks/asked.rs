@@ -78,6 +78,10 @@ pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
         }
         for answer in start.answers.iter().flatten() {
             let id = answer.body["id"].as_str().unwrap_or_default();
+            if answer.code() == "rate_limited" {
+                fleet.world.reach.hit("start_was_refused");
+                continue;
+            }
             if answer.status != 201 || made.iter().all(|run| run != id) {
                 fleet
                     .world

@@ -1,9 +1,10 @@
 //! Runs and the runs that their steps have started, seen together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scenarios::Log;
-use windlass_model::{RunId, RunStatus};
+use serde_json::Value;
+use windlass_model::{EventBody, RunId, RunStatus};
 use windlass_store::RunRow;
 
 use crate::fleet::Fleet;
@@ -67,6 +68,10 @@ pub(super) fn lists_are_complete(fleet: &Fleet, row: &RunRow, log: &Log) {
         let ends = log.of("step.succeeded", node);
         let Some(results) = ends.last().and_then(|end| end.body["output"].as_array()) else { continue };
         let count = planned.body["count"].as_u64();
+        if planned.body["slice"].is_number() {
+            fleet.world.reach.hit("list_was_dealt_out");
+            slices_are_complete(fleet, row, log, node, results);
+        }
         let complain = |what: String| {
             fleet.world.complain(format!("I19: {} ({}): {node} {what}", row.id, row.workflow));
         };
@@ -78,6 +83,44 @@ pub(super) fn lists_are_complete(fleet: &Fleet, row: &RunRow, log: &Log) {
             if ends.last().is_some_and(|end| end.body["output"] != *result) {
                 complain(format!("gave {result} for item {item}, which came to {}", ends[0].body["output"]));
             }
+        }
+    }
+}
+
+/// I19: a list that was dealt out has what each item came to in its place, and nothing only where one is told to have
+/// failed.
+fn slices_are_complete(fleet: &Fleet, row: &RunRow, log: &Log, node: &str, results: &[Value]) {
+    let mut gave: BTreeMap<usize, Value> = BTreeMap::new();
+    for child in fleet.children(row.id) {
+        let is_its_own = fleet.fold(child.id).and_then(|state| state.parent);
+        if is_its_own.is_none_or(|parent| !parent.node.starts_with(node)) {
+            continue;
+        }
+        for event in fleet.events(child.id) {
+            if let (Some(item), EventBody::StepSucceeded(body)) = (event.item, event.body) {
+                let output = body.output.value().map_or(Value::Null, |value| (**value).clone());
+                gave.insert(item as usize, output);
+            }
+        }
+    }
+    let told = log.0.iter().filter(|event| event.is("items.failed"));
+    let failed: BTreeSet<usize> = told
+        .flat_map(|event| event.body["failed"].as_array().into_iter().flatten())
+        .filter_map(|item| item["index"].as_u64())
+        .map(|index| index as usize)
+        .collect();
+    for (item, result) in results.iter().enumerate() {
+        let is_right = match gave.get(&item) {
+            Some(output) => output == result,
+            None => result.is_null() && failed.contains(&item),
+        };
+        if !is_right {
+            fleet.world.complain(format!(
+                "I19: {} ({}): {node} gave {result} for item {item}, which came to {:?}; failed are {failed:?}",
+                row.id,
+                row.workflow,
+                gave.get(&item)
+            ));
         }
     }
 }

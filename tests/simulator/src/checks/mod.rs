@@ -6,6 +6,7 @@
 mod asked;
 mod family;
 mod groups;
+mod limits;
 mod logs;
 mod reached;
 mod tenants;
@@ -49,6 +50,7 @@ pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
         family::came_to_what_its_children_did(fleet, &row, &log);
         family::lists_are_complete(fleet, &row, &log);
     }
+    limits::everything_had_its_turn(fleet);
     tenants::keep_apart(fleet);
     asked::starts_made_one_run_each(fleet, people);
     asked::runs_went_on_once(fleet, people);

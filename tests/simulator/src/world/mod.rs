@@ -10,6 +10,7 @@ pub(crate) mod outside;
 pub(crate) mod process;
 pub(crate) mod store;
 pub(crate) mod trace;
+mod turns;
 pub(crate) mod wire;
 pub(crate) mod worker;
 
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use windlass_bus::InProcessBus;
 use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
+use windlass_model::rate_limit::{LimitKey, RateLimit, Turn};
 use windlass_model::{Ring, RunId, SessionId, Timestamp};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Clock, Fence, Guard, RunRow, Runs, WriteError};
@@ -79,6 +81,9 @@ struct Ledger {
     drained: Vec<RunId>,
     circuits: circuits::Circuits,
     fired: clocks::Fired,
+    turns: turns::Turns,
+    /// When the first step of each run was begun.
+    begun: BTreeMap<RunId, Timestamp>,
 }
 
 impl World {
@@ -275,6 +280,30 @@ impl World {
         }
         let now = self.now();
         self.ledger.lock().expect("one thread").circuits.told(key, step, answer, now, &self.reach);
+    }
+
+    /// I33: what a limit gives away, it gives evenly, and as soon as it may.
+    fn took_turn(&self, key: &LimitKey, limit: RateLimit, answer: Turn) {
+        let now = self.now();
+        let complaint =
+            self.ledger.lock().expect("one thread").turns.given(key, limit, answer, now, &self.reach);
+        if let Some(complaint) = complaint {
+            self.complain(complaint);
+        }
+    }
+
+    pub(crate) fn turns_of(&self, key: &LimitKey) -> Vec<Timestamp> {
+        self.ledger.lock().expect("one thread").turns.of(key)
+    }
+
+    fn began(&self, run_id: RunId) {
+        let now = self.now();
+        self.ledger.lock().expect("one thread").begun.entry(run_id).or_insert(now);
+    }
+
+    /// When the first step of a run was begun, as the database has it.
+    pub(crate) fn began_at(&self, run_id: RunId) -> Option<Timestamp> {
+        self.ledger.lock().expect("one thread").begun.get(&run_id).copied()
     }
 
     fn renewed(&self, session: SessionId, expires_at: Timestamp) {

@@ -154,6 +154,9 @@ impl Runs for SimStore {
             happened.store(done.is_ok(), Ordering::Relaxed);
             self.world.note(format_args!("{run_id} {guard:?} {kinds:?}"));
             self.world.wrote(run_id, guard, lets_go, done);
+            if done.is_ok() && kinds.contains(&"step.started") {
+                self.world.began(run_id);
+            }
             if let Some(parent) =
                 self.world.row(run_id).and_then(|row| row.parent).filter(|_| ends && done.is_ok())
             {
@@ -431,7 +434,13 @@ impl Circuits for SimStore {
 #[async_trait]
 impl RateLimits for SimStore {
     async fn take_turn(&self, key: LimitKey, limit: RateLimit) -> Result<Turn, StoreError> {
-        self.write("take_turn", self.database().take_turn(key, limit), |_| {}).await
+        let taken = self.database().take_turn(key.clone(), limit);
+        self.write("take_turn", taken, |done| {
+            if let Ok(turn) = done {
+                self.world.took_turn(&key, limit, *turn);
+            }
+        })
+        .await
     }
 
     async fn list_rate_limits(
