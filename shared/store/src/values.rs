@@ -281,7 +281,10 @@ impl ApprovalChange {
         let mut changes = Vec::new();
         for event in events {
             if event.body.is_terminal() {
-                changes.push(Self::ClosedAll);
+                let is_moved = matches!(&event.body, EventBody::RunCanceled(body) if body.moved_to.is_some());
+                if !is_moved || !planted("moved_run_leaves_its_gates") {
+                    changes.push(Self::ClosedAll);
+                }
                 continue;
             }
             let Some(index) = event.node else { continue };

@@ -8,7 +8,7 @@ use axum::http::Request;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use windlass_model::schedule::Overlap;
-use windlass_model::{EventBody, RunId, RunState, TenantId};
+use windlass_model::{EventBody, RunId, RunState, TenantId, VersionId};
 use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs};
 
 use crate::fleet::Fleet;
@@ -30,6 +30,8 @@ pub(crate) struct Asking {
     pub(crate) user: String,
     pub(crate) run: RunId,
     pub(crate) ask: Asked,
+    /// In which words.
+    pub(crate) body: Value,
     /// None: whether it was done was never told.
     pub(crate) answer: Option<Answer>,
 }
@@ -178,6 +180,12 @@ impl People {
     pub(crate) async fn ask(self, run: u32, by: u32, ask: Asked, thinks: Duration) {
         let Some(run) = self.find(run).map(|run| self.one_of_the_family(run)) else { return };
         let user = format!("user-{by}");
+        if matches!(ask, Asked::Edit | Asked::Rerun | Asked::Move)
+            && self.fleet.world.draw(|chance| chance.one_in(2))
+        {
+            // None of that can be done to a run that moves.
+            self.say(run, format!("pauser-{by}"), Asked::Pause, "pause", &json!({}), None).await;
+        }
         let looked_at = self.fleet.open_gates(run).into_iter().next();
         let Some((path, body)) = self.words(run, ask, looked_at.as_ref()) else { return };
         tokio::time::sleep(thinks).await;
@@ -199,8 +207,8 @@ impl People {
         if let Some(answer) = &answer {
             self.notice(ask, answer, gate);
         }
-        let whose = self.whose;
-        self.remember(|memory| memory.asks.push(Asking { whose, user, run, ask, answer }));
+        let (whose, body) = (self.whose, body.clone());
+        self.remember(|memory| memory.asks.push(Asking { whose, user, run, ask, body, answer }));
     }
 
     fn words(&self, run: RunId, ask: Asked, gate: Option<&ApprovalRow>) -> Option<(String, Value)> {
@@ -232,7 +240,15 @@ impl People {
                 let steps = json!({&plan.nodes[place].id: {"output": {"edited": true}}});
                 ("state".to_owned(), json!({"steps": steps}))
             }
-            Asked::Rerun => ("rerun".to_owned(), json!({"labels": {"again": "yes"}})),
+            Asked::Rerun => {
+                let mut body = json!({"labels": {"again": "yes"}});
+                let place =
+                    self.fleet.world.draw(|chance| chance.below(2 * plan.main_count() as u64) as usize);
+                if let Some(node) = plan.nodes[..plan.main_count()].get(place) {
+                    body["from"] = json!(node.id);
+                }
+                ("rerun".to_owned(), body)
+            }
             Asked::Move => ("move".to_owned(), json!({"version": 1})),
             Asked::Signal => {
                 let name = self.fleet.world.draw(|chance| self.fleet.signals(&state, plan, chance))?;
@@ -385,7 +401,12 @@ impl Fleet {
     }
 
     pub(crate) fn entry_of(&self, run: RunId) -> Option<&crate::workflows::Entry> {
-        self.world.row(run).map(|row| self.library.of(row.version_id))
+        self.world.row(run).map(|row| self.entry(row.version_id))
+    }
+
+    /// What runs of this version do.
+    pub(crate) fn entry(&self, version: VersionId) -> &crate::workflows::Entry {
+        self.library.of(version)
     }
 
     /// The run as its whole log tells it.

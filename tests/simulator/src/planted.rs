@@ -62,6 +62,14 @@ pub const BUGS: &[&str] = &[
     "slice_counts_from_zero",
     "item_between_slices_is_lost",
     "slice_keeps_its_failures",
+    // Going on from a run.
+    "rerun_keeps_what_is_asked_for",
+    "rerun_keeps_what_needs_it",
+    "move_in_two_writes",
+    "moved_run_leaves_its_children",
+    "moved_run_leaves_its_gates",
+    "moved_run_forgets_its_deeds",
+    "edit_is_forgotten",
     // Children.
     "child_written_without_its_event",
     "childs_end_stays_news",

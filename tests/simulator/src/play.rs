@@ -190,7 +190,7 @@ impl Play {
 
     async fn help_on(&self, row: &RunRow, round: u32) {
         let Some(state) = self.fleet.fold(row.id) else { return };
-        let plan = &self.fleet.library.of(row.version_id).plan;
+        let plan = &self.fleet.entry(row.version_id).plan;
         let user = |what: &str| format!("helper-{what}-{round}");
         for gate in self.fleet.open_gates(row.id) {
             for who in ["a", "b"] {

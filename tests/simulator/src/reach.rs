@@ -75,6 +75,9 @@ pub const MUST_HAPPEN: &[&str] = &[
     "state_edited",
     "run_begun_again",
     "run_moved",
+    "step_was_reused",
+    "nothing_was_reused",
+    "edit_was_the_last_word",
     // Limits and slices.
     "turn_came_at_once",
     "turn_was_put_off",

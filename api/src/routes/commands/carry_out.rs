@@ -103,7 +103,7 @@ pub(super) async fn write(
     decision: Decision,
     remember: Option<Remember>,
 ) -> Result<Receipt, WriteError> {
-    let Decision { run, events, receipt, successor } = decision;
+    let Decision { run, events, receipt, mut successor } = decision;
     if events.is_empty() {
         return Ok(receipt);
     }
@@ -119,6 +119,11 @@ pub(super) async fn write(
         holder.is_some(),
     );
     write.remember = remember.filter(|_| !planted("reply_not_remembered"));
+    if planted("move_in_two_writes")
+        && let Some(new) = successor.take()
+    {
+        app.store.create_run(new).await?;
+    }
     let started = successor
         .as_ref()
         .map(|new| (Ring { run_id: new.id, tenant: new.tenant, priority: new.priority }, new.event.clone()));

@@ -11,7 +11,7 @@ use crate::event::{MachineEdited, RunCanceled, StepEdited};
 use crate::machine::check_context;
 use crate::plan::Part;
 use crate::state::WaitReason;
-use crate::{NodeIndex, Payload, RunId, StepKey, StepStatus};
+use crate::{NodeIndex, Payload, RunId, StepKey, StepStatus, planted};
 
 impl Tick<'_> {
     /// Nothing is changed unless all of it can be.
@@ -82,7 +82,7 @@ impl Tick<'_> {
             "another run waits for it"
         } else if !self.state.in_flight.is_empty() {
             "steps of it are still running"
-        } else if !self.state.children.is_empty() {
+        } else if !self.state.children.is_empty() && !planted("moved_run_leaves_its_children") {
             "runs that it has started have not ended"
         } else {
             self.emit_run(RunCanceled { compensation: None, moved_to: Some(to) });

@@ -6,7 +6,7 @@ use crate::command::{Rejection, RejectionCode};
 use crate::event::{Origin, OriginReason, ReusedStep};
 use crate::plan::{Node, Part};
 use crate::state::Step;
-use crate::{NodeIndex, Plan, RunState, StepKey, StepStatus};
+use crate::{NodeIndex, Plan, RunState, StepKey, StepStatus, planted};
 
 /// What is done again. Whatever needs it is, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +55,11 @@ pub fn continue_from(
         let node = plan.node(*index);
         let is_asked_for = match again {
             Again::Everything => true,
-            Again::From(from) => from == *index,
+            Again::From(from) => from == *index && !planted("rerun_keeps_what_is_asked_for"),
             Again::Unfinished => false,
         };
-        let after_what_is_reused = node.needs.iter().all(|need| steps.contains_key(&plan.node(need.node).id));
+        let after_what_is_reused = node.needs.iter().all(|need| steps.contains_key(&plan.node(need.node).id))
+            || planted("rerun_keeps_what_needs_it");
         if !is_asked_for
             && after_what_is_reused
             && let Some(step) = step_of(old, before, node)
@@ -69,7 +70,8 @@ pub fn continue_from(
     let (reused, runs): (Vec<_>, Vec<_>) =
         main.iter().map(|node| node.id.clone()).partition(|id| steps.contains_key(id));
     // Who does something again stands beside what was done before; who takes its place answers for it.
-    let deeds: &[StepKey] = if because == OriginReason::Move { &before.acted } else { &[] };
+    let answers = because == OriginReason::Move && !planted("moved_run_forgets_its_deeds");
+    let deeds: &[StepKey] = if answers { &before.acted } else { &[] };
     let (acted, forgotten): (Vec<StepKey>, Vec<StepKey>) = deeds.iter().copied().partition(|key| {
         let node = plan.find(&old.node(*key).id);
         key.item.is_none() && node.is_some_and(|node| node.compensation.is_some())

@@ -129,7 +129,7 @@ pub(super) fn watchers_saw_it_all(fleet: &Fleet, people: &People, row: &RunRow, 
     if watches.is_empty() {
         return;
     }
-    let plan = &fleet.library.of(row.version_id).plan;
+    let plan = &fleet.entry(row.version_id).plan;
     let events = fleet.events(row.id);
     let truth: Vec<String> =
         events.iter().map(|event| present::envelope(plan, row.id, event).to_string()).collect();

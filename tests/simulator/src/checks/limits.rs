@@ -14,7 +14,7 @@ use crate::workflows::Entry;
 pub(super) fn everything_had_its_turn(fleet: &Fleet) {
     let mut done: BTreeMap<LimitKey, Vec<Timestamp>> = BTreeMap::new();
     for row in fleet.runs() {
-        let entry = fleet.library.of(row.version_id);
+        let entry = fleet.entry(row.version_id);
         for (key, at) in calls(fleet, &row, entry).into_iter().chain(start(fleet, &row, entry)) {
             done.entry(key).or_default().push(at);
         }

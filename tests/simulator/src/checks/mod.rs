@@ -5,6 +5,7 @@
 
 mod asked;
 mod family;
+mod going_on;
 mod groups;
 mod limits;
 mod logs;
@@ -49,6 +50,8 @@ pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
         logs::was_told_outside(fleet, &row, &log);
         family::came_to_what_its_children_did(fleet, &row, &log);
         family::lists_are_complete(fleet, &row, &log);
+        going_on::has_what_was_before(fleet, people, &row, &log);
+        going_on::edits_hold(fleet, &row);
     }
     limits::everything_had_its_turn(fleet);
     tenants::keep_apart(fleet);
@@ -84,7 +87,7 @@ pub(crate) fn has_untold(fleet: &Fleet) -> bool {
 
 /// Holds one run against every rule about logs, and its row against its log.
 fn check_run(fleet: &Fleet, row: &RunRow) -> Log {
-    let entry = fleet.library.of(row.version_id);
+    let entry = fleet.entry(row.version_id);
     let events = fleet.events(row.id);
     let envelopes = events.iter().map(|event| present::envelope(&entry.plan, row.id, event));
     let log = Log(envelopes.map(|envelope| Event::from_envelope(&envelope)).collect());

@@ -296,6 +296,15 @@ impl World {
         self.ledger.lock().expect("one thread").turns.of(key)
     }
 
+    /// I34: who takes the place of a run does so in the very moment in which that ends.
+    fn took_places(&self, taken: &[(RunId, RunId)]) {
+        for (of, by) in taken {
+            if self.row(*of).is_none_or(|row| !row.status.is_terminal()) {
+                self.complain(format!("I34: {by} takes the place of {of}, which goes on"));
+            }
+        }
+    }
+
     fn began(&self, run_id: RunId) {
         let now = self.now();
         self.ledger.lock().expect("one thread").begun.entry(run_id).or_insert(now);
