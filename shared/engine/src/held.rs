@@ -230,13 +230,15 @@ impl HeldRun {
                 None => {}
             }
         }
-        if !drains && self.state.asks_for_turn(&self.plan, self.engine.parts.clock.now()) {
-            inputs.insert(0, Box::pin(self.ask_for_turn()).await?);
-        }
         let mut must_reload = false;
         loop {
             if must_reload && !Box::pin(self.reload()).await? {
                 return Ok(Ticked::Lost);
+            }
+            // Here, and not once: when the run was read again, it may have been given its place meanwhile.
+            let has_asked = inputs.iter().any(|input| matches!(input, Input::Turn(_)));
+            if !drains && !has_asked && self.state.asks_for_turn(&self.plan, self.engine.parts.clock.now()) {
+                inputs.insert(0, Box::pin(self.ask_for_turn()).await?);
             }
             let now = self.engine.parts.clock.now();
             let next_seq = self.state.last_seq.next();

@@ -28,7 +28,7 @@ impl Fleet {
     pub(crate) fn start(world: Arc<World>, library: Arc<Library>, schedule: &Schedule) -> Arc<Self> {
         let tenants = schedule.tenants();
         library.publish(&world.database, tenants);
-        let api = Mutex::new(Api::start(&world, &library, "api-0".to_owned()));
+        let api = Mutex::new(Api::start(&world, &library, tenants, "api-0".to_owned()));
         let fleet = Self { world, library, tenants, workers: Mutex::default(), api, born: Mutex::new(0) };
         let started = (0..schedule.workers).map(|_| fleet.new_worker()).collect();
         *fleet.workers.lock().expect("one thread") = started;
@@ -41,7 +41,7 @@ impl Fleet {
 
     fn new_worker(&self) -> Worker {
         let name = format!("worker-{}", self.next());
-        Worker::start(&self.world, &self.library, name)
+        Worker::start(&self.world, &self.library, self.tenants, name)
     }
 
     fn next(&self) -> u32 {
@@ -93,6 +93,7 @@ impl Fleet {
             What::Start { .. }
             | What::Ask { .. }
             | What::Pry { .. }
+            | What::Publish { .. }
             | What::Watch { .. }
             | What::Plan { .. }
             | What::Trigger { .. } => {}
@@ -140,7 +141,8 @@ impl Fleet {
     fn mend_api(&self) {
         if self.api().process.is_dead() {
             let name = format!("api-{}", self.next());
-            *self.api.lock().expect("one thread") = Api::start(&self.world, &self.library, name);
+            let api = Api::start(&self.world, &self.library, self.tenants, name);
+            *self.api.lock().expect("one thread") = api;
         }
     }
 

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use windlass_model::schedule::Overlap;
 use windlass_model::{EventBody, RunId, RunState, TenantId, VersionId};
-use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs};
+use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs, Workflows};
 
 use crate::fleet::Fleet;
 use crate::schedule::Asked;
@@ -154,6 +154,20 @@ impl People {
         self.insist(|| self.post("/v1/schedules", "planner", &format!("plan-{schedule}"), &body)).await;
     }
 
+    /// Publishes a workflow with a step more, or as it was.
+    pub(crate) async fn publish(self, workflow: String, anew: bool, at_ms: u64) {
+        let Some(entry) = self.fleet.library.definition_of(&workflow, anew) else { return };
+        let (key, body) = (format!("publish-{at_ms}"), entry.to_publish());
+        let answer = self.insist(|| self.post("/v1/workflows", "publisher", &key, &body)).await;
+        match answer.map(|answer| answer.status) {
+            Some(200 | 201) => self.fleet.world.reach.hit("definition_was_published_anew"),
+            None => {}
+            Some(status) => {
+                self.fleet.world.complain(format!("I26: publishing {workflow} was answered {status}"))
+            }
+        }
+    }
+
     pub(crate) async fn trigger(self, schedule: u32, at_ms: u64) {
         let path = format!("/v1/schedules/clock-{schedule}/trigger");
         self.insist(|| self.post(&path, "planner", &format!("trigger-{schedule}-{at_ms}"), &json!({}))).await;
@@ -249,7 +263,10 @@ impl People {
                 }
                 ("rerun".to_owned(), body)
             }
-            Asked::Move => ("move".to_owned(), json!({"version": 1})),
+            Asked::Move => {
+                let newest = self.fleet.world.draw(|chance| chance.one_in(2));
+                ("move".to_owned(), json!({"version": if newest { json!("latest") } else { json!(1) }}))
+            }
             Asked::Signal => {
                 let name = self.fleet.world.draw(|chance| self.fleet.signals(&state, plan, chance))?;
                 (format!("signals/{name}"), nothing())
@@ -406,7 +423,32 @@ impl Fleet {
 
     /// What runs of this version do.
     pub(crate) fn entry(&self, version: VersionId) -> &crate::workflows::Entry {
-        self.library.of(version)
+        match self.library.of(version, self.tenants) {
+            Some((entry, _)) => entry,
+            None => {
+                let row = self.world.database.get_definition(version).now_or_never();
+                let row = row.expect("at once").expect("never away").expect("runs are of what there is");
+                self.library.with_hash(&row.hash).expect("nothing else is published")
+            }
+        }
+    }
+
+    /// The version that a run of the same workflow would have now.
+    pub(crate) fn newest_of(&self, row: &RunRow) -> Option<VersionId> {
+        row.workflow_version?;
+        let newest = self.world.database.get_version(row.tenant, &row.workflow, None).now_or_never();
+        newest.expect("at once").expect("never away").map(|version| version.id)
+    }
+
+    /// Whether a version is of this tenant.
+    pub(crate) fn is_of(&self, version: VersionId, tenant: TenantId) -> bool {
+        if let Some((_, owner)) = self.library.of(version, self.tenants) {
+            return owner.tenant() == tenant;
+        }
+        let name = &self.entry(version).name;
+        let all = self.world.database.list_versions(tenant, name, None, u32::MAX).now_or_never();
+        let all = all.expect("at once").expect("never away").unwrap_or_default();
+        all.iter().any(|row| row.id == version)
     }
 
     /// The run as its whole log tells it.

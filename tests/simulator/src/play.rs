@@ -94,6 +94,9 @@ impl Play {
                     let catch_up = Duration::from_millis(*catch_up_ms);
                     self.askers.spawn(people.plan(*schedule, workflow.clone(), *overlap, catch_up));
                 }
+                What::Publish { workflow, anew } => {
+                    self.askers.spawn(people.publish(workflow.clone(), *anew, item.at_ms));
+                }
                 What::Trigger { schedule } => {
                     self.askers.spawn(people.trigger(*schedule, item.at_ms));
                 }

@@ -78,6 +78,9 @@ pub const MUST_HAPPEN: &[&str] = &[
     "step_was_reused",
     "nothing_was_reused",
     "edit_was_the_last_word",
+    // Definitions.
+    "definition_was_published_anew",
+    "run_of_an_older_definition",
     // Limits and slices.
     "turn_came_at_once",
     "turn_was_put_off",

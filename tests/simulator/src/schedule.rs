@@ -76,6 +76,11 @@ pub enum What {
         run: u32,
         by: u32,
     },
+    /// Somebody publishes a workflow anew: with a step more, or as it was.
+    Publish {
+        workflow: String,
+        anew: bool,
+    },
     /// Somebody makes a schedule; its time comes two seconds after all has begun.
     Plan {
         schedule: u32,
@@ -158,6 +163,8 @@ const FAILS_OF_ALIKE: u16 = 100;
 const CROWDED: &[&str] = &["turns", "newest", "tools", "paced", "queue", "turnstile"];
 /// In one of so many schedules there are two tenants, who use the same names.
 const NEIGHBOURS_ONE_IN: u64 = 4;
+/// In one of so many schedules a workflow is published anew, while its runs are under way.
+const ANEW_ONE_IN: u64 = 5;
 /// One in so many schedules has a schedule of the product in it.
 const SCHEDULE_ONE_IN: u64 = 5;
 /// Workflows that are not drawn like the others.
@@ -200,6 +207,9 @@ impl Schedule {
             for whose in &Whose::ALL[..tenants] {
                 storm.add_schedule(&mut chance, *whose, &short);
             }
+        }
+        if chance.one_in(ANEW_ONE_IN) {
+            storm.add_publishing(&mut chance);
         }
         let mut items = storm.items;
         for _ in 0..chance.below(5) {
@@ -295,6 +305,25 @@ impl Storm {
                 let (at_ms, by) = (chance.below(STORM_MS), 1 + chance.below(3) as u32);
                 self.add(at_ms, whose.other(), What::Pry { run, by });
             }
+        }
+    }
+
+    /// Of what one of the runs is, or of what many of them call.
+    fn add_publishing(&mut self, chance: &mut Chance) {
+        let started: Vec<(Whose, String)> = (self.items.iter())
+            .filter_map(|item| match &item.what {
+                What::Start { workflow, .. } => Some((item.whose, workflow.clone())),
+                _ => None,
+            })
+            .collect();
+        let Some((whose, workflow)) = started.get(chance.below(started.len() as u64) as usize).cloned()
+        else {
+            return;
+        };
+        let workflow = if chance.one_in(4) { "leaf".to_owned() } else { workflow };
+        for anew in [true, false].into_iter().take(1 + chance.below(2) as usize) {
+            let at_ms = 300 + chance.below(STORM_MS - 300);
+            self.add(at_ms, whose, What::Publish { workflow: workflow.clone(), anew });
         }
     }
 

@@ -9,7 +9,7 @@ use windlass_model::body::{Body, Called};
 use windlass_model::callee::CalleeKind;
 use windlass_model::plan::Role;
 use windlass_model::workflow::{Catalog, Document, Format, compile};
-use windlass_model::{Plan, VersionId};
+use windlass_model::{Digest, Plan, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, NewWorkflow, Plans, Precondition, Store, Workflows};
 use windlass_worker::nodes::{self, NodeOptions};
@@ -50,6 +50,8 @@ const CALLED: &[&str] = &[
     include_str!("../workflows/brittle.yaml"),
     include_str!("../workflows/listener.yaml"),
 ];
+/// What is not published anew: a machine, and what takes long enough as it is.
+const KEPT: &[&str] = &["desk", "long", "poison"];
 /// So many steps that the state of the run is stored on the way.
 const LONG_STEPS: usize = 140;
 /// Kinds of node that need no simulation.
@@ -59,6 +61,8 @@ const PLAIN_KINDS: &[&str] = &["noop", "transform", "switch", "emit"];
 pub(crate) struct Library {
     pub(crate) workflows: Vec<Entry>,
     called: Vec<Entry>,
+    /// What some of them are published as anew, one step more before all others; and what stands inside those.
+    anew: Vec<Entry>,
     /// What stands inside the nodes of all of them.
     bodies: Vec<Entry>,
     pub(crate) plain_runners: Vec<Arc<dyn Runner>>,
@@ -89,7 +93,13 @@ impl Library {
         for entry in workflows.iter().chain(&called) {
             add_bodies(&entry.plan, &mut bodies);
         }
-        Self { workflows, called, bodies, plain_runners, catalog }
+        let changeable = workflows.iter().chain(&called).filter(|entry| !KEPT.contains(&entry.name.as_str()));
+        let mut anew: Vec<Entry> =
+            changeable.map(|entry| Entry::read(&with_a_step_more(&entry.source), &catalog)).collect();
+        let mut inside = Vec::new();
+        anew.iter().for_each(|entry| add_bodies(&entry.plan, &mut inside));
+        anew.extend(inside);
+        Self { workflows, called, anew, bodies, plain_runners, catalog }
     }
 
     /// In the order of their versions, which are counted from 1; those of the second tenant follow.
@@ -118,27 +128,33 @@ impl Library {
         }
     }
 
-    /// The plans of one process.
-    pub(crate) fn plans(&self, store: Arc<dyn Store>) -> Arc<Plans> {
+    /// The plans of one process, with those that every tenant has from the beginning.
+    pub(crate) fn plans(&self, store: Arc<dyn Store>, tenants: &[Whose]) -> Arc<Plans> {
         let plans = Plans::new(store, self.catalog.clone());
-        for (id, entry) in (1..).zip(self.entries().chain(self.entries())) {
+        let published = tenants.iter().flat_map(|_| self.entries());
+        for (id, entry) in (1..).zip(published) {
             plans.keep(VersionId(id), entry.plan.clone());
         }
         Arc::new(plans)
     }
 
-    pub(crate) fn of(&self, version: VersionId) -> &Entry {
-        let place = Self::place(version) % self.entries().count();
-        self.entries().nth(place).expect("it was published")
+    /// What a workflow is, or is to be from now on.
+    pub(crate) fn definition_of(&self, name: &str, anew: bool) -> Option<&Entry> {
+        let mut entries =
+            if anew { self.anew.iter().chain(&[]) } else { self.workflows.iter().chain(&self.called) };
+        entries.find(|entry| entry.name == name)
     }
 
-    /// Who has published it.
-    pub(crate) fn owner(&self, version: VersionId) -> Whose {
-        Whose::ALL[Self::place(version) / self.entries().count()]
+    /// One of those that so many tenants have from the beginning, and whose it is.
+    pub(crate) fn of(&self, version: VersionId, tenants: &[Whose]) -> Option<(&Entry, Whose)> {
+        let place = usize::try_from(version.0 - 1).expect("versions are counted from 1");
+        let count = self.entries().count();
+        let owner = tenants.get(place / count)?;
+        Some((self.entries().nth(place % count)?, *owner))
     }
 
-    fn place(version: VersionId) -> usize {
-        usize::try_from(version.0 - 1).expect("versions are counted from 1")
+    pub(crate) fn with_hash(&self, hash: &Digest) -> Option<&Entry> {
+        self.entries().chain(&self.anew).find(|entry| entry.plan.hash == *hash)
     }
 }
 
@@ -148,6 +164,12 @@ impl Entry {
         let plan = compile(&document, catalog).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
         let source = scenarios::definition::parse(text);
         Self { name: plan.name.clone(), source, plan: Arc::new(plan), spec: document.spec.to_string() }
+    }
+
+    /// As somebody sends it who publishes it.
+    pub(crate) fn to_publish(&self) -> Value {
+        let spec: Value = serde_json::from_str(&self.spec).expect("it was printed");
+        serde_json::json!({ "spec": spec })
     }
 
     fn definition(&self) -> Definition {
@@ -173,6 +195,19 @@ fn add_bodies(plan: &Plan, bodies: &mut Vec<Entry>) {
             add_bodies(&body.plan, bodies);
         }
     }
+}
+
+/// The same workflow with one step more, which comes first.
+fn with_a_step_more(source: &Value) -> String {
+    let mut source = source.clone();
+    let mut step = serde_json::json!({ "type": "deed", "with": { "takes_ms": 40 } });
+    if let Some(steps) = source.get_mut("steps").and_then(Value::as_array_mut) {
+        step["id"] = "anew".into();
+        steps.insert(0, step);
+    } else {
+        source["nodes"]["anew"] = step;
+    }
+    source.to_string()
 }
 
 /// A chain of steps that do nothing.

@@ -196,7 +196,9 @@ fn create(tables: &mut Tables, run: NewRun, now: Timestamp) -> Result<(), WriteE
     let version = match (version, workflow, run.pin) {
         (Some(version), _, Pin::Inline) => version,
         (Some(version), Some(workflow), pin)
-            if pin == Pin::Version || version.row.version == Some(workflow.latest_version) =>
+            if pin == Pin::Version
+                || version.row.version == Some(workflow.latest_version)
+                || planted("stale_definition_is_pinned") =>
         {
             version
         }
@@ -345,8 +347,10 @@ fn claim(
     if tables.runs.get(&run_id).filter(is_claimable).is_none() {
         return Ok(None);
     }
+    let newest = planted("newest_definition_is_run").then(|| tables.newest_version(run_id)).flatten();
     let run = tables.runs.get_mut(&run_id).expect("it was found a moment ago");
     let row = &mut run.row;
+    row.version_id = newest.unwrap_or(row.version_id);
     row.lease_owner = Some(session);
     row.epoch = Epoch(row.epoch.0 + u32::from(!planted("epoch_not_raised")));
     row.version = RunVersion(row.version.0 + 1);

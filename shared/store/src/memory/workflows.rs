@@ -1,7 +1,7 @@
 //! Workflows and the definitions that runs are pinned to.
 
 use async_trait::async_trait;
-use windlass_model::{TenantId, Timestamp, VersionId};
+use windlass_model::{RunId, TenantId, Timestamp, VersionId};
 
 use super::MemoryStore;
 use super::tables::{Tables, Version, Workflow};
@@ -124,6 +124,14 @@ impl Tables {
             .values()
             .filter(move |it| it.tenant == tenant && it.row.name == name && it.row.version.is_some())
             .map(|it| &it.row)
+    }
+
+    /// The version that a run of the same workflow would have now.
+    pub(super) fn newest_version(&self, run_id: RunId) -> Option<VersionId> {
+        let row = &self.runs.get(&run_id)?.row;
+        let newest = self.visible(row.tenant, &row.workflow)?.latest_version;
+        row.workflow_version?;
+        self.numbered(row.tenant, &row.workflow).find(|it| it.version == Some(newest)).map(|it| it.id)
     }
 
     fn add_version(

@@ -23,8 +23,8 @@ pub(super) fn has_what_was_before(fleet: &Fleet, people: &People, row: &RunRow, 
     };
     let author = created.actor.as_ref().map(|actor| actor.id().to_owned()).unwrap_or_default();
     let asked = people.remember(|memory| {
-        let asks = memory.asks.iter().filter(|it| it.user == author && it.whose.tenant() == row.tenant);
-        asks.last().cloned()
+        let mut asks = memory.asks.iter().filter(|it| it.user == author && it.whose.tenant() == row.tenant);
+        asks.next_back().cloned()
     });
     let plan = &fleet.entry(row.version_id).plan;
     let (before, after): (Vec<Event>, Vec<Event>) =
@@ -41,9 +41,10 @@ pub(super) fn has_what_was_before(fleet: &Fleet, people: &People, row: &RunRow, 
         }
     }
     if origin.because == OriginReason::Move {
-        let end = after.first().map(|event| &event.body);
+        // What was looked at has its end in it already.
+        let end = before.last().map(|event| &event.body);
         let is_told = matches!(end, Some(EventBody::RunCanceled(body)) if body.moved_to == Some(row.id));
-        if !is_told || after.len() != 1 {
+        if !is_told || !after.is_empty() {
             complain(format!("took the place of {}, which went on by {end:?}", origin.run_id));
         }
         let answers_for: BTreeSet<&str> = origin.acted.iter().map(String::as_str).collect();
@@ -70,10 +71,18 @@ fn ended_well(plan: &Plan, log: &[Event]) -> Ended {
         let Some(node) = event.node.filter(|_| event.item.is_none()) else { continue };
         let id = plan.node(node).id.clone();
         match &event.body {
-            EventBody::StepSucceeded(body) => drop(ended.insert(id, Some(body.output.clone()))),
-            EventBody::StepEdited(body) => drop(ended.insert(id, Some(body.output.clone()))),
-            EventBody::StepStarted(_) => drop(ended.remove(&id)),
-            _ => drop(ended.entry(id).or_insert(None)),
+            EventBody::StepSucceeded(body) => {
+                ended.insert(id, Some(body.output.clone()));
+            }
+            EventBody::StepEdited(body) => {
+                ended.insert(id, Some(body.output.clone()));
+            }
+            EventBody::StepStarted(_) => {
+                ended.remove(&id);
+            }
+            _ => {
+                ended.entry(id).or_insert(None);
+            }
         }
     }
     ended

@@ -4,6 +4,7 @@
 //! only somebody can check who sees everything: the database, everybody's memory, and the world outside.
 
 mod asked;
+mod definitions;
 mod family;
 mod going_on;
 mod groups;
@@ -33,6 +34,9 @@ pub(crate) use groups::could_enter;
 
 /// Safety: holds whatever is going on.
 pub(crate) fn at_any_moment(fleet: &Fleet) {
+    if !definitions::fit_the_logs(fleet) {
+        return;
+    }
     for row in fleet.runs() {
         check_run(fleet, &row);
     }
@@ -42,6 +46,9 @@ pub(crate) fn at_any_moment(fleet: &Fleet) {
 
 /// Everything has ended.
 pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
+    if !definitions::fit_the_logs(fleet) {
+        return;
+    }
     for row in fleet.runs() {
         let log = check_run(fleet, &row);
         reached::count(&fleet.world.reach, &log);
@@ -51,6 +58,7 @@ pub(crate) fn at_the_end(fleet: &Fleet, people: &People) {
         family::came_to_what_its_children_did(fleet, &row, &log);
         family::lists_are_complete(fleet, &row, &log);
         going_on::has_what_was_before(fleet, people, &row, &log);
+        definitions::were_kept(fleet, &row);
         going_on::edits_hold(fleet, &row);
     }
     limits::everything_had_its_turn(fleet);

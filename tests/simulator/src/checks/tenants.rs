@@ -35,7 +35,7 @@ pub(super) fn keep_apart(fleet: &Fleet) {
 
 fn has_nothing_foreign(fleet: &Fleet, row: &RunRow, strangers: &[RunRow]) {
     let complain = |what: String| fleet.world.complain(format!("I20: {} ({}) {what}", row.id, row.workflow));
-    if fleet.library.owner(row.version_id).tenant() != row.tenant {
+    if !fleet.is_of(row.version_id, row.tenant) {
         complain(format!("of {:?} does what {:?} says", row.tenant, row.version_id));
     }
     if strangers.iter().any(|stranger| row.parent == Some(stranger.id)) {

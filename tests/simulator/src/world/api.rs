@@ -15,6 +15,7 @@ use super::process::Process;
 use super::store::SimStore;
 use super::wire::Wire;
 use super::{World, new_run_id};
+use crate::whose::Whose;
 use crate::workflows::Library;
 
 /// A client that has waited this long for an answer hangs up.
@@ -40,11 +41,11 @@ impl Answer {
 }
 
 impl Api {
-    pub(crate) fn start(world: &Arc<World>, library: &Library, name: String) -> Arc<Self> {
+    pub(crate) fn start(world: &Arc<World>, library: &Library, tenants: &[Whose], name: String) -> Arc<Self> {
         let process = Process::new(name);
         let store: Arc<dyn Store> = Arc::new(SimStore { world: world.clone(), process: process.clone() });
         let bus = Arc::new(Wire { world: world.clone(), process: process.clone() }) as Arc<dyn Bus>;
-        let plans = library.plans(store.clone());
+        let plans = library.plans(store.clone(), tenants);
         let options = DoorOptions { new_run_id, ..DoorOptions::default() };
         let door = Door { store, plans, bus, health: Default::default(), options };
         Arc::new(Self { process, router: windlass_api::router(Arc::new(door)) })

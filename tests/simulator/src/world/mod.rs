@@ -28,10 +28,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use windlass_bus::InProcessBus;
 use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
+use windlass_model::event::{EventBody, OriginReason};
 use windlass_model::rate_limit::{LimitKey, RateLimit, Turn};
-use windlass_model::{Ring, RunId, SessionId, Timestamp};
+use windlass_model::{Ring, RunId, SessionId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
-use windlass_store::{Clock, Fence, Guard, RunRow, Runs, WriteError};
+use windlass_store::{Clock, Fence, Guard, NewRun, Pin, RunRow, Runs, Workflows, WriteError};
 
 use crate::reach::Reach;
 use crate::schedule::Noise;
@@ -58,6 +59,26 @@ pub(crate) struct World {
     ticks: AtomicU64,
 }
 
+/// A run that is about to be, as far as the world keeps it in mind.
+struct Created {
+    id: RunId,
+    version: VersionId,
+    pin: Pin,
+    /// The run whose place it takes.
+    takes: Option<RunId>,
+}
+
+impl From<&NewRun> for Created {
+    fn from(new: &NewRun) -> Self {
+        let takes = match &new.event.body {
+            EventBody::RunCreated(body) => body.origin.as_deref(),
+            _ => None,
+        };
+        let takes = takes.filter(|origin| origin.because == OriginReason::Move).map(|origin| origin.run_id);
+        Self { id: new.id, version: new.version_id, pin: new.pin, takes }
+    }
+}
+
 /// What goes wrong at the moment.
 #[derive(Default)]
 struct Weather {
@@ -82,6 +103,8 @@ struct Ledger {
     circuits: circuits::Circuits,
     fired: clocks::Fired,
     turns: turns::Turns,
+    /// The definition that each run began with.
+    pinned: BTreeMap<RunId, VersionId>,
     /// When the first step of each run was begun.
     begun: BTreeMap<RunId, Timestamp>,
 }
@@ -297,12 +320,34 @@ impl World {
     }
 
     /// I34: who takes the place of a run does so in the very moment in which that ends.
-    fn took_places(&self, taken: &[(RunId, RunId)]) {
-        for (of, by) in taken {
-            if self.row(*of).is_none_or(|row| !row.status.is_terminal()) {
-                self.complain(format!("I34: {by} takes the place of {of}, which goes on"));
-            }
+    fn took_place(&self, new: &Created) {
+        if let Some(of) = new.takes
+            && self.row(of).is_none_or(|row| !row.status.is_terminal())
+        {
+            self.complain(format!("I34: {} takes the place of {of}, which goes on", new.id));
         }
+    }
+
+    /// I26: who wants the latest version gets the one that is the latest when the run begins.
+    fn created(&self, new: &Created) {
+        self.ledger.lock().expect("one thread").pinned.insert(new.id, new.version);
+        self.took_place(new);
+        if new.pin != Pin::Latest {
+            return;
+        }
+        let Some(row) = self.row(new.id) else { return };
+        let latest = self.database.get_version(row.tenant, &row.workflow, None).now_or_never();
+        let latest = latest.expect("at once").expect("never away").map(|version| version.id);
+        if latest != Some(new.version) {
+            self.complain(format!(
+                "I26: {} began under {:?}, the latest was {latest:?}",
+                new.id, new.version
+            ));
+        }
+    }
+
+    pub(crate) fn pinned(&self, run_id: RunId) -> Option<VersionId> {
+        self.ledger.lock().expect("one thread").pinned.get(&run_id).copied()
     }
 
     fn began(&self, run_id: RunId) {

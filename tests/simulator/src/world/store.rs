@@ -9,11 +9,8 @@ use async_trait::async_trait;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
-use windlass_model::event::OriginReason;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
-use windlass_model::{
-    Digest, Event, EventBody, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId,
-};
+use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
     Account, Admissions, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits,
@@ -24,8 +21,8 @@ use windlass_store::{
     WriteError,
 };
 
-use super::World;
 use super::process::Process;
+use super::{Created, World};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +112,6 @@ impl SimStore {
     }
 }
 
-/// The run whose place a new one takes.
-fn place_taken(new: &NewRun) -> Option<RunId> {
-    let EventBody::RunCreated(body) = &new.event.body else { return None };
-    let origin = body.origin.as_deref().filter(|origin| origin.because == OriginReason::Move)?;
-    Some(origin.run_id)
-}
-
 fn away() -> StoreError {
     StoreError::Unavailable("the schedule says so".into())
 }
@@ -136,7 +126,7 @@ fn word<T, E: Debug>(answer: &Result<T, E>) -> String {
 #[async_trait]
 impl Runs for SimStore {
     async fn create_run(&self, run: NewRun) -> Result<(), WriteError> {
-        let (id, firing, taken) = (run.id, run.firing.clone(), place_taken(&run));
+        let (id, firing, new) = (run.id, run.firing.clone(), Created::from(&run));
         let schedule = Mutex::new(None);
         let create = async {
             *schedule.lock().expect("one thread") = self.schedule_of(firing.as_ref()).await;
@@ -145,7 +135,7 @@ impl Runs for SimStore {
         self.write("create_run", create, |done| {
             if done.is_ok() {
                 self.world.note(format_args!("{id} created"));
-                self.world.took_places(&taken.map(|of| (of, id)).into_iter().collect::<Vec<_>>());
+                self.world.created(&new);
             }
             if let Some(firing) = &firing {
                 let schedule = schedule.lock().expect("one thread").take();
@@ -160,15 +150,14 @@ impl Runs for SimStore {
         let ends = write.projection.status.is_terminal();
         let lets_go = ends || (guard != Guard::Door && write.release);
         let kinds: Vec<&'static str> = write.events.iter().map(|event| event.body.name()).collect();
-        let taken: Vec<(RunId, RunId)> =
-            write.children.iter().filter_map(|new| Some((place_taken(new)?, new.id))).collect();
+        let children: Vec<Created> = write.children.iter().map(Created::from).collect();
         let happened = AtomicBool::new(false);
         let observe = |done: &Result<(), WriteError>| {
             happened.store(done.is_ok(), Ordering::Relaxed);
             self.world.note(format_args!("{run_id} {guard:?} {kinds:?}"));
             self.world.wrote(run_id, guard, lets_go, done);
             if done.is_ok() {
-                self.world.took_places(&taken);
+                children.iter().for_each(|new| self.world.created(new));
             }
             if done.is_ok() && kinds.contains(&"step.started") {
                 self.world.began(run_id);

@@ -16,6 +16,7 @@ use super::process::Process;
 use super::store::SimStore;
 use super::wire::Wire;
 use super::{World, new_run_id};
+use crate::whose::Whose;
 use crate::workflows::Library;
 
 pub(crate) const SESSION_TTL: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ fn options() -> WorkerOptions {
 }
 
 impl Worker {
-    pub(crate) fn start(world: &Arc<World>, library: &Library, name: String) -> Self {
+    pub(crate) fn start(world: &Arc<World>, library: &Library, tenants: &[Whose], name: String) -> Self {
         let process = Process::new(name);
         let store: Arc<dyn Store> = Arc::new(SimStore { world: world.clone(), process: process.clone() });
         let deed = || Deed { world: world.clone(), process: process.clone() };
@@ -56,7 +57,7 @@ impl Worker {
         let session = world.new_session();
         let parts = WorkerParts {
             session,
-            plans: library.plans(store.clone()),
+            plans: library.plans(store.clone(), tenants),
             store,
             bus: Arc::new(Wire { world: world.clone(), process: process.clone() }) as Arc<dyn Bus>,
             runners,
