@@ -23,7 +23,7 @@ pub use database::{Database, dump, run_sql};
 pub use postgres::Postgres;
 pub use process::Process;
 pub use proxy::Proxy;
-pub use redis::Redis;
+pub use redis::{Overhearing, Redis};
 pub use shared::SharedPostgres;
 
 use std::net::TcpListener;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::free_port;
 use crate::process::{self, Process};
 
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
 /// A server that keeps nothing on disk. Stopped and removed when dropped.
 pub struct Redis {
     process: Process,
@@ -61,6 +63,14 @@ impl Redis {
         assert_eq!(answer, "+OK");
     }
 
+    /// Hears from now on whatever anybody says to the server.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn overhear(&self) -> Overhearing {
+        Overhearing::at(self.port).expect("the server answers")
+    }
+
     /// `kill -9`; everything in it is lost.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -91,6 +101,40 @@ impl Redis {
     }
 }
 
+/// An ear on a server. What the server has, and what passed through it, was said to it.
+pub struct Overhearing {
+    stream: TcpStream,
+    port: u16,
+}
+
+impl Overhearing {
+    fn at(port: u16) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.write_all(b"MONITOR\r\n")?;
+        stream.read_exact(&mut [0; b"+OK\r\n".len()])?;
+        Ok(Self { stream, port })
+    }
+
+    /// All that was said since the beginning.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn end(mut self) -> Vec<u8> {
+        // The server tells what it hears in that order.
+        const LAST: &str = "that-was-all";
+        ask(self.port, &format!("ECHO {LAST}")).expect("the server answers");
+        let mut heard = Vec::new();
+        let mut buffer = [0; 16 * 1024];
+        while !heard.windows(LAST.len()).any(|window| window == LAST.as_bytes()) {
+            let bytes = self.stream.read(&mut buffer).expect("the server tells");
+            assert!(bytes > 0, "the server has hung up");
+            heard.extend_from_slice(&buffer[..bytes]);
+        }
+        heard
+    }
+}
+
 /// Whichever server the variable names, such as a Valkey beside the Redis that is installed.
 fn program() -> Option<PathBuf> {
     match std::env::var_os("WINDLASS_TEST_REDIS") {
@@ -102,7 +146,7 @@ fn program() -> Option<PathBuf> {
 /// One word to the server, and the first line of what it says.
 fn ask(port: u16, word: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.write_all(format!("{word}\r\n").as_bytes())?;
     let mut answer = [0; 256];
     let bytes = stream.read(&mut answer)?;

@@ -2,6 +2,7 @@
 
 use scenarios::{House, Mode, Sink, in_every_mode};
 use serde_json::json;
+use servers::Overhearing;
 
 in_every_mode!(
     a_secret_reaches_its_step_and_nothing_else,
@@ -12,7 +13,8 @@ in_every_mode!(
 const SECRET: &str = "s3cr3t-tok3n-canary";
 
 async fn a_secret_reaches_its_step_and_nothing_else(mode: Mode) {
-    let house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET)]).await;
+    let mut house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET)]).await;
+    let redis = (mode == Mode::Fleet).then(|| house.redis().overhear());
     let sink = Sink::open().await;
     let yaml = r#"
         version: 1
@@ -26,11 +28,13 @@ async fn a_secret_reaches_its_step_and_nothing_else(mode: Mode) {
     let header = sink.at("/call")[0].headers["authorization"].clone();
     assert_eq!(header, format!("Bearer {SECRET}"));
     nobody_tells(&house, &run).await;
+    nothing_passes_through_redis(redis);
     house.close_with(&[&sink]).await;
 }
 
 async fn a_secret_is_masked_wherever_a_step_repeats_it(mode: Mode) {
-    let house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET)]).await;
+    let mut house = House::open_with(mode, &[("WINDLASS_SECRET_TOKEN", SECRET)]).await;
+    let redis = (mode == Mode::Fleet).then(|| house.redis().overhear());
     let sink = Sink::open().await;
     sink.answers("/echo", json!({"you_said": SECRET, "list": [format!("Bearer {SECRET}!")]}));
     let yaml = r#"
@@ -70,15 +74,26 @@ async fn a_secret_is_masked_wherever_a_step_repeats_it(mode: Mode) {
         assert!(content.is_ok() && !content.text.contains(SECRET), "{content}");
     }
     nobody_tells(&house, &id).await;
+    nothing_passes_through_redis(redis);
     house.close_with(&[&sink]).await;
 }
 
-/// Looks into everything that outlives the step: answers, the log, the database, the processes' own logs.
+/// Looks through all that was said to Redis, whether it keeps that or passes it on.
+fn nothing_passes_through_redis(redis: Option<Overhearing>) {
+    let Some(heard) = redis.map(Overhearing::end) else { return };
+    let is_heard = |told: &str| heard.windows(told.len()).any(|window| window == told.as_bytes());
+    assert!(is_heard("windlass:q:"), "nobody was heard to ring");
+    assert!(!is_heard(SECRET), "Redis is told the secret");
+}
+
+/// Looks into everything that outlives the step: answers, the log, the database, metrics, the processes' own logs.
 async fn nobody_tells(house: &House, run: &str) {
     for path in ["", "/events", "/explain", "/steps"] {
         let answer = house.get(&format!("/v1/workflow-runs/{run}{path}")).await;
         assert!(!answer.text.contains(SECRET), "{answer}");
     }
+    let metrics = house.get("/metrics").await;
+    assert!(metrics.is_ok() && !metrics.text.contains(SECRET), "{metrics}");
     let in_hexadecimal: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
     for (name, content) in house.remains() {
         for told in [SECRET, &in_hexadecimal] {
