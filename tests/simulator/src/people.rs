@@ -157,7 +157,7 @@ impl People {
     /// Publishes a workflow with a step more, or as it was.
     pub(crate) async fn publish(self, workflow: String, anew: bool, at_ms: u64) {
         let Some(entry) = self.fleet.library.definition_of(&workflow, anew) else { return };
-        let (key, body) = (format!("publish-{at_ms}"), entry.to_publish());
+        let (key, body) = (format!("publish-{workflow}-{anew}-{at_ms}"), entry.to_publish());
         let answer = self.insist(|| self.post("/v1/workflows", "publisher", &key, &body)).await;
         match answer.map(|answer| answer.status) {
             Some(200 | 201) => self.fleet.world.reach.hit("definition_was_published_anew"),
