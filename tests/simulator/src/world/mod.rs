@@ -274,7 +274,8 @@ impl World {
     pub(crate) fn has_news_of_children(&self, run_id: RunId) -> bool {
         Whose::ALL.iter().any(|whose| {
             let ended = self.database.find_ended_children(whose.tenant(), run_id, 1).now_or_never();
-            !ended.expect("at once").expect("never away").is_empty()
+            // A log that makes no sense has no news; it is complained of where it is read.
+            ended.expect("a database in memory answers at once").is_ok_and(|ended| !ended.is_empty())
         })
     }
 
