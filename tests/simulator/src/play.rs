@@ -58,8 +58,12 @@ pub(crate) fn play(library: &Arc<Library>, schedule: &Schedule, keeps_lines: boo
         let fleet = Fleet::start(world.clone(), library.clone(), schedule);
         let people = People { fleet: fleet.clone(), memory: Default::default(), whose: Whose::Ours };
         let mut play = Play { fleet, people, askers: JoinSet::new(), watchers: JoinSet::new() };
-        play.storm(schedule).await;
-        play.after().await;
+        tokio::select! {
+            biased;
+            // What follows from it says nothing new, and may go round in circles for ever.
+            () = world.complaint.notified() => {}
+            () = play.whole(schedule) => {}
+        }
         let violations = world.take_complaints();
         let reach = Reach::default();
         reach.add(&world.reach);
@@ -81,6 +85,11 @@ struct Play {
 }
 
 impl Play {
+    async fn whole(&mut self, schedule: &Schedule) {
+        self.storm(schedule).await;
+        self.after().await;
+    }
+
     async fn storm(&mut self, schedule: &Schedule) {
         for item in &schedule.items {
             let at = Duration::from_millis(item.at_ms);

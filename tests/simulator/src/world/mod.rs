@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use scenarios::Chance;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use uuid::Uuid;
 use windlass_bus::InProcessBus;
@@ -57,6 +57,8 @@ pub(crate) struct World {
     weather: Mutex<Weather>,
     ledger: Mutex<Ledger>,
     ticks: AtomicU64,
+    /// Something was complained of.
+    pub(crate) complaint: Notify,
 }
 
 /// A run that is about to be, as far as the world keeps it in mind.
@@ -125,6 +127,7 @@ impl World {
             weather: Mutex::new(Weather { noise, ..Weather::default() }),
             ledger: Mutex::default(),
             ticks: AtomicU64::new(0),
+            complaint: Notify::new(),
         });
         HERE.with_borrow_mut(|here| *here = Arc::downgrade(&world));
         world
@@ -252,6 +255,7 @@ impl World {
     pub(crate) fn complain(&self, complaint: String) {
         self.note(format_args!("VIOLATION {complaint}"));
         self.ledger.lock().expect("one thread").violations.push(complaint);
+        self.complaint.notify_one();
     }
 
     pub(crate) fn take_complaints(&self) -> Vec<String> {
