@@ -7,7 +7,7 @@ mod machine;
 use serde_json::{Map, Value, json};
 
 use super::catalog::gate_schema;
-use super::validate::{self, COMMON_KEYS};
+use super::validate::{self, COMMON_KEYS, action_words};
 use super::{Catalog, KindSpec};
 
 /// The JSON Schema of definitions that use the kinds of `catalog`.
@@ -233,23 +233,9 @@ fn with_fallback_node(mut arguments: Value) -> Value {
     arguments
 }
 
-fn actions() -> Value {
-    json!([
-        "retry",
-        "wait_for_agent",
-        "fallback",
-        "skip",
-        "compensate",
-        "pause",
-        "escalate",
-        "continue",
-        "fail"
-    ])
-}
-
 fn on_error(mut rule: Value) -> Value {
     rule["match"] = json!({ "$ref": "#/$defs/patterns" });
-    rule["action"] = json!({ "enum": actions() });
+    rule["action"] = json!({ "enum": action_words() });
     json!({
         "description": "What a failure does once no retry is left; the first rule that matches decides",
         "anyOf": [
@@ -269,7 +255,7 @@ fn on_error(mut rule: Value) -> Value {
 
 fn error_handlers() -> Value {
     let mut action = action_arguments();
-    action["type"] = json!({ "enum": actions() });
+    action["type"] = json!({ "enum": action_words() });
     json!({
         "description": "Rules for the errors of many nodes, after a node's own",
         "type": "array",

@@ -33,6 +33,11 @@ const ACTIONS: &[(&str, RuleAction, &[&str])] = &[
     ("fail", RuleAction::Fail, &[]),
 ];
 
+/// What a rule may do, as definitions spell it.
+pub(in crate::workflow) fn action_words() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(word, ..)| *word).collect()
+}
+
 /// Whose failures a rule decides about.
 pub(super) enum For<'a> {
     /// Those of this node, which may bring nodes of its own.

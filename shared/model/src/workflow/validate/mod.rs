@@ -32,6 +32,7 @@ use crate::{Digest, NodeIndex};
 pub(super) use body::BRANCHES_MAX;
 pub(super) use callees::CALLEE_KEYS;
 pub use callees::{CALLEE_CHARS_MAX, CALLEES_MAX, is_callee_name};
+pub(super) use errors::action_words;
 use fields::Scope;
 use node::Draft;
 pub(super) use node::{CALLERS_KEYS, CALLERS_OF_HOSTS, COMMON_KEYS};
