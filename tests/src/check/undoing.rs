@@ -14,7 +14,9 @@ pub(super) fn rules_decide_about_failures(record: &Record, report: &mut Report) 
         });
         let does = failure.and_then(|failure| failure.body["then"]["do"].as_str()).unwrap_or("nothing");
         let says = event.body["action"].as_str().unwrap_or_default();
-        report.unless(does == says || (does, says) == ("substitute", "fallback"), || {
+        // These are done in a way that has a name of its own.
+        let is_done_so = matches!((says, does), ("fallback", "substitute") | ("wait_for_agent", "retry"));
+        report.unless(does == says || is_done_so, || {
             format!("{event} at {} says {says}, but what failed before it does {does}", event.seq)
         });
         let rule = event.body["rule"].as_str().unwrap_or_default();

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 in_every_mode!(
     a_rule_retries_and_then_the_next_one_decides,
+    an_agent_that_is_away_is_waited_for,
+    patience_with_an_agent_ends_and_then_the_next_rule_decides,
     a_fallback_node_takes_over,
     a_fallback_value_takes_the_place_of_an_output,
     skip_drops_what_needs_the_step,
@@ -62,6 +64,29 @@ async fn a_rule_retries_and_then_the_next_one_decides(mode: Mode) {
     sink.fails("/call", 2, 503);
     let run = house.run(&call(rules), json!({"sink": sink.url()})).await;
     assert_eq!(house.wait_for(&run, "completed").await["output"]["status"], 200);
+    house.close_with(&[&sink]).await;
+}
+
+async fn an_agent_that_is_away_is_waited_for(mode: Mode) {
+    let house = House::open(mode).await;
+    let agents = include_str!("../../../examples/agents.yaml");
+    let run = house.run(agents, json!({"topic": "harvest"})).await;
+    assert_eq!(house.wait_for(&run, "completed").await["output"]["score"], 9);
+    let waited = ("/steps/1/on_error/0".to_owned(), "wait_for_agent".to_owned());
+    assert_eq!(routes(&house, &run).await, [waited]);
+    house.close().await;
+}
+
+async fn patience_with_an_agent_ends_and_then_the_next_rule_decides(mode: Mode) {
+    let sink = Sink::open().await;
+    let rules = "[{match: [http.5xx], action: wait_for_agent, timeout: 1s}, \
+                  {match: ['*'], action: continue, output: alone}]";
+    let (house, run) = failing(mode, &sink, 99, rules).await;
+    assert_eq!(house.wait_for(&run, "completed").await["output"], "alone");
+    let routes = routes(&house, &run).await;
+    let actions: Vec<&str> = routes.iter().map(|(_, action)| action.as_str()).collect();
+    assert_eq!(actions, ["wait_for_agent", "continue"]);
+    assert_eq!(sink.at("/call").len(), 2, "the last look comes when patience ends");
     house.close_with(&[&sink]).await;
 }
 
