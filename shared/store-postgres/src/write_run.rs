@@ -8,7 +8,7 @@ use sqlx::{Connection, Row};
 use uuid::Uuid;
 use windlass_model::{SessionId, TenantId};
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
-use windlass_store::{ApprovalChange, Fence, Guard, Remember, RunWrite, StoreError, WriteError, point};
+use windlass_store::{ApprovalChange, ApprovalDecision, Fence, Guard, Remember, RunWrite, StoreError, WriteError, point};
 
 use crate::create_run::Create;
 use crate::fault::Fault;
@@ -64,7 +64,7 @@ impl Append {
             || write.remember.is_some()
             || !write.blobs.is_empty()
             || !write.outbox.is_empty()
-            || write.approvals.iter().any(|change| *change != ApprovalChange::ClosedAll)
+            || !matches!(*write.approvals, [] | [ApprovalChange::Closed { .. } | ApprovalChange::ClosedAll])
     }
 
     fn key_id(&self) -> Option<Uuid> {
@@ -183,10 +183,16 @@ async fn update(
         return Ok(HashSet::new());
     }
     let (mut runs, mut events) = (RunColumns::default(), EventColumns::default());
+    let mut gates = GateColumns::default();
     for (ord, at) in (1..).zip(in_order) {
         let append = &appends[*at];
         runs.push(append);
         append.events.iter().for_each(|event| events.push(ord, event));
+        if let [change] = &*append.write.approvals
+            && !append.has_extras()
+        {
+            gates.push(ord, append, change);
+        }
     }
     let row = sqlx::query(query!("write_run"))
         .bind(runs.ids)
@@ -213,7 +219,12 @@ async fn update(
         .bind(events.attempts)
         .bind(events.actors)
         .bind(events.datas)
-        .bind(runs.ended)
+        .bind(gates.ords)
+        .bind(gates.runs)
+        .bind(gates.nodes)
+        .bind(gates.attempts)
+        .bind(gates.decisions)
+        .bind(gates.deciders)
         .fetch_one(db)
         .await?;
     let ords: Option<Vec<i32>> = row.try_get(0)?;
@@ -236,8 +247,6 @@ struct RunColumns<'a> {
     started_ats: Vec<Option<At>>,
     ended_ats: Vec<Option<At>>,
     errors: Vec<Option<&'a str>>,
-    /// Runs whose open gates are withdrawn.
-    ended: Vec<Uuid>,
 }
 
 impl<'a> RunColumns<'a> {
@@ -258,9 +267,6 @@ impl<'a> RunColumns<'a> {
         self.started_ats.push(projection.started_at.map(At));
         self.ended_ats.push(projection.ended_at.map(At));
         self.errors.push(projection.error.as_deref());
-        if !append.has_extras() && write.approvals.contains(&ApprovalChange::ClosedAll) {
-            self.ended.push(write.run_id.0);
-        }
     }
 }
 
@@ -291,6 +297,37 @@ impl<'a> EventColumns<'a> {
         self.attempts.push(event.attempt.map(u16::cast_signed));
         self.actors.push(event.actor.as_deref());
         self.datas.push(&event.data);
+    }
+}
+
+/// Gates that are closed.
+#[derive(Default)]
+struct GateColumns<'a> {
+    /// The place of the gate's run in the batch.
+    ords: Vec<i32>,
+    runs: Vec<Uuid>,
+    /// None means every gate of the run.
+    nodes: Vec<Option<&'a str>>,
+    attempts: Vec<Option<i32>>,
+    decisions: Vec<&'static str>,
+    deciders: Vec<Option<&'a str>>,
+}
+
+impl<'a> GateColumns<'a> {
+    fn push(&mut self, ord: i32, append: &Append, change: &'a ApprovalChange) {
+        let (node, attempt, decision, by) = match change {
+            ApprovalChange::Closed { node, attempt, decision, by } => {
+                (Some(node.as_str()), Some(i32::from(*attempt)), *decision, by.as_deref())
+            }
+            ApprovalChange::ClosedAll => (None, None, ApprovalDecision::Withdrawn, None),
+            ApprovalChange::Opened { .. } => return,
+        };
+        self.ords.push(ord);
+        self.runs.push(append.write.run_id.0);
+        self.nodes.push(node);
+        self.attempts.push(attempt);
+        self.decisions.push(decision.as_str());
+        self.deciders.push(by);
     }
 }
 

@@ -7,7 +7,7 @@
 -- Every run:    $1 id, tenant, version, first seq or null, count of events, session or null for the door, epoch,
 --               whether it is let go, status, paused_reason, wake_at, started_at, ended_at, $14 error
 -- Every event:  $15 the run's place in the batch, at, seq, epoch, item, code, node, attempt, actor, $24 data
--- Ended runs:   $25 id
+-- Closed gates: $25 the run's place in the batch, run, node and attempt or null for all of the run's, decision, $30 by
 with u as (
     update workflow_runs r
        set version = r.version + 1,
@@ -41,9 +41,12 @@ e as (
                   $22::int2[], $23::text[], $24::text[])
            as x (ord, at, seq, epoch, item, code, node, attempt, actor, data)
       join u on u.ord = x.ord),
-w as (
+g as (
     update approvals a
-       set decided_at = clock_timestamp(), decision = 'withdrawn'
-      from u
-     where a.run_id = u.id and a.run_id = any ($25::uuid[]) and a.decided_at is null)
+       set decided_at = clock_timestamp(), decision = x.decision, decided_by = x.by
+      from unnest($25::int4[], $26::uuid[], $27::text[], $28::int4[], $29::text[], $30::text[])
+           as x (ord, run_id, node, attempt, decision, by)
+      join u on u.ord = x.ord
+     where a.run_id = x.run_id and a.run_id = any ($26) and a.decided_at is null
+       and (x.node is null or (a.node = x.node and a.attempt = x.attempt)))
 select array_agg(ord::int4) from u

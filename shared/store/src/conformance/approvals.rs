@@ -180,6 +180,47 @@ pub async fn a_decision_closes_its_own_attempt_only(subject: &Subject) {
     assert_eq!((row.decision, row.decided_by), (Some(ApprovalDecision::Expired), None));
 }
 
+pub async fn of_decisions_at_once_the_one_that_was_written_closes_the_gate(subject: &Subject) {
+    let mut tasks = Vec::new();
+    for n in 1..=20 {
+        let mut hand = subject.held(n, 1).await;
+        open(subject, &mut hand, "review", 1).await;
+        open(subject, &mut hand, "other", 1).await;
+        // Those before and after it have not seen the run as it is.
+        for (by, is_late) in [("ada", true), ("bob", false), ("cleo", true)] {
+            let mut write = hand.write(vec![started(9, 1)]);
+            write.version.0 += u32::from(is_late);
+            let (decision, by) = (ApprovalDecision::Rejected, Some(by.to_owned()));
+            write.approvals =
+                vec![ApprovalChange::Closed { node: "review".into(), attempt: 1, decision, by }];
+            let store = subject.store.clone();
+            tasks.push(tokio::spawn(async move { (is_late, store.write_run(write).await) }));
+        }
+    }
+    for task in tasks {
+        let (is_late, written) = task.await.unwrap();
+        assert_eq!(written.is_err(), is_late, "{written:?}");
+    }
+    for n in 1..=20 {
+        let filter = ApprovalFilter { run_id: Some(run_id(n)), decided: None };
+        let rows = subject.store.list_approvals(TENANT, &filter, None, 10).await.unwrap();
+        let deciders: Vec<_> = rows.iter().map(|row| row.decided_by.as_deref()).collect();
+        assert_eq!(deciders, [Some("bob"), None]);
+    }
+}
+
+pub async fn what_was_decided_as_the_run_ended_is_not_withdrawn(subject: &Subject) {
+    let mut hand = subject.held(1, 1).await;
+    open(subject, &mut hand, "review", 1).await;
+    open(subject, &mut hand, "other", 1).await;
+    hand.projection.status = RunStatus::Completed;
+    let mut write = hand.write(vec![completed()]);
+    write.approvals = vec![granted("review", 1), ApprovalChange::ClosedAll];
+    subject.store.write_run(write).await.unwrap();
+    let decisions: Vec<_> = all(subject).await.into_iter().map(|row| row.decision).collect();
+    assert_eq!(decisions, [Some(ApprovalDecision::Granted), Some(ApprovalDecision::Withdrawn)]);
+}
+
 pub async fn gates_are_found_by_run_and_state(subject: &Subject) {
     for n in 1..=2 {
         let mut hand = subject.held(n, 1).await;

@@ -196,6 +196,8 @@ macro_rules! conformance_tests {
                 a_gate_that_is_asked_anew_withdraws_the_older_request
                 the_end_of_a_run_withdraws_what_is_open
                 a_decision_closes_its_own_attempt_only
+                of_decisions_at_once_the_one_that_was_written_closes_the_gate
+                what_was_decided_as_the_run_ended_is_not_withdrawn
                 gates_are_found_by_run_and_state
             }
             outbox {
