@@ -31,17 +31,14 @@ pub struct Client {
 
 impl Client {
     pub(crate) fn new() -> Self {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // Already there is as good as installed.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let http = reqwest::Client::builder()
-            .timeout(ANSWER_WITHIN)
-            .no_proxy()
-            .build()
-            .expect("a client of these options can be built");
-        Self { doors: Arc::default(), http, user: None, roles: String::new(), definitions: Arc::default() }
+        let (doors, definitions) = (Arc::default(), Arc::default());
+        Self { doors, http: connections(), user: None, roles: String::new(), definitions }
+    }
+
+    /// The same caller, over connections of its own, which end with it.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { http: connections(), ..self.clone() }
     }
 
     /// Somebody who speaks with one process of the same house, once a door is opened for them.
@@ -309,6 +306,16 @@ impl Client {
         let body = json!({"node": node, "attempt": gate["attempt"], "digest": gate["digest"]});
         self.command(run, verb, &body).await
     }
+}
+
+fn connections() -> reqwest::Client {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Already there is as good as installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build();
+    client.expect("a client of these options can be built")
 }
 
 pub fn id_of(run: &Value) -> String {

@@ -1,6 +1,7 @@
 //! A database of one test, on a server that others use as well.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::postgres::Installation;
@@ -53,16 +54,52 @@ pub fn dump(url: &str) -> String {
     String::from_utf8_lossy(&dumped.stdout).into_owned()
 }
 
-/// Runs statements as the server's superuser.
+/// What statements answer to the server's superuser: a line for each row, with `|` between its columns.
 ///
 /// # Panics
 /// When one fails.
-pub fn run_sql(url: &str, sql: &str) {
-    let mut psql = Installation::find().client("psql");
-    let ran =
-        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", sql, "--dbname", url]);
-    let ran = ran.stdin(Stdio::null()).output().expect("psql can be started");
+pub fn run_sql(url: &str, sql: &str) -> String {
+    let ran = psql(url).args(["--command", sql]).stdin(Stdio::null()).output();
+    let ran = ran.expect("psql can be started");
     assert!(ran.status.success(), "{sql}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).trim_end().to_owned()
+}
+
+fn psql(url: &str) -> Command {
+    let mut psql = Installation::find().client("psql");
+    psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+    psql.args(["--dbname", url]);
+    psql
+}
+
+/// A transaction that is under way as long as this lives, and is undone then.
+pub struct Transaction {
+    psql: Child,
+    /// The client ends with its input.
+    stdin: Option<ChildStdin>,
+}
+
+impl Transaction {
+    /// # Panics
+    /// When the statement fails.
+    pub fn begin(url: &str, sql: &str) -> Self {
+        let mut psql = Installation::find().client("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1", "--dbname", url]);
+        let mut psql =
+            psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql can be started");
+        let mut stdin = psql.stdin.take().expect("it was asked for");
+        writeln!(stdin, "begin; {sql}; select 'done';").expect("psql listens");
+        let mut answers = BufReader::new(psql.stdout.take().expect("it was asked for")).lines();
+        assert!(answers.any(|line| line.is_ok_and(|line| line == "done")), "{sql} failed");
+        Self { psql, stdin: Some(stdin) }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.psql.wait();
+    }
 }
 
 fn tool(program: &str, server_url: &str, arguments: &[&str]) -> std::process::Output {

@@ -19,11 +19,11 @@ pub mod proxy;
 mod redis;
 mod shared;
 
-pub use database::{Database, dump, run_sql};
+pub use database::{Database, Transaction, dump, run_sql};
 pub use postgres::Postgres;
 pub use process::Process;
 pub use proxy::Proxy;
-pub use redis::{Overhearing, Redis};
+pub use redis::{Overhearing, Redis, RedisHoldings};
 pub use shared::SharedPostgres;
 
 use std::net::TcpListener;

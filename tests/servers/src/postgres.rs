@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::process::{self, Process};
-use crate::{SharedPostgres, free_port};
+use crate::{SharedPostgres, free_port, run_sql};
 
 /// After a kill, its children need a moment to let go of the shared memory.
 const RESTART_MAX: Duration = Duration::from_secs(20);
@@ -104,11 +104,7 @@ impl Postgres {
     /// # Panics
     /// When it fails.
     pub fn query(&self, sql: &str) -> String {
-        let mut psql = self.client("psql");
-        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--command", sql]);
-        let output = psql.output().expect("psql lies beside the server");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        run_sql(&self.url(), sql)
     }
 
     /// `kill -9` of the postmaster; whatever was not committed is lost.

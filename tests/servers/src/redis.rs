@@ -63,6 +63,25 @@ impl Redis {
         assert_eq!(answer, "+OK");
     }
 
+    /// What it holds at this moment.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn holdings(&self) -> RedisHoldings {
+        let count = |script: &str| {
+            let answer = ask(self.port, &format!(r#"EVAL "return {script}" 0"#)).expect("the server answers");
+            let number = answer.strip_prefix(':').and_then(|number| number.parse().ok());
+            number.unwrap_or_else(|| panic!("{script}: {answer}"))
+        };
+        RedisHoldings {
+            clients: count(
+                "tonumber(string.match(redis.call('info', 'clients'), 'connected_clients:(%d+)'))",
+            ),
+            channels: count("#redis.call('pubsub', 'channels')"),
+            keys: count("#redis.call('keys', '*')"),
+        }
+    }
+
     /// Hears from now on whatever anybody says to the server.
     ///
     /// # Panics
@@ -99,6 +118,16 @@ impl Redis {
     pub fn thaw(&self) {
         self.process.send_to_all("CONT");
     }
+}
+
+/// How much a server has of what it could have too much of.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisHoldings {
+    /// The one who asks among them.
+    pub clients: u64,
+    /// Those that somebody listens to.
+    pub channels: u64,
+    pub keys: u64,
 }
 
 /// An ear on a server. What the server has, and what passed through it, was said to it.

@@ -31,6 +31,12 @@ impl Database {
     }
 }
 
+/// Others wait for what is locked, until this is dropped.
+pub enum Locked {
+    Sqlite(rusqlite::Connection),
+    Postgres(servers::Transaction),
+}
+
 impl Ground {
     pub(super) fn settings(&self) -> Vec<(String, String)> {
         let setting = |name: &str, value| (format!("WINDLASS_{name}_URL"), value);
@@ -49,7 +55,22 @@ impl Ground {
                 let database = rusqlite::Connection::open(file).expect("a SQLite database");
                 database.execute_batch(sql).unwrap_or_else(|problem| panic!("{sql}: {problem}"));
             }
-            Self::Servers(it) => servers::run_sql(&it.database.url(), sql),
+            Self::Servers(it) => drop(servers::run_sql(&it.database.url(), sql)),
+        }
+    }
+
+    /// Locks these tables, in SQLite the whole file for writers, until the answer is dropped.
+    pub(super) fn lock(&self, tables: &[&str]) -> Locked {
+        match self {
+            Self::Sqlite(file) => {
+                let database = rusqlite::Connection::open(file).expect("a SQLite database");
+                database.execute_batch("begin immediate").expect("nobody writes for long");
+                Locked::Sqlite(database)
+            }
+            Self::Servers(it) => {
+                let lock = format!("lock table {} in access exclusive mode", tables.join(", "));
+                Locked::Postgres(servers::Transaction::begin(&it.database.url(), &lock))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Starts the real program in as many processes as a mode has, and is unkind to them.
 
 mod ground;
+mod holdings;
 mod plan;
 mod process;
 mod program;
@@ -17,7 +18,9 @@ use futures::stream::iter;
 use servers::{Postgres, Redis};
 use tempfile::TempDir;
 
+pub use self::ground::Locked;
 use self::ground::{Database, Ground};
+pub use self::holdings::{Child, Holdings, whoever_works_below};
 pub use self::plan::{Mode, Plan};
 pub use self::process::{Process, Role};
 pub use self::program::{program, program_path};
@@ -294,6 +297,20 @@ impl House {
     /// Does something to the database by hand.
     pub fn sql(&self, sql: &str) {
         self.ground.run_sql(sql);
+    }
+
+    /// What a statement answers: see [`servers::run_sql`].
+    ///
+    /// # Panics
+    /// Unless the house is a fleet.
+    pub fn query(&self, sql: &str) -> String {
+        assert!(matches!(self.ground, Ground::Servers(_)), "an embedded house has no PostgreSQL");
+        servers::run_sql(self.database_url(), sql)
+    }
+
+    /// Keeps the house waiting for tables, in SQLite for whatever it writes, until the answer is dropped.
+    pub fn lock(&self, tables: &[&str]) -> Locked {
+        self.ground.lock(tables)
     }
 
     // ---- the end -------------------------------------------------------------------------------

@@ -235,16 +235,6 @@ impl Process {
         .await;
     }
 
-    /// Bytes of memory that it has in use.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux tells");
-        let line =
-            status.lines().find(|line| line.starts_with("VmRSS:")).expect("a living process has memory");
-        let kib: u64 =
-            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("VmRSS is a number");
-        kib * 1024
-    }
-
     fn log_path(&self) -> PathBuf {
         self.0.folder.join(format!("{}.log", self.name()))
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use scenarios::house::LEASE_IS_OVER;
-use scenarios::{House, Mode, Recorder, Sink, in_every_mode};
+use scenarios::house::{LEASE_IS_OVER, Plan};
+use scenarios::{House, Mode, Recorder, Sink, eventually, in_every_mode};
 use serde_json::json;
 
 in_every_mode!(
@@ -14,7 +14,8 @@ in_every_mode!(
     a_finished_step_is_never_repeated,
     a_run_that_was_there_at_three_deaths_is_quarantined,
     a_parked_run_takes_no_harm_from_deaths,
-    a_house_that_slept_longer_than_its_lease_repeats_nothing_unasked;
+    a_house_that_slept_longer_than_its_lease_repeats_nothing_unasked,
+    what_scripts_left_whose_worker_and_keeper_were_killed_is_removed_by_the_next_one;
     // PostgreSQL is there for many processes.
     embedded only: one_database_has_one_owner,
 );
@@ -189,6 +190,35 @@ async fn a_house_that_slept_longer_than_its_lease_repeats_nothing_unasked(mode: 
         }
     }
     house.close_with(&[&sink]).await;
+}
+
+async fn what_scripts_left_whose_worker_and_keeper_were_killed_is_removed_by_the_next_one(mode: Mode) {
+    let place = tempfile::tempdir().expect("a temporary folder can be made");
+    let temporary = place.path().to_str().expect("a plain path");
+    let homes = || -> Vec<_> {
+        let entries = std::fs::read_dir(place.path()).expect("our own folder");
+        entries.map(|entry| entry.expect("our own folder").path()).collect()
+    };
+    let script =
+        "{ version: 1, name: quick, type: steps, steps: [ { id: a, type: script, command: ['true'] } ] }";
+    let mut house = Plan::of(mode).workers(1).with(&[("TMPDIR", temporary)]).open().await;
+    let run = house.run(script, json!({})).await;
+    house.wait_for(&run, "completed").await;
+    let left = homes();
+    assert_eq!(left.len(), 1, "{left:?}");
+
+    let [worker] = &house.workers()[..] else { panic!("there is one") };
+    worker.keeper().expect("a script has run").kill();
+    worker.kill().await;
+    assert_eq!(homes(), left);
+    house.rise().await;
+    let run = house.run(script, json!({})).await;
+    house.wait_for(&run, "completed").await;
+
+    let removed = || async { (!left[0].exists()).then_some(()) };
+    eventually("what is left of the dead to be gone", removed).await;
+    assert_eq!(homes().len(), 1, "{:?}", homes());
+    house.close().await;
 }
 
 async fn one_database_has_one_owner(mode: Mode) {

@@ -1,5 +1,6 @@
 //! `script`: runs a program with JSON on its standard input and takes JSON from its standard output.
 
+mod home;
 mod job;
 mod keeper;
 mod limits;

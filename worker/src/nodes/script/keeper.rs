@@ -6,14 +6,14 @@
 //! (`PR_SET_PDEATHSIG`) would reach a script's first process only, and comes when the thread that started
 //! it ends, not the worker.
 
-use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::home::Home;
 
 /// Lines are `+ GROUP` and `- GROUP`; the first argument is the folder. Signals to the worker's terminal
 /// are not the keeper's. What was killed may still be writing: hence the second try, which also
@@ -37,7 +37,7 @@ static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
 struct Keeper {
     shell: Child,
     wire: ChildStdin,
-    folder: PathBuf,
+    home: Home,
 }
 
 /// A writing end for a process that is about to become a script.
@@ -48,12 +48,10 @@ pub(super) fn wire() -> Option<OwnedFd> {
 
 /// Where scripts' folders are to be made. Without a keeper they lie among other people's.
 pub(super) fn folder() -> PathBuf {
-    let Some(folder) = keeper().as_ref().map(|keeper| keeper.folder.clone()) else {
-        return std::env::temp_dir();
-    };
-    // Machines that run for long have somebody who tidies up.
-    let _ = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    folder
+    let mut keeper = keeper();
+    let Some(Keeper { home, .. }) = keeper.as_mut() else { return std::env::temp_dir() };
+    home.make_sure();
+    home.path().to_owned()
 }
 
 /// The keeper, which is started when there is none or it has gone.
@@ -87,10 +85,10 @@ pub(super) fn announcement(group: libc::pid_t, line: &mut [u8; 16]) -> io::Resul
 }
 
 fn start() -> io::Result<Keeper> {
-    let folder = tempfile::Builder::new().prefix("windlass-scripts-").tempdir()?;
+    let home = Home::new()?;
     let mut shell = Command::new("/bin/sh")
         .args(["-c", KEEP, "windlass-keeper"])
-        .arg(folder.path())
+        .arg(home.path())
         .env_clear()
         .current_dir("/")
         .process_group(0)
@@ -99,7 +97,10 @@ fn start() -> io::Result<Keeper> {
         .stderr(Stdio::null())
         .spawn()?;
     let wire = shell.stdin.take().ok_or_else(|| io::Error::other("the keeper has no pipe"))?;
-    Ok(Keeper { shell, wire, folder: folder.keep() })
+    let path = home.path().to_owned();
+    // It may be a lot, and nobody waits for it.
+    std::thread::spawn(move || Home::remove_abandoned(&path));
+    Ok(Keeper { shell, wire, home })
 }
 
 #[cfg(test)]
@@ -118,10 +119,10 @@ mod tests {
         }
         writeln!(keeper.wire, "- {}", sleepers[1].id()).unwrap();
         writeln!(keeper.wire, "- 999999").unwrap();
-        std::fs::create_dir_all(keeper.folder.join("room/work")).unwrap();
+        std::fs::create_dir_all(keeper.home.path().join("room/work")).unwrap();
         drop(keeper.wire);
         keeper.shell.wait().unwrap();
-        assert!(!keeper.folder.exists());
+        assert!(!keeper.home.path().exists());
         for index in [0, 2] {
             assert!(!sleepers[index].wait().unwrap().success());
         }

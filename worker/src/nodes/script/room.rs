@@ -1,21 +1,18 @@
 //! A fresh folder for one attempt of a script, and what it leaves in there.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
 use windlass_engine::File;
 use windlass_model::StepError;
 
-use super::keeper;
+use super::{home, keeper};
 use crate::nodes::artifact;
 
 /// Removed, with all that is in it, when dropped.
 pub(super) struct Room {
-    /// Taken when dropped.
-    folder: Option<TempDir>,
     path: PathBuf,
 }
 
@@ -23,7 +20,7 @@ impl Room {
     pub(super) fn new() -> Result<Self, StepError> {
         let made = || -> io::Result<Self> {
             let folder = tempfile::Builder::new().prefix("script-").tempdir_in(keeper::folder())?;
-            let room = Self { path: folder.path().to_owned(), folder: Some(folder) };
+            let room = Self { path: folder.keep() };
             for part in [room.work(), room.temporary(), room.kept()] {
                 fs::create_dir(part)?;
             }
@@ -77,15 +74,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let Some(folder) = self.folder.take() else { return };
-        let removed = folder.close().or_else(|_| {
-            // Programs leave folders that they made read-only, such as caches of modules.
-            open_up(&self.path);
-            fs::remove_dir_all(&self.path)
-        });
-        if let Err(error) = removed
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = home::remove(&self.path) {
             tracing::warn!(folder = %self.path.display(), %error, "A script's folder could not be removed");
         }
     }
@@ -104,21 +93,15 @@ fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn open_up(folder: &Path) {
-    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|found| found.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
-}
-
 fn refused(sentence: impl Into<String>) -> StepError {
     StepError::new("script.artifact", sentence)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
