@@ -33,6 +33,8 @@ const RELAY_EVERY: Duration = Duration::from_millis(500);
 const RELAY_EVERY_WITHOUT_SINK: Duration = Duration::from_secs(5);
 /// A worker promises a run of its own this often, when there are runs to take.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(5);
+/// Near timers are rung for when they are due; without any the loop turns this often, to show that it does.
+const TIMERS_EVERY: Duration = Duration::from_secs(5);
 /// What a drain may take beyond its timeout, to write what it ended with.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
@@ -130,9 +132,12 @@ pub async fn run(
     let session_beat = health.register("session", options.session_renew);
     tasks.spawn(session.run(engine.clone(), session_beat, drained.clone()));
     tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
-    let every = if sink.is_some() { RELAY_EVERY } else { RELAY_EVERY_WITHOUT_SINK };
+    let (every, beats_within) = match sink {
+        Some(_) => (RELAY_EVERY, relay::DELIVERY_TIMEOUT),
+        None => (RELAY_EVERY_WITHOUT_SINK, RELAY_EVERY_WITHOUT_SINK),
+    };
     let relay = relay::Relay { store: store.clone(), sink, every };
-    tasks.spawn(relay.run(health.register("relay", relay::DELIVERY_TIMEOUT), drained.clone()));
+    tasks.spawn(relay.run(health.register("relay", beats_within), drained.clone()));
 
     let room = Room::for_runs(options.max_runs);
     let (to_worker, from_doorbell) = mpsc::channel(options.max_runs);
@@ -159,9 +164,9 @@ pub async fn run(
     };
     let schedules_beat = health.register("schedules", options.sweep_interval.max(Duration::from_secs(1)));
     tasks.spawn(schedules.run(schedules_beat, shutdown.clone()));
-    let timers = engine.clone();
-    let timers_stop = shutdown.clone();
-    tasks.spawn(async move { timers.run_timers(&timers_stop).await });
+    let (timers, timers_stop) = (engine.clone(), shutdown.clone());
+    let timers_beat = health.register("timers", TIMERS_EVERY);
+    tasks.spawn(async move { timers.run_timers(TIMERS_EVERY, || timers_beat.beat(), &timers_stop).await });
     let answering = tokio::spawn(doorbell::answer(
         from_doorbell,
         engine.clone(),

@@ -96,8 +96,18 @@ pub(crate) async fn metrics(State(app): State<Shared>, query: Query) -> Result<R
     if let Ok(Ok(open)) = tokio::time::timeout(STORE_WITHIN, app.store.count_open_circuits()).await {
         metrics::gauge!("circuit_breakers_open").set(open as f64);
     }
+    if let Some(count) = open_descriptors() {
+        metrics::gauge!("process_open_fds").set(count as f64);
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render())
         .into_response())
+}
+
+/// None where the system does not tell. A worker that hides from its scripts shows them to nobody else.
+fn open_descriptors() -> Option<usize> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    // One of them is this look.
+    Some(entries.count().saturating_sub(1))
 }
 
 /// Tell which Windlass this is

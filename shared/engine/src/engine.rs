@@ -130,8 +130,8 @@ impl Engine {
     }
 
     /// Wakes runs whose near timers are due, until `stop`.
-    pub async fn run_timers(&self, stop: &CancellationToken) {
-        self.timers.run(&*self.parts.bus, stop).await;
+    pub async fn run_timers(&self, every: Duration, sign: impl Fn(), stop: &CancellationToken) {
+        self.timers.run(&*self.parts.bus, every, sign, stop).await;
     }
 
     /// Starts nothing new; held runs finish what is in flight, within the drain timeout, and are released.

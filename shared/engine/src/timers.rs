@@ -35,20 +35,23 @@ impl NearTimers {
         }
     }
 
-    pub(crate) async fn run(&self, bus: &dyn Bus, stop: &CancellationToken) {
+    /// Gives a sign of life with each turn, and turns at least this often.
+    pub(crate) async fn run(
+        &self,
+        bus: &dyn Bus,
+        every: Duration,
+        sign: impl Fn(),
+        stop: &CancellationToken,
+    ) {
         loop {
             let next = self.ring_due(bus);
-            let sleep = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            sign();
+            let latest = Instant::now() + every;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
-                () = sleep => {}
+                () = tokio::time::sleep_until(next.map_or(latest, |next| next.min(latest))) => {}
             }
         }
     }
@@ -65,5 +68,24 @@ impl NearTimers {
             bus.ring_here(ring);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use windlass_bus::InProcessBus;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loop_shows_that_it_turns_while_nothing_is_due() {
+        let (timers, bus, stop) = (NearTimers::default(), InProcessBus::new(), CancellationToken::new());
+        let signs = AtomicUsize::new(0);
+        let sign = || _ = signs.fetch_add(1, Ordering::Relaxed);
+        let running = timers.run(&*bus, Duration::from_secs(5), sign, &stop);
+        let _ = tokio::time::timeout(Duration::from_secs(22), running).await;
+        assert_eq!(signs.into_inner(), 5);
     }
 }

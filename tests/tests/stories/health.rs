@@ -1,7 +1,7 @@
 //! What the house says about itself.
 
 use scenarios::house::Role;
-use scenarios::{House, Mode, Process, in_every_mode};
+use scenarios::{Answer, House, Mode, Process, eventually, in_every_mode};
 use serde_json::{Value, json};
 
 in_every_mode!(
@@ -10,6 +10,7 @@ in_every_mode!(
     the_api_describes_itself_and_loads_nothing_from_elsewhere,
     every_answer_carries_the_id_of_its_request,
     a_house_that_was_held_still_is_ready_again_soon,
+    a_worker_is_not_ready_while_a_loop_of_its_own_does_not_turn,
     the_log_of_the_server_has_one_line_per_record,
 );
 
@@ -23,9 +24,12 @@ async fn a_house_that_is_up_is_alive_and_ready(mode: Mode) {
         let ready = process.get("/readyz").await.ok();
         let checked: Vec<&str> =
             ready["checked"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let expected: &[&str] =
-            if process.role() == Role::Api { &["store"] } else { &["store", "sweep", "relay", "session"] };
-        assert!(expected.iter().all(|name| checked.contains(name)), "{}: {ready}", process.name());
+        let expected: &[&str] = if process.role() == Role::Api {
+            &["store"]
+        } else {
+            &["store", "progress", "relay", "schedules", "session", "sweep", "timers"]
+        };
+        assert_eq!(checked, expected, "{}", process.name());
     }
     assert!(house.get("/version").await.ok()["version"].is_string());
     house.close().await;
@@ -90,6 +94,35 @@ async fn a_house_that_was_held_still_is_ready_again_soon(mode: Mode) {
     let run = house.run(QUICK, json!({})).await;
     house.wait_for(&run, "completed").await;
     house.close().await;
+}
+
+async fn a_worker_is_not_ready_while_a_loop_of_its_own_does_not_turn(mode: Mode) {
+    let house = House::open(mode).await;
+    house.until_ready().await;
+    let locked = house.lock(&["worker_sessions", "workflow_runs", "schedules", "outbox"]);
+    // Who reads a SQLite database waits for nobody.
+    let stalled: &[&str] = match mode {
+        Mode::Embedded => &["session"],
+        Mode::Fleet => &["progress", "relay", "schedules", "session", "sweep"],
+    };
+    for worker in house.workers() {
+        eventually(&format!("{} to name all that stands still", worker.name()), || async {
+            let ready = worker.get("/readyz").await;
+            (ready.status == 503 && failing(&ready) == stalled).then_some(())
+        })
+        .await;
+    }
+    drop(locked);
+    house.until_ready().await;
+    let run = house.run(QUICK, json!({})).await;
+    house.wait_for(&run, "completed").await;
+    house.close().await;
+}
+
+/// What an answer of a process that is not ready names.
+fn failing(answer: &Answer) -> Vec<String> {
+    let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
+    errors.iter().filter_map(|fault| Some(fault["parameter"].as_str()?.to_owned())).collect()
 }
 
 async fn the_log_of_the_server_has_one_line_per_record(mode: Mode) {
