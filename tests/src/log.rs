@@ -101,6 +101,13 @@ impl Log {
         self.0.iter().filter(|event| !event.is("run.engine_taken")).map(ToString::to_string).collect()
     }
 
+    /// The log with all that it says, without who held the run when, and with nothing in it that differs from one time
+    /// to another: ids and times.
+    pub fn retold(&self) -> Vec<String> {
+        let told = self.0.iter().filter(|event| !event.is("run.engine_taken"));
+        told.map(|event| format!("{event} {}", without_ids_and_times(event.body.clone()))).collect()
+    }
+
     pub fn count(&self, kind: &str) -> usize {
         self.0.iter().filter(|event| event.is(kind)).count()
     }
@@ -132,6 +139,31 @@ impl Log {
         let found = self.0.iter().find(|event| event.is(kind) && event.is_about(node));
         found.unwrap_or_else(|| panic!("no {kind} of {node} in\n{self}"))
     }
+}
+
+/// What stands under these names counts engines, is made of ids, or was said by the clock of another server.
+const OF_THIS_TIME: &[&str] = &["epoch", "digest", "date"];
+
+fn without_ids_and_times(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().filter(|(name, _)| !OF_THIS_TIME.contains(&name.as_str()));
+            members.map(|(name, value)| (name, without_ids_and_times(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(without_ids_and_times).collect(),
+        Value::String(text) if text.parse::<Timestamp>().is_ok() => "a time".into(),
+        Value::String(text) => hide_ids(&text).into(),
+        other => other,
+    }
+}
+
+/// An idempotency key has a run's id in it, and more.
+fn hide_ids(text: &str) -> String {
+    let is_of_an_id = |part: &str| part.len() >= 8 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts = text
+        .split('/')
+        .map(|part| if part.split('-').next().is_some_and(is_of_an_id) { "an id" } else { part });
+    parts.collect::<Vec<_>>().join("/")
 }
 
 impl std::fmt::Display for Log {

@@ -4,7 +4,7 @@ use scenarios::{House, Mode};
 use serde_json::{Value, json};
 
 /// Each goes on serially, so that there is one order in which things can happen.
-const DEFINITIONS: &[&str] = &[
+pub(crate) const DEFINITIONS: &[&str] = &[
     "{ version: 1, name: values, type: dag, nodes: { \
        a: { type: transform, output: [3, 1, 2] }, \
        never: { type: noop, needs: [a], if: 'false' }, \
@@ -42,9 +42,9 @@ async fn lived(house: &House, yaml: &str) -> (Value, Value, Vec<String>) {
         house.approve(&run, "ok").await.ok();
     }
     let ended = house.wait_for_end(&run).await;
-    let mut story = house.events(&run).await.story();
+    let mut story = house.events(&run).await.retold();
     for child in house.children(&run).await {
-        story.extend(house.events(child["id"].as_str().expect("a run has an id")).await.story());
+        story.extend(house.events(child["id"].as_str().expect("a run has an id")).await.retold());
     }
     (ended["status"].clone(), ended["output"].clone(), story)
 }

@@ -2,6 +2,7 @@
 
 mod alike;
 mod deaths;
+mod emptied;
 mod roles;
 mod spread;
 
