@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::iter;
-use servers::{Postgres, Redis};
+use servers::{Postgres, Redis, RedisHoldings};
 use tempfile::TempDir;
 
 pub use self::ground::Locked;
@@ -160,6 +160,17 @@ impl House {
     pub fn redis(&mut self) -> &mut Redis {
         match &mut self.ground {
             Ground::Servers(servers) => &mut servers.redis,
+            Ground::Sqlite(_) => panic!("an embedded house has no Redis"),
+        }
+    }
+
+    /// What Redis holds at this moment.
+    ///
+    /// # Panics
+    /// As [`Self::redis`].
+    pub fn redis_holdings(&self) -> RedisHoldings {
+        match &self.ground {
+            Ground::Servers(servers) => servers.redis.holdings(),
             Ground::Sqlite(_) => panic!("an embedded house has no Redis"),
         }
     }

@@ -6,6 +6,7 @@ mod commit_unknown;
 mod crowds;
 mod outages;
 mod points;
+mod rest;
 mod rolling;
 mod silent;
 mod storm;
