@@ -30,6 +30,8 @@ pub const MUST_HAPPEN: &[&str] = &[
     "quarantined",
     "step_retried_after_failure",
     "effect_repeated_with_its_key",
+    "agent_came_back",
+    "agent_was_given_up",
     "timer_fired",
     "signal_taken",
     "machine_moved",

@@ -168,12 +168,16 @@ const ANEW_ONE_IN: u64 = 5;
 /// One in so many schedules has a schedule of the product in it.
 const SCHEDULE_ONE_IN: u64 = 5;
 /// Workflows that are not drawn like the others.
-const SPECIAL: &[&str] = &["long", "poison"];
+const SPECIAL: &[&str] = &["long", "poison", "absent"];
+/// In one of so many schedules one run is of a workflow whose agents are away.
+const ABSENT_ONE_IN: u64 = 16;
 
 impl Schedule {
     /// The schedule of a seed.
     pub fn of(seed: u64, workflows: &[&str]) -> Self {
         let mut chance = Chance::of(seed);
+        // For what only a share of the schedules has: all others stay as they would be without.
+        let mut apart = Chance::of(!seed);
         if chance.one_in(DEATHS_ONE_IN) {
             return Self::of_deaths(&mut chance);
         }
@@ -201,6 +205,9 @@ impl Schedule {
                 let workflow = draw(&mut chance);
                 storm.add_run(&mut chance, Whose::Ours, run, workflow);
             });
+        }
+        if apart.one_in(ABSENT_ONE_IN) {
+            storm.make_one(&mut apart, "absent");
         }
         if chance.one_in(SCHEDULE_ONE_IN) {
             let tenants = if neighbours { 2 } else { 1 };
@@ -305,6 +312,19 @@ impl Storm {
                 let (at_ms, by) = (chance.below(STORM_MS), 1 + chance.below(3) as u32);
                 self.add(at_ms, whose.other(), What::Pry { run, by });
             }
+        }
+    }
+
+    /// Lets one of the runs be of this workflow.
+    fn make_one(&mut self, chance: &mut Chance, of: &str) {
+        let runs = self.items.iter_mut().filter_map(|item| match &mut item.what {
+            What::Start { workflow, .. } => Some(workflow),
+            _ => None,
+        });
+        let mut runs: Vec<&mut String> = runs.collect();
+        let place = chance.below(runs.len() as u64) as usize;
+        if let Some(workflow) = runs.get_mut(place) {
+            of.clone_into(workflow);
         }
     }
 

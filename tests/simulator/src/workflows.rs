@@ -43,6 +43,7 @@ const SOURCES: &[&str] = &[
     include_str!("../workflows/queue.yaml"),
     include_str!("../workflows/turnstile.yaml"),
     include_str!("../workflows/sliced.yaml"),
+    include_str!("../workflows/absent.yaml"),
 ];
 /// What they call. Nobody starts these for themselves.
 const CALLED: &[&str] = &[
@@ -82,10 +83,10 @@ impl Library {
         let all = nodes::all(&NodeOptions::default());
         let plain_runners: Vec<Arc<dyn Runner>> =
             PLAIN_KINDS.iter().filter_map(|kind| all.get(kind).cloned()).collect();
-        let kinds =
-            plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec(), outside::tool_spec()]);
-        let deeds = vec![outside::spec()];
-        let catalog = Arc::new(Catalog::new(kinds).with_deeds(CalleeKind::Tool, deeds));
+        let kinds = plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec()]);
+        let catalog = Catalog::new(kinds.chain(CalleeKind::ALL.map(outside::caller_spec)));
+        let with_deeds = |catalog: Catalog, of| catalog.with_deeds(of, vec![outside::spec()]);
+        let catalog = Arc::new(CalleeKind::ALL.into_iter().fold(catalog, with_deeds));
         let sources = SOURCES.iter().map(|text| (*text).to_owned()).chain([long()]);
         let workflows: Vec<Entry> = sources.map(|text| Entry::read(&text, &catalog)).collect();
         let called: Vec<Entry> = CALLED.iter().map(|text| Entry::read(text, &catalog)).collect();

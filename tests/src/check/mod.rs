@@ -6,6 +6,7 @@
 mod family;
 mod gates;
 mod order;
+mod patience;
 #[cfg(test)]
 mod planted;
 mod shape;
@@ -64,6 +65,7 @@ pub fn violations(record: &Record) -> Vec<String> {
     order::lost_steps_are_repeated_within_reason(record, &mut report);
     order::keys_tell_what_is_known(record, &mut report);
     order::effects_were_announced(record, &mut report);
+    patience::absent_agents_are_waited_for(record, &mut report);
     gates::gates_open_by_consent(record, &mut report);
     gates::gates_are_decided_once(record, &mut report);
     undoing::rules_decide_about_failures(record, &mut report);

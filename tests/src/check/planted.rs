@@ -447,3 +447,47 @@ fn ends_of_children_that_are_missed_or_told_otherwise_are_found() {
     left.children[0]["status"] = "running".into();
     finds(&left, "run \"c2\" is \"running\" although its parent has ended");
 }
+
+const PATIENT: &str = "{version: 1, name: p, type: dag, nodes: {ask: {type: agent, agent: x, on_error: [\
+    {match: [agent.*], action: wait_for_agent, timeout: 12s}, {match: ['*'], action: continue}]}}}";
+/// Nine seconds after the first failure another look is due after nine eighths of one, and later after all that is left.
+const WAITING: &str = r#"
+run.created {"actor": {"kind": "user", "id": "ada"}}
+1 run.engine_taken
+1 step.started ask/1 {"idempotency_key": "r/ask/1"}
+1 step.failed ask/1 {"then": {"do": "retry"}, "error": {"type": "agent.offline"}}
+1 error.routed ask/1 {"rule": "/nodes/ask/on_error/0", "action": "wait_for_agent"}
+1 step.retry_scheduled ask {"at": "1970-01-01T00:00:05Z"}
+2 run.engine_taken
+3 run.engine_taken
+4 run.engine_taken
+5 run.engine_taken
+6 run.engine_taken
+6 step.started ask/2 {"idempotency_key": "r/ask/2"}
+6 step.failed ask/2 {"then": {"do": "retry"}, "error": {"type": "agent.offline"}}
+6 error.routed ask/2 {"rule": "/nodes/ask/on_error/0", "action": "wait_for_agent"}
+6 step.retry_scheduled ask {"at": "1970-01-01T00:00:14.125Z"}
+6 step.started ask/3 {"idempotency_key": "r/ask/3"}
+6 step.failed ask/3 {"then": {"do": "continue"}, "error": {"type": "agent.offline"}}
+6 error.routed ask/3 {"rule": "/nodes/ask/on_error/1", "action": "continue"}
+6 run.completed
+"#;
+
+#[test]
+fn impatience_and_patience_without_end_are_found() {
+    assert_eq!(violations(&record_of(PATIENT, WAITING, Vec::new())), Vec::<String>::new());
+    let with = |before: &str, after: &str| {
+        assert!(WAITING.contains(before), "no such text: {before}");
+        record_of(PATIENT, &WAITING.replace(before, after), Vec::new())
+    };
+    finds(&with("00:14.125Z", "00:14Z"), "is tried again after Some(1s), away 9s, due 1s 125ms");
+    let shorter = PATIENT.replace("12s", "9s");
+    finds(&record_of(&shorter, WAITING, Vec::new()), "at 13 waits after 9s of 9s");
+    let longer = PATIENT.replace("12s", "1h");
+    finds(&record_of(&longer, WAITING, Vec::new()), "at 17 gives up after 13s of 1h");
+    let other = with(
+        "ask/2 {\"then\": {\"do\": \"retry\"}, \"error\": {\"type\": \"agent.offline\"}}",
+        "ask/2 {\"then\": {\"do\": \"retry\"}, \"error\": {\"type\": \"http.503\"}}",
+    );
+    finds(&other, "gives up after 0s of 12s");
+}

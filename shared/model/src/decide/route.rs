@@ -13,7 +13,7 @@ use crate::event::{
 use crate::plan::{ErrorAction, ErrorRule, GateSpec, Part};
 use crate::state::Step;
 use crate::workflow::expression::{Context, Template};
-use crate::{Attempt, Digest, EventBody, PauseReason, Payload, StepError, StepKey, Timestamp};
+use crate::{Attempt, Digest, EventBody, PauseReason, Payload, StepError, StepKey, Timestamp, planted};
 
 /// Between two looks for somebody who is away: an eighth of the time they have been, within these bounds. So whoever comes back
 /// is found soon, and a long absence costs few attempts.
@@ -197,12 +197,16 @@ impl<'a> Tick<'a> {
 fn failing_since(step: &Step, rule: &ErrorRule, now: Timestamp) -> Timestamp {
     let failures =
         step.attempts.iter().rev().filter_map(|record| Some((record.ended_at, record.error.as_ref()?)));
-    let of_late = failures.take(step.failures.into()).take_while(|(_, error)| rule.matches(error));
+    let count = if planted("patience_is_not_renewed") { usize::MAX } else { step.failures.into() };
+    let of_late = failures.take(count).take_while(|(_, error)| rule.matches(error));
     of_late.last().map_or(now, |(ended_at, _)| ended_at)
 }
 
 /// The last look comes when the patience ends; none: it has ended.
 fn pause_while_away(away: Duration, patience: Duration) -> Option<Duration> {
+    let (shortest, longest) = LOOK_AGAIN.into_inner();
+    let patience = if planted("patience_without_end") { Duration::MAX } else { patience };
     let left = patience.checked_sub(away).filter(|left| !left.is_zero())?;
-    Some((away / LOOKS_WHILE_AS_LONG).clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end()).min(left))
+    let pause = if planted("absent_are_asked_for_too_often") { shortest } else { away / LOOKS_WHILE_AS_LONG };
+    Some(pause.clamp(shortest, longest).min(left))
 }

@@ -9,6 +9,7 @@ use crate::reach::Reach;
 pub(super) fn count(reach: &Reach, log: &Log) {
     let mut lost: BTreeSet<&str> = BTreeSet::new();
     let mut retried: BTreeSet<&str> = BTreeSet::new();
+    let mut away: BTreeSet<&str> = BTreeSet::new();
     let mut canceled = false;
     let mut undoing = false;
     let mut recalling = false;
@@ -23,6 +24,11 @@ pub(super) fn count(reach: &Reach, log: &Log) {
             "step.retry_scheduled" => {
                 retried.insert(node);
             }
+            "error.routed" if event.body["action"] == "wait_for_agent" => {
+                away.insert(node);
+            }
+            "error.routed" | "step.paused" if away.remove(node) => reach.hit("agent_was_given_up"),
+            "step.succeeded" if away.remove(node) => reach.hit("agent_came_back"),
             "step.started" if lost.remove(node) => reach.hit("lost_step_retried"),
             "step.started" if retried.remove(node) => reach.hit("step_retried_after_failure"),
             "step.succeeded" if canceled && !undoing => reach.hit("cancel_beat_completion"),

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use scenarios::sink::Effect;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use windlass_engine::{Done, Failure, Runner, StepContext};
 use windlass_model::StepError;
+use windlass_model::callee::CalleeKind;
 use windlass_model::workflow::KindSpec;
 use windlass_store::OutboxRow;
 use windlass_worker::Sink;
@@ -26,6 +28,8 @@ struct Arrived {
     effects: Vec<Effect>,
     /// How often each step has failed for sure.
     failures: BTreeMap<(String, String), u32>,
+    /// When each step was first tried whose agent is away.
+    asked_since: BTreeMap<(String, String), Instant>,
     /// Deliveries of emitted events by their id.
     told: BTreeMap<String, u32>,
 }
@@ -47,6 +51,13 @@ impl Outside {
 
     fn take(&self, effect: Effect) {
         self.0.lock().expect("one thread").effects.push(effect);
+    }
+
+    /// Whether whoever this step asks is still away, who comes back so long after the first time.
+    fn is_away(&self, step: &StepContext, span: Duration) -> bool {
+        let mut arrived = self.0.lock().expect("one thread");
+        let key = (step.run_id.to_string(), step.node.clone());
+        arrived.asked_since.entry(key).or_insert_with(Instant::now).elapsed() < span
     }
 
     /// Whether this step is to fail once more.
@@ -77,6 +88,9 @@ struct Manner {
     fails: u32,
     #[serde(default = "busy")]
     error: String,
+    /// For so long, from the first try on, nobody is there who could do it.
+    #[serde(default)]
+    away_ms: u64,
     /// What it returns.
     #[serde(default)]
     output: Value,
@@ -128,6 +142,9 @@ impl Deed {
         tokio::time::sleep(before).await;
         self.process.passes().await;
         self.world.keep_time();
+        if self.world.outside.is_away(&step, Duration::from_millis(manner.away_ms)) {
+            return Err(StepError::new("agent.offline", "nobody is there").into());
+        }
         let fails = self.world.outside.fails(&step, manner.fails);
         self.world.note(format_args!(
             "{} does {} (attempt {}){}",
@@ -156,13 +173,16 @@ impl Deed {
     }
 }
 
-/// Calls tools. Of what tools may do, only the deed is known here.
-pub(crate) struct Tool(pub(crate) Deed);
+/// Calls tools, or agents. Of what those may do, only the deed is known here.
+pub(crate) struct Caller {
+    pub(crate) of: CalleeKind,
+    pub(crate) deed: Deed,
+}
 
 #[async_trait]
-impl Runner for Tool {
+impl Runner for Caller {
     fn spec(&self) -> KindSpec {
-        tool_spec()
+        caller_spec(self.of)
     }
 
     fn deeds(&self) -> Vec<KindSpec> {
@@ -171,16 +191,16 @@ impl Runner for Tool {
 
     async fn run(&self, mut step: StepContext) -> Result<Done, Failure> {
         step.params = step.params["do"].take();
-        self.0.run(step).await
+        self.deed.run(step).await
     }
 }
 
-/// What definitions may say about calls of tools.
-pub(crate) fn tool_spec() -> KindSpec {
+/// What definitions may say about calls of tools and agents.
+pub(crate) fn caller_spec(of: CalleeKind) -> KindSpec {
     KindSpec {
-        name: "tool",
-        summary: "Calls a tool of the simulated world",
-        params: || json!({"type": "object", "properties": {"tool": {"type": "string"}}, "required": ["tool"]}),
+        name: of.as_str(),
+        summary: "Calls somebody of the simulated world",
+        params: || json!({"type": "object", "properties": {"tool": {"type": "string"}, "agent": {"type": "string"}}}),
         retry_safe: |_| false,
     }
 }

@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use windlass_bus::Bus;
 use windlass_engine::{Runner, Runners, Secrets};
 use windlass_model::SessionId;
+use windlass_model::callee::CalleeKind;
 use windlass_store::Store;
 use windlass_worker::{WorkerOptions, WorkerParts};
 
-use super::outside::{Deed, Ear, Tool};
+use super::outside::{Caller, Deed, Ear};
 use super::process::Process;
 use super::store::SimStore;
 use super::wire::Wire;
@@ -52,8 +53,8 @@ impl Worker {
         let store: Arc<dyn Store> = Arc::new(SimStore { world: world.clone(), process: process.clone() });
         let deed = || Deed { world: world.clone(), process: process.clone() };
         let plain = library.plain_runners.iter().cloned();
-        let runners =
-            Runners::new(plain.chain([Arc::new(deed()) as Arc<dyn Runner>, Arc::new(Tool(deed()))]));
+        let callers = CalleeKind::ALL.map(|of| Arc::new(Caller { of, deed: deed() }) as Arc<dyn Runner>);
+        let runners = Runners::new(plain.chain([Arc::new(deed()) as Arc<dyn Runner>]).chain(callers));
         let session = world.new_session();
         let parts = WorkerParts {
             session,
