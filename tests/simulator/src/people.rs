@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use windlass_model::schedule::Overlap;
 use windlass_model::{EventBody, RunId, RunState, TenantId, VersionId};
-use windlass_store::{ApprovalFilter, ApprovalRow, RunFilter, RunRow, Runs, Workflows};
+use windlass_store::{ApprovalFilter, ApprovalRow, COUNT_TRUSTED, RunFilter, RunRow, Runs, Workflows};
 
 use crate::fleet::Fleet;
 use crate::schedule::Asked;
@@ -80,15 +80,32 @@ impl People {
 
     /// Asks until there is an answer that says something.
     async fn insist(&self, request: impl Fn() -> Request<Body>) -> Option<Answer> {
+        let (mut was_silent, mut was_refused) = (false, false);
         for tried in 1..=TRIES_MAX {
-            match self.fleet.api().ask(request()).await {
-                Some(answer) if answer.status == 503 => {}
+            let number = self.fleet.world.is_asked(self.whose.tenant());
+            let answer = self.fleet.api().ask(request()).await;
+            self.fleet.world.is_answered(number, answer.as_ref());
+            match answer {
+                Some(answer) if answer.status == 503 => was_silent = true,
+                // There may be room again when the answer says so.
+                Some(answer) if answer.is_over_quota() && tried < TRIES_MAX => {
+                    self.fleet.world.reach.hit("start_was_over_quota");
+                    was_refused = true;
+                    tokio::time::sleep(COUNT_TRUSTED).await;
+                }
                 Some(answer) => {
+                    if was_refused && answer.status == 201 {
+                        self.fleet.world.reach.hit("place_came_free");
+                    }
+                    let answer = Answer { after_silence: was_silent, ..answer };
                     self.fleet.world.note(format_args!("answer {} {}", answer.status, answer.code()));
                     self.sees_its_own(&answer.body);
                     return Some(answer);
                 }
-                None => self.fleet.world.reach.hit("answer_never_came"),
+                None => {
+                    was_silent = true;
+                    self.fleet.world.reach.hit("answer_never_came");
+                }
             }
             tokio::time::sleep(PAUSE_PER_TRY * tried).await;
         }

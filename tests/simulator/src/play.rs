@@ -54,7 +54,7 @@ pub(crate) fn play(library: &Arc<Library>, schedule: &Schedule, keeps_lines: boo
         .build()
         .expect("a runtime needs nothing but memory");
     runtime.block_on(async {
-        let world = World::new(schedule.seed, schedule.noise, keeps_lines);
+        let world = World::new(schedule, keeps_lines);
         let fleet = Fleet::start(world.clone(), library.clone(), schedule);
         let people = People { fleet: fleet.clone(), memory: Default::default(), whose: Whose::Ours };
         let mut play = Play { fleet, people, askers: JoinSet::new(), watchers: JoinSet::new() };

@@ -88,6 +88,10 @@ pub const MUST_HAPPEN: &[&str] = &[
     "turn_was_put_off",
     "turn_was_refused",
     "start_was_refused",
+    "start_was_over_quota",
+    "place_came_free",
+    "schedule_had_no_room",
+    "child_began_beyond_the_quota",
     "list_was_dealt_out",
     // Tenants.
     "stranger_was_refused",

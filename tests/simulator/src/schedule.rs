@@ -15,6 +15,9 @@ pub struct Schedule {
     pub seed: u64,
     pub workers: usize,
     pub noise: Noise,
+    /// How many runs of a tenant may be open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_runs_max: Option<u32>,
     pub items: Vec<Item>,
 }
 
@@ -171,6 +174,8 @@ const SCHEDULE_ONE_IN: u64 = 5;
 const SPECIAL: &[&str] = &["long", "poison", "absent"];
 /// In one of so many schedules one run is of a workflow whose agents are away.
 const ABSENT_ONE_IN: u64 = 16;
+/// In one of so many schedules only few runs of a tenant may be open.
+const QUOTA_ONE_IN: u64 = 12;
 
 impl Schedule {
     /// The schedule of a seed.
@@ -225,7 +230,8 @@ impl Schedule {
             items.push(Item { at_ms, whose: Whose::Ours, what });
         }
         items.sort_by_key(|item| item.at_ms);
-        Self { seed: chance.draw(), workers, noise, items }
+        let open_runs_max = apart.one_in(QUOTA_ONE_IN).then(|| 1 + apart.below(3) as u32);
+        Self { seed: chance.draw(), workers, noise, open_runs_max, items }
     }
 
     /// Who is there.
@@ -245,7 +251,7 @@ impl Schedule {
                 |worker| Item { at_ms, whose: Whose::Ours, what: What::Crash { worker, back_after_ms: 50 } };
             items.extend((0..workers).map(crash));
         }
-        Self { seed: chance.draw(), workers, noise: Noise::default(), items }
+        Self { seed: chance.draw(), workers, noise: Noise::default(), open_runs_max: None, items }
     }
 }
 

@@ -183,7 +183,8 @@ impl Runs for MemoryStore {
     async fn count_open_runs(&self, tenant: TenantId, limit: u32) -> Result<u64, StoreError> {
         self.read(|tables, _| {
             let rows = tables.runs.values().map(|run| &run.row).filter(|row| row.tenant == tenant);
-            Ok(rows.filter(|row| !row.status.is_terminal()).take(limit as usize).count() as u64)
+            let counts = |row: &&RunRow| !row.status.is_terminal() || planted("ended_runs_keep_their_places");
+            Ok(rows.filter(counts).take(limit as usize).count() as u64)
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::fleet::Fleet;
 use crate::people::{Asking, People, Starting};
 use crate::schedule::Asked;
 use crate::whose::Whose;
+use crate::world::api::Answer;
 
 /// I5: what was accepted is in the log, once; what was refused is not; an accepted cancel cancels.
 pub(super) fn told_what_is_true(fleet: &Fleet, people: &People, row: &RunRow, log: &Log) {
@@ -76,8 +77,16 @@ pub(super) fn starts_made_one_run_each(fleet: &Fleet, people: &People) {
         if made.len() > 1 {
             fleet.world.complain(format!("I7: start {} made {made:?}", start.run));
         }
+        let is_refused = |answer: &Answer| answer.is_over_quota() && !answer.after_silence;
+        let are_all_refused = start.answers.iter().all(|answer| answer.as_ref().is_some_and(is_refused));
+        if are_all_refused && !made.is_empty() {
+            fleet.world.complain(format!("I27: start {} was refused, and made {made:?}", start.run));
+        }
         for answer in start.answers.iter().flatten() {
             let id = answer.body["id"].as_str().unwrap_or_default();
+            if answer.is_over_quota() {
+                continue;
+            }
             if answer.code() == "rate_limited" {
                 fleet.world.reach.hit("start_was_refused");
                 continue;

@@ -1,14 +1,30 @@
-//! Rate limits, over all runs at once.
+//! Rate limits and quotas, over all runs at once.
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
 use windlass_model::event::OriginReason;
 use windlass_model::rate_limit::{LimitKey, Limited};
 use windlass_model::{RunState, Timestamp};
-use windlass_store::RunRow;
+use windlass_store::{RunRow, Runs};
 
 use crate::fleet::Fleet;
 use crate::workflows::Entry;
+
+/// I27: what is counted are the runs that are open.
+pub(super) fn open_runs_are_counted(fleet: &Fleet) {
+    for whose in fleet.tenants {
+        let counted = fleet.world.database.count_open_runs(whose.tenant(), u32::MAX).now_or_never();
+        let counted = counted.expect("at once").expect("never away");
+        let rows = fleet.runs_of(*whose).iter().filter(|row| !row.status.is_terminal()).count();
+        let begun = fleet.world.count_open(whose.tenant());
+        if (rows, begun) != (counted as usize, counted as usize) {
+            fleet.world.complain(format!(
+                "I27: {counted} runs of {whose:?} are counted, {rows} are open, {begun} were begun and have not ended"
+            ));
+        }
+    }
+}
 
 /// I33: whatever is limited has a turn of its own, which had come.
 pub(super) fn everything_had_its_turn(fleet: &Fleet) {

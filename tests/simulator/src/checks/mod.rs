@@ -41,6 +41,7 @@ pub(crate) fn at_any_moment(fleet: &Fleet) {
         check_run(fleet, &row);
     }
     groups::keep_their_bounds(fleet);
+    limits::open_runs_are_counted(fleet);
     family::has_one_child_per_attempt(fleet);
 }
 

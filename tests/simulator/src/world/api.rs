@@ -31,12 +31,18 @@ pub(crate) struct Api {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) replayed: bool,
+    /// The same was asked before, and what became of that nobody knows.
+    pub(crate) after_silence: bool,
     pub(crate) body: Value,
 }
 
 impl Answer {
     pub(crate) fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn is_over_quota(&self) -> bool {
+        self.status == 429 && self.code() == "quota"
     }
 }
 
@@ -46,7 +52,8 @@ impl Api {
         let store: Arc<dyn Store> = Arc::new(SimStore { world: world.clone(), process: process.clone() });
         let bus = Arc::new(Wire { world: world.clone(), process: process.clone() }) as Arc<dyn Bus>;
         let plans = library.plans(store.clone(), tenants);
-        let options = DoorOptions { new_run_id, ..DoorOptions::default() };
+        let options =
+            DoorOptions { new_run_id, open_runs_max: world.open_runs_max, ..DoorOptions::default() };
         let door = Door { store, plans, bus, health: Default::default(), options };
         Arc::new(Self { process, router: windlass_api::router(Arc::new(door)) })
     }
@@ -70,6 +77,6 @@ impl Api {
         let bytes = axum::body::to_bytes(body, usize::MAX).await.ok()?;
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
         let replayed = head.headers.contains_key("idempotency-replayed");
-        Some(Answer { status: head.status.as_u16(), replayed, body })
+        Some(Answer { status: head.status.as_u16(), replayed, after_silence: false, body })
     }
 }

@@ -54,6 +54,13 @@ impl World {
                     self.complain(format!("I32: {at} of {name} was too late by {late} ms"));
                 }
             }
+            (None, Some(problem)) if problem.contains("runs are open") => {
+                self.reach.hit("schedule_had_no_room");
+                let ledger = self.ledger.lock().expect("one thread");
+                let complaint = ledger.open_runs.passed_over(*tenant, self.open_runs_max);
+                drop(ledger);
+                self.complain_of(complaint);
+            }
             (None, Some(problem)) => self.note(format_args!("{name} at {at}: {problem}")),
         }
     }

@@ -8,6 +8,7 @@ mod circuits;
 mod clocks;
 pub(crate) mod outside;
 pub(crate) mod process;
+mod quota;
 pub(crate) mod store;
 pub(crate) mod trace;
 mod turns;
@@ -30,12 +31,12 @@ use windlass_bus::InProcessBus;
 use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
 use windlass_model::event::{EventBody, OriginReason};
 use windlass_model::rate_limit::{LimitKey, RateLimit, Turn};
-use windlass_model::{Ring, RunId, SessionId, Timestamp, VersionId};
+use windlass_model::{Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Clock, Fence, Guard, NewRun, Pin, RunRow, Runs, Workflows, WriteError};
 
 use crate::reach::Reach;
-use crate::schedule::Noise;
+use crate::schedule::{Noise, Schedule};
 use crate::whose::Whose;
 use outside::Outside;
 use process::Process;
@@ -59,25 +60,31 @@ pub(crate) struct World {
     ticks: AtomicU64,
     /// Something was complained of.
     pub(crate) complaint: Notify,
+    /// How many runs of a tenant may be open.
+    pub(crate) open_runs_max: Option<u32>,
 }
 
 /// A run that is about to be, as far as the world keeps it in mind.
 struct Created {
     id: RunId,
+    tenant: TenantId,
     version: VersionId,
     pin: Pin,
     /// The run whose place it takes.
     takes: Option<RunId>,
+    /// What a run starts, and what takes the place of another, needs none of its own under the quota.
+    needs_place: bool,
 }
 
 impl From<&NewRun> for Created {
     fn from(new: &NewRun) -> Self {
-        let takes = match &new.event.body {
-            EventBody::RunCreated(body) => body.origin.as_deref(),
-            _ => None,
+        let (origin, parent) = match &new.event.body {
+            EventBody::RunCreated(body) => (body.origin.as_deref(), body.parent.as_ref()),
+            _ => (None, None),
         };
-        let takes = takes.filter(|origin| origin.because == OriginReason::Move).map(|origin| origin.run_id);
-        Self { id: new.id, version: new.version_id, pin: new.pin, takes }
+        let takes = origin.filter(|origin| origin.because == OriginReason::Move).map(|origin| origin.run_id);
+        let needs_place = parent.is_none() && takes.is_none();
+        Self { id: new.id, tenant: new.tenant, version: new.version_id, pin: new.pin, takes, needs_place }
     }
 }
 
@@ -105,6 +112,7 @@ struct Ledger {
     circuits: circuits::Circuits,
     fired: clocks::Fired,
     turns: turns::Turns,
+    open_runs: quota::OpenRuns,
     /// The definition that each run began with.
     pinned: BTreeMap<RunId, VersionId>,
     /// When the first step of each run was begun.
@@ -112,7 +120,8 @@ struct Ledger {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, noise: Noise, keeps_lines: bool) -> Arc<Self> {
+    pub(crate) fn new(schedule: &Schedule, keeps_lines: bool) -> Arc<Self> {
+        let Schedule { seed, noise, open_runs_max, .. } = *schedule;
         let mut chance = Chance::of(seed);
         let ids = chance.branch();
         let world = Arc::new(Self {
@@ -128,6 +137,7 @@ impl World {
             ledger: Mutex::default(),
             ticks: AtomicU64::new(0),
             complaint: Notify::new(),
+            open_runs_max,
         });
         HERE.with_borrow_mut(|here| *here = Arc::downgrade(&world));
         world
@@ -258,6 +268,12 @@ impl World {
         self.complaint.notify_one();
     }
 
+    fn complain_of(&self, complaint: Option<String>) {
+        if let Some(complaint) = complaint {
+            self.complain(complaint);
+        }
+    }
+
     pub(crate) fn take_complaints(&self) -> Vec<String> {
         std::mem::take(&mut self.ledger.lock().expect("one thread").violations)
     }
@@ -297,9 +313,7 @@ impl World {
     fn asked_circuit(&self, key: &CircuitKey, answer: Admission) {
         let now = self.now();
         let complaint = self.ledger.lock().expect("one thread").circuits.asked(key, answer, now, &self.reach);
-        if let Some(complaint) = complaint {
-            self.complain(complaint);
-        }
+        self.complain_of(complaint);
     }
 
     fn told_circuit(&self, key: CircuitKey, step: &CircuitStep, answer: Admission) {
@@ -315,9 +329,7 @@ impl World {
         let now = self.now();
         let complaint =
             self.ledger.lock().expect("one thread").turns.given(key, limit, answer, now, &self.reach);
-        if let Some(complaint) = complaint {
-            self.complain(complaint);
-        }
+        self.complain_of(complaint);
     }
 
     pub(crate) fn turns_of(&self, key: &LimitKey) -> Vec<Timestamp> {
@@ -334,9 +346,10 @@ impl World {
     }
 
     /// I26: who wants the latest version gets the one that is the latest when the run begins.
-    fn created(&self, new: &Created) {
+    fn created(&self, new: &Created, by: &Process) {
         self.ledger.lock().expect("one thread").pinned.insert(new.id, new.version);
         self.took_place(new);
+        self.was_let_in(new, by);
         if new.pin != Pin::Latest {
             return;
         }
@@ -397,9 +410,7 @@ impl World {
             }
             (Guard::Door, Ok(()) | Err(_)) => {}
         }
-        if let Some(complaint) = complaint {
-            self.complain(complaint);
-        }
+        self.complain_of(complaint);
     }
 
     /// I12: nobody takes what somebody else holds.
@@ -436,9 +447,7 @@ impl World {
             self.reach.hit("run_handed_over_by_a_drain");
         }
         drop(ledger);
-        if let Some(complaint) = verdict {
-            self.complain(complaint);
-        }
+        self.complain_of(verdict);
     }
 
     /// These runs are in the hands of a worker that begins to drain.

@@ -135,7 +135,7 @@ impl Runs for SimStore {
         self.write("create_run", create, |done| {
             if done.is_ok() {
                 self.world.note(format_args!("{id} created"));
-                self.world.created(&new);
+                self.world.created(&new, &self.process);
             }
             if let Some(firing) = &firing {
                 let schedule = schedule.lock().expect("one thread").take();
@@ -157,7 +157,8 @@ impl Runs for SimStore {
             self.world.note(format_args!("{run_id} {guard:?} {kinds:?}"));
             self.world.wrote(run_id, guard, lets_go, done);
             if done.is_ok() {
-                children.iter().for_each(|new| self.world.created(new));
+                self.world.has_ended(run_id, ends);
+                children.iter().for_each(|new| self.world.created(new, &self.process));
             }
             if done.is_ok() && kinds.contains(&"step.started") {
                 self.world.began(run_id);

@@ -33,10 +33,10 @@ pub(crate) struct Worker {
 }
 
 /// How all workers behave: everything a little faster than by default.
-fn options() -> WorkerOptions {
+fn options(open_runs_max: Option<u32>) -> WorkerOptions {
     WorkerOptions {
         child_depth_max: 8,
-        open_runs_max: None,
+        open_runs_max,
         session_ttl: SESSION_TTL,
         session_renew: Duration::from_millis(500),
         sweep_interval: Duration::from_secs(1),
@@ -67,7 +67,7 @@ impl Worker {
             health: Default::default(),
         };
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(windlass_worker::run(parts, options(), shutdown.clone()));
+        let task = tokio::spawn(windlass_worker::run(parts, options(world.open_runs_max), shutdown.clone()));
         Self { process, session, shutdown, task }
     }
 
