@@ -95,7 +95,7 @@ impl Breaker {
         match outcome {
             Outcome::Failed { error, .. } | Outcome::TimedOut { error } if self.spec.counts(error) => {
                 let spec = CircuitSpec::clone(&self.spec);
-                Some(CircuitStep::Failed { spec, was_probe: tries.is_some() })
+                Some(CircuitStep::Failed { spec, tried_until: tries })
             }
             // Nobody knows: let the next one try.
             Outcome::Canceled => tries.map(|until| CircuitStep::GaveUp { until }),
@@ -142,9 +142,7 @@ mod tests {
     fn what_counts_is_told_by_everybody_and_the_rest_by_the_one_that_tries() {
         for tries in [None, Some(UNTIL)] {
             let told = news(tries, &failed("http.503"));
-            assert!(
-                matches!(told, Some(CircuitStep::Failed { was_probe, .. }) if was_probe == tries.is_some())
-            );
+            assert!(matches!(told, Some(CircuitStep::Failed { tried_until, .. }) if tried_until == tries));
         }
         for outcome in [failed("http.404"), failed("egress_blocked"), Outcome::Canceled] {
             assert_eq!(news(None, &outcome), None, "{outcome:?}");

@@ -75,8 +75,8 @@ pub enum CircuitState {
 pub enum CircuitStep {
     /// A call wants to be made. Should it be the one that tries, no other may for so long.
     Ask { probe_for: Duration },
-    /// A call has failed by an error that counts.
-    Failed { spec: CircuitSpec, was_probe: bool },
+    /// A call has failed by an error that counts. If it was the one that was to try: until when.
+    Failed { spec: CircuitSpec, tried_until: Option<Timestamp> },
     /// The call that tried has reached the other side.
     Healed,
     /// The call that was to try until then was called off, and has found out nothing.
@@ -170,7 +170,7 @@ impl Circuit {
                 }
                 return Admission::Probe { until };
             }
-            CircuitStep::Failed { spec, was_probe } => self.fail(spec, *was_probe, now),
+            CircuitStep::Failed { spec, tried_until } => self.fail(spec, *tried_until, now),
             CircuitStep::Healed => {
                 self.failures = 0;
                 self.become_state(CircuitState::Closed, None, now);
@@ -186,7 +186,7 @@ impl Circuit {
         Admission::Pass
     }
 
-    fn fail(&mut self, spec: &CircuitSpec, was_probe: bool, now: Timestamp) {
+    fn fail(&mut self, spec: &CircuitSpec, tried_until: Option<Timestamp>, now: Timestamp) {
         let is_closed = self.state == CircuitState::Closed;
         if is_closed {
             if self.window_ends_at <= now {
@@ -196,7 +196,9 @@ impl Circuit {
         }
         // What was called before it opened, and fails late, says nothing new.
         let counts = !planted("circuit_never_opens");
-        if was_probe || is_closed && self.failures >= spec.failures && counts {
+        // Neither does what was to try, once another one tries, or has got through.
+        let has_its_turn = self.probe_at == tried_until || planted("late_failure_opens_it_again");
+        if tried_until.is_some() && has_its_turn || is_closed && self.failures >= spec.failures && counts {
             self.become_state(CircuitState::Open, Some(now.plus(spec.cool_down)), now);
         }
     }
@@ -224,8 +226,8 @@ mod tests {
         Timestamp(0).plus(Duration::from_secs(seconds))
     }
 
-    fn fail(circuit: &mut Circuit, was_probe: bool, seconds: u64) {
-        circuit.step(&CircuitStep::Failed { spec: spec(), was_probe }, at(seconds));
+    fn fail(circuit: &mut Circuit, tried_until: Option<Timestamp>, seconds: u64) {
+        circuit.step(&CircuitStep::Failed { spec: spec(), tried_until }, at(seconds));
     }
 
     fn ask(circuit: &mut Circuit, seconds: u64) -> Admission {
@@ -234,7 +236,7 @@ mod tests {
 
     fn open() -> Circuit {
         let mut circuit = Circuit::closed(at(0));
-        (0..3).for_each(|second| fail(&mut circuit, false, second));
+        (0..3).for_each(|second| fail(&mut circuit, None, second));
         circuit
     }
 
@@ -249,7 +251,7 @@ mod tests {
     fn failures_that_are_far_apart_do_not() {
         let mut circuit = Circuit::closed(at(0));
         for second in [0, 9, 10, 19, 20, 30] {
-            fail(&mut circuit, false, second);
+            fail(&mut circuit, None, second);
         }
         assert_eq!(circuit.state, CircuitState::Closed);
         assert_eq!(ask(&mut circuit, 30), Admission::Pass);
@@ -278,7 +280,7 @@ mod tests {
         assert_eq!(circuit.state, CircuitState::HalfOpen);
         assert!(matches!(ask(&mut circuit, 8), Admission::Refused { .. }));
         let mut failed = circuit.clone();
-        fail(&mut failed, true, 9);
+        fail(&mut failed, Some(at(12)), 9);
         assert_eq!((failed.state, failed.probe_at), (CircuitState::Open, Some(at(14))));
         circuit.step(&CircuitStep::Healed, at(9));
         assert_eq!(
@@ -295,9 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn one_that_tried_and_failed_late_says_nothing_once_another_one_tries() {
+        let mut circuit = open();
+        let Admission::Probe { until } = ask(&mut circuit, 7) else { panic!("it is time") };
+        let mut alone = circuit.clone();
+        fail(&mut alone, Some(until), 13);
+        assert_eq!((alone.state, alone.probe_at), (CircuitState::Open, Some(at(18))), "nobody else tries");
+        assert_eq!(ask(&mut circuit, 12), Admission::Probe { until: at(17) });
+        fail(&mut circuit, Some(until), 13);
+        assert_eq!((circuit.state, circuit.probe_at), (CircuitState::HalfOpen, Some(at(17))));
+        circuit.step(&CircuitStep::Healed, at(14));
+        fail(&mut circuit, Some(until), 15);
+        assert_eq!((circuit.state, circuit.failures), (CircuitState::Closed, 1), "it counts as any other");
+    }
+
+    #[test]
     fn calls_that_fail_late_keep_it_no_longer_open() {
         let mut circuit = open();
-        fail(&mut circuit, false, 6);
+        fail(&mut circuit, None, 6);
         assert_eq!(circuit.probe_at, Some(at(7)));
     }
 

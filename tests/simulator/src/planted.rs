@@ -52,6 +52,8 @@ pub const BUGS: &[&str] = &[
     "all_try_the_circuit",
     "circuit_never_opens",
     "called_off_keeps_its_turn",
+    "late_failure_opens_it_again",
+    "circuits_shared_by_kinds",
     "begins_early",
     "a_time_comes_twice",
     "time_passes_before_its_run",

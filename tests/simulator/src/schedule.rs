@@ -171,9 +171,11 @@ const ANEW_ONE_IN: u64 = 5;
 /// One in so many schedules has a schedule of the product in it.
 const SCHEDULE_ONE_IN: u64 = 5;
 /// Workflows that are not drawn like the others.
-const SPECIAL: &[&str] = &["long", "poison", "absent"];
+const SPECIAL: &[&str] = &["long", "poison", "absent", "hosts"];
 /// In one of so many schedules one run is of a workflow whose agents are away.
 const ABSENT_ONE_IN: u64 = 16;
+/// In one of so many schedules all runs call one host.
+const HOSTS_ONE_IN: u64 = 16;
 /// In one of so many schedules only few runs of a tenant may be open.
 const QUOTA_ONE_IN: u64 = 12;
 
@@ -213,6 +215,9 @@ impl Schedule {
         }
         if apart.one_in(ABSENT_ONE_IN) {
             storm.make_one(&mut apart, "absent");
+        }
+        if apart.one_in(HOSTS_ONE_IN) {
+            storm.make_all("hosts");
         }
         if chance.one_in(SCHEDULE_ONE_IN) {
             let tenants = if neighbours { 2 } else { 1 };
@@ -323,15 +328,22 @@ impl Storm {
 
     /// Lets one of the runs be of this workflow.
     fn make_one(&mut self, chance: &mut Chance, of: &str) {
-        let runs = self.items.iter_mut().filter_map(|item| match &mut item.what {
-            What::Start { workflow, .. } => Some(workflow),
-            _ => None,
-        });
-        let mut runs: Vec<&mut String> = runs.collect();
-        let place = chance.below(runs.len() as u64) as usize;
-        if let Some(workflow) = runs.get_mut(place) {
+        let place = chance.below(self.started().count() as u64) as usize;
+        if let Some(workflow) = self.started().nth(place) {
             of.clone_into(workflow);
         }
+    }
+
+    fn make_all(&mut self, of: &str) {
+        self.started().for_each(|workflow| of.clone_into(workflow));
+    }
+
+    /// The workflows of all that is started.
+    fn started(&mut self) -> impl Iterator<Item = &mut String> {
+        self.items.iter_mut().filter_map(|item| match &mut item.what {
+            What::Start { workflow, .. } => Some(workflow),
+            _ => None,
+        })
     }
 
     /// Of what one of the runs is, or of what many of them call.

@@ -44,6 +44,7 @@ const SOURCES: &[&str] = &[
     include_str!("../workflows/turnstile.yaml"),
     include_str!("../workflows/sliced.yaml"),
     include_str!("../workflows/absent.yaml"),
+    include_str!("../workflows/hosts.yaml"),
 ];
 /// What they call. Nobody starts these for themselves.
 const CALLED: &[&str] = &[
@@ -83,7 +84,10 @@ impl Library {
         let all = nodes::all(&NodeOptions::default());
         let plain_runners: Vec<Arc<dyn Runner>> =
             PLAIN_KINDS.iter().filter_map(|kind| all.get(kind).cloned()).collect();
-        let kinds = plain_runners.iter().map(|runner| runner.spec()).chain([outside::spec()]);
+        let kinds = plain_runners
+            .iter()
+            .map(|runner| runner.spec())
+            .chain([outside::spec(), outside::request_spec()]);
         let catalog = Catalog::new(kinds.chain(CalleeKind::ALL.map(outside::caller_spec)));
         let with_deeds = |catalog: Catalog, of| catalog.with_deeds(of, vec![outside::spec()]);
         let catalog = Arc::new(CalleeKind::ALL.into_iter().fold(catalog, with_deeds));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use windlass_model::Timestamp;
 use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, CircuitKey, CircuitSpec, CircuitState, CircuitStep, Guarded};
 
@@ -16,12 +17,20 @@ fn key(name: &str) -> CircuitKey {
     CircuitKey { tenant: TENANT, kind: Guarded::Calls(CalleeKind::Tool), name: name.into() }
 }
 
-async fn fail(subject: &Subject, key: CircuitKey, times: u32, was_probe: bool) {
+async fn fail(subject: &Subject, key: CircuitKey, times: u32, tried_until: Option<Timestamp>) {
     let window = Duration::from_secs(600);
     let spec = CircuitSpec { failures: 2, window, cool_down: COOL_DOWN, errors: Vec::new() };
     for _ in 0..times {
-        let failed = CircuitStep::Failed { spec: spec.clone(), was_probe };
+        let failed = CircuitStep::Failed { spec: spec.clone(), tried_until };
         subject.store.step_circuit(key.clone(), failed).await.unwrap();
+    }
+}
+
+/// Until when one may try.
+async fn try_it(subject: &Subject, key: CircuitKey) -> Timestamp {
+    match subject.store.step_circuit(key, ASK).await {
+        Ok(Admission::Probe { until }) => until,
+        other => panic!("one may try: {other:?}"),
     }
 }
 
@@ -39,9 +48,9 @@ pub async fn what_never_failed_passes_and_leaves_nothing(subject: &Subject) {
 
 pub async fn failures_of_all_workers_open_one_circuit(subject: &Subject) {
     let store = &subject.store;
-    fail(subject, key("a"), 1, false).await;
+    fail(subject, key("a"), 1, None).await;
     assert_eq!(store.look_at_circuit(&key("a")).await.unwrap(), Admission::Pass);
-    fail(subject, key("a"), 1, false).await;
+    fail(subject, key("a"), 1, None).await;
     for admission in [store.look_at_circuit(&key("a")).await, store.step_circuit(key("a"), ASK).await] {
         assert!(matches!(admission, Ok(Admission::Refused { retry_after }) if retry_after <= COOL_DOWN));
     }
@@ -50,7 +59,7 @@ pub async fn failures_of_all_workers_open_one_circuit(subject: &Subject) {
 }
 
 pub async fn of_many_who_ask_to_try_one_may(subject: &Subject) {
-    fail(subject, key("a"), 2, false).await;
+    fail(subject, key("a"), 2, None).await;
     subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
     assert!(matches!(subject.store.look_at_circuit(&key("a")).await, Ok(Admission::Probe { .. })));
     let mut tasks = JoinSet::new();
@@ -70,14 +79,13 @@ pub async fn of_many_who_ask_to_try_one_may(subject: &Subject) {
 pub async fn a_try_closes_or_opens_it(subject: &Subject) {
     let store = &subject.store;
     for name in ["good", "bad"] {
-        fail(subject, key(name), 2, false).await;
+        fail(subject, key(name), 2, None).await;
     }
     subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
-    for name in ["good", "bad"] {
-        assert!(matches!(store.step_circuit(key(name), ASK).await, Ok(Admission::Probe { .. })));
-    }
+    try_it(subject, key("good")).await;
+    let until = try_it(subject, key("bad")).await;
     store.step_circuit(key("good"), CircuitStep::Healed).await.unwrap();
-    fail(subject, key("bad"), 1, true).await;
+    fail(subject, key("bad"), 1, Some(until)).await;
     assert_eq!(store.look_at_circuit(&key("good")).await.unwrap(), Admission::Pass);
     assert_eq!(state(subject, &key("good")).await, Some(CircuitState::Closed));
     assert!(matches!(store.look_at_circuit(&key("bad")).await, Ok(Admission::Refused { .. })));
@@ -85,11 +93,9 @@ pub async fn a_try_closes_or_opens_it(subject: &Subject) {
 
 pub async fn a_try_that_is_called_off_lets_the_next_one_try(subject: &Subject) {
     let store = &subject.store;
-    fail(subject, key("a"), 2, false).await;
+    fail(subject, key("a"), 2, None).await;
     subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
-    let Ok(Admission::Probe { until }) = store.step_circuit(key("a"), ASK).await else {
-        panic!("one may try")
-    };
+    let until = try_it(subject, key("a")).await;
     assert!(matches!(store.step_circuit(key("a"), ASK).await, Ok(Admission::Refused { .. })));
     store.step_circuit(key("a"), CircuitStep::GaveUp { until }).await.unwrap();
     assert_eq!(state(subject, &key("a")).await, Some(CircuitState::Open));
@@ -101,10 +107,26 @@ pub async fn a_try_that_is_called_off_lets_the_next_one_try(subject: &Subject) {
     assert!(matches!(store.look_at_circuit(&key("a")).await, Ok(Admission::Refused { .. })));
 }
 
+pub async fn a_try_that_fails_after_its_turn_leaves_the_next_one_alone(subject: &Subject) {
+    let store = &subject.store;
+    fail(subject, key("a"), 2, None).await;
+    subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
+    let first = try_it(subject, key("a")).await;
+    subject.clock.advance(COOL_DOWN + Duration::from_secs(1));
+    let second = try_it(subject, key("a")).await;
+    assert_ne!(first, second);
+    fail(subject, key("a"), 1, Some(first)).await;
+    assert_eq!(state(subject, &key("a")).await, Some(CircuitState::HalfOpen));
+    store.step_circuit(key("a"), CircuitStep::Healed).await.unwrap();
+    fail(subject, key("a"), 1, Some(first)).await;
+    assert_eq!(store.look_at_circuit(&key("a")).await.unwrap(), Admission::Pass);
+    assert_eq!(state(subject, &key("a")).await, Some(CircuitState::Closed));
+}
+
 pub async fn a_host_and_a_tool_of_one_name_have_a_circuit_each(subject: &Subject) {
     let store = &subject.store;
     let host = CircuitKey { kind: Guarded::Host, ..key("mail.example") };
-    fail(subject, host.clone(), 2, false).await;
+    fail(subject, host.clone(), 2, None).await;
     assert!(matches!(store.look_at_circuit(&host).await, Ok(Admission::Refused { .. })));
     assert_eq!(store.look_at_circuit(&key("mail.example")).await.unwrap(), Admission::Pass);
     let theirs = CircuitKey { tenant: OTHER_TENANT, ..host.clone() };
@@ -116,9 +138,9 @@ pub async fn circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant(sub
     let store = &subject.store;
     let (tool, agent) = (Guarded::Calls(CalleeKind::Tool), Guarded::Calls(CalleeKind::Agent));
     for (kind, name) in [(tool, "b"), (agent, "c"), (Guarded::Host, "d:8080"), (tool, "a")] {
-        fail(subject, CircuitKey { kind, ..key(name) }, 1, false).await;
+        fail(subject, CircuitKey { kind, ..key(name) }, 1, None).await;
     }
-    fail(subject, CircuitKey { tenant: OTHER_TENANT, ..key("theirs") }, 2, false).await;
+    fail(subject, CircuitKey { tenant: OTHER_TENANT, ..key("theirs") }, 2, None).await;
     let names = async |after, limit| -> Vec<String> {
         let all = store.list_circuits(TENANT, after, limit).await.unwrap();
         all.into_iter().map(|(key, _)| key.name).collect()

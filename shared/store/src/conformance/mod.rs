@@ -172,6 +172,7 @@ macro_rules! conformance_tests {
                 failures_of_all_workers_open_one_circuit
                 of_many_who_ask_to_try_one_may
                 a_try_closes_or_opens_it
+                a_try_that_fails_after_its_turn_leaves_the_next_one_alone
                 a_try_that_is_called_off_lets_the_next_one_try
                 a_host_and_a_tool_of_one_name_have_a_circuit_each
                 circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant

@@ -53,7 +53,8 @@ impl Circuits for MemoryStore {
 /// Where a circuit is kept.
 fn row_of(key: &CircuitKey) -> CircuitKey {
     let tenant = if planted("circuits_shared_by_tenants") { TenantId::DEFAULT } else { key.tenant };
-    CircuitKey { tenant, ..key.clone() }
+    let kind = if planted("circuits_shared_by_kinds") { Guarded::Host } else { key.kind };
+    CircuitKey { tenant, kind, ..key.clone() }
 }
 
 fn place(key: &CircuitKey) -> (&str, &str) {

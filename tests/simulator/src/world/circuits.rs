@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use windlass_model::Timestamp;
-use windlass_model::circuit::{Admission, CircuitKey, CircuitStep};
+use windlass_model::circuit::{Admission, CircuitKey, CircuitStep, Guarded};
 
 use crate::reach::Reach;
 
@@ -32,7 +32,8 @@ impl Circuits {
             Admission::Pass => shut_until.is_none(),
             Admission::Probe { .. } => shut_until.is_some_and(|until| until <= now),
             Admission::Refused { .. } => {
-                reach.hit("circuit_refused");
+                let is_host = key.kind == Guarded::Host;
+                reach.hit(if is_host { "circuit_of_a_host_refused" } else { "circuit_refused" });
                 shut_until.is_some_and(|until| until > now)
             }
         };
@@ -49,6 +50,7 @@ impl Circuits {
         now: Timestamp,
         reach: &Reach,
     ) {
+        let is_host = key.kind == Guarded::Host;
         let known = self.0.entry(key).or_default();
         match step {
             CircuitStep::Ask { .. } => {
@@ -57,11 +59,16 @@ impl Circuits {
                     known.shut_until = Some(until);
                 }
             }
-            CircuitStep::Failed { spec, was_probe } => {
+            CircuitStep::Failed { spec, tried_until } => {
                 known.failures += 1;
                 let opens = known.shut_until.is_none() && known.failures >= spec.failures;
-                if opens || *was_probe {
-                    reach.hit("circuit_opened");
+                // Who tried, and whose turn has passed to another, is one of many.
+                let has_its_turn = tried_until.is_some() && known.shut_until == *tried_until;
+                if tried_until.is_some() && !has_its_turn {
+                    reach.hit("circuit_turn_had_passed");
+                }
+                if opens || has_its_turn {
+                    reach.hit(if is_host { "circuit_of_a_host_opened" } else { "circuit_opened" });
                     known.shut_until = Some(now.plus(spec.cool_down));
                 }
             }
@@ -71,7 +78,7 @@ impl Circuits {
             }
             CircuitStep::GaveUp { until } => {
                 if known.shut_until == Some(*until) {
-                    reach.hit("circuit_given_back");
+                    reach.hit(if is_host { "circuit_of_a_host_given_back" } else { "circuit_given_back" });
                     known.shut_until = Some(now);
                 }
             }

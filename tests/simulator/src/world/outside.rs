@@ -173,6 +173,29 @@ impl Deed {
     }
 }
 
+/// Calls a host by itself.
+pub(crate) struct Request(pub(crate) Deed);
+
+#[async_trait]
+impl Runner for Request {
+    fn spec(&self) -> KindSpec {
+        request_spec()
+    }
+
+    fn host(&self, params: &Value) -> Option<String> {
+        params["with"]["host"].as_str().map(str::to_owned)
+    }
+
+    async fn run(&self, step: StepContext) -> Result<Done, Failure> {
+        self.0.run(step).await
+    }
+}
+
+/// The kind of node whose host may have a circuit.
+pub(crate) fn request_spec() -> KindSpec {
+    KindSpec { name: "http", summary: "Calls a host of the simulated world", ..spec() }
+}
+
 /// Calls tools, or agents. Of what those may do, only the deed is known here.
 pub(crate) struct Caller {
     pub(crate) of: CalleeKind,

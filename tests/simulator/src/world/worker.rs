@@ -12,7 +12,7 @@ use windlass_model::callee::CalleeKind;
 use windlass_store::Store;
 use windlass_worker::{WorkerOptions, WorkerParts};
 
-use super::outside::{Caller, Deed, Ear};
+use super::outside::{Caller, Deed, Ear, Request};
 use super::process::Process;
 use super::store::SimStore;
 use super::wire::Wire;
@@ -54,7 +54,8 @@ impl Worker {
         let deed = || Deed { world: world.clone(), process: process.clone() };
         let plain = library.plain_runners.iter().cloned();
         let callers = CalleeKind::ALL.map(|of| Arc::new(Caller { of, deed: deed() }) as Arc<dyn Runner>);
-        let runners = Runners::new(plain.chain([Arc::new(deed()) as Arc<dyn Runner>]).chain(callers));
+        let deeds = [Arc::new(deed()) as Arc<dyn Runner>, Arc::new(Request(deed()))];
+        let runners = Runners::new(plain.chain(deeds).chain(callers));
         let session = world.new_session();
         let parts = WorkerParts {
             session,
