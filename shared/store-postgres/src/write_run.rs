@@ -8,7 +8,9 @@ use sqlx::{Connection, Row};
 use uuid::Uuid;
 use windlass_model::{SessionId, TenantId};
 use windlass_store::stored::{StoredEvent, StoredSnapshot};
-use windlass_store::{ApprovalChange, ApprovalDecision, Fence, Guard, Remember, RunWrite, StoreError, WriteError, point};
+use windlass_store::{
+    ApprovalChange, ApprovalDecision, Fence, Guard, Remember, RunWrite, StoreError, WriteError, point,
+};
 
 use crate::create_run::Create;
 use crate::fault::Fault;
