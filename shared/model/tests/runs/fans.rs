@@ -41,6 +41,7 @@ fn outputs_come_in_the_order_of_the_items_whoever_ends_first() {
         succeed(&mut run, label, json!(value));
     }
     assert_eq!(run.state.status(true), RunStatus::Completed);
+    assert_eq!(run.state.size(), plan.nodes.len() + 3, "items are steps to be stored, too");
     assert_eq!(output(&run), json!(["A", "B", "C"]));
 }
 
@@ -317,6 +318,8 @@ fn a_vote_needs_as_many_as_the_definition_says() {
     assert_eq!(joined("strategy: vote, quorum: 3", votes()), Err("join.no_quorum".into()));
     let split = [json!(1), json!(2), json!(3)];
     assert_eq!(joined("strategy: vote", split), Err("join.no_quorum".into()));
+    let half = "strategy: vote, over: '${{ [1, 1, 2, 3] }}'";
+    assert_eq!(joined(half, votes()), Err("join.no_quorum".into()), "a half is no majority");
 }
 
 /// Nothing that happens to one item looks at the others, so the last thousands of ten thousand cost what the first

@@ -73,17 +73,39 @@ fn a_skip_propagates_in_a_graph_but_not_in_a_list() {
 }
 
 #[test]
+fn who_needs_a_failure_is_skipped_by_a_success() {
+    let plan = plan(
+        "{version: 1, name: d, type: dag, nodes: {a: {type: noop}, b: {type: noop, needs: [{node: a, accept: [failed]}]}}}",
+    );
+    let mut run = Run::new(&plan);
+    run.take();
+    run.succeed("a");
+    assert_eq!(run.state.step(run.node("b")).status, StepStatus::Skipped);
+    assert_eq!(run.state.status(true), RunStatus::Completed);
+}
+
+#[test]
+fn a_run_without_a_group_asks_for_no_place() {
+    let plan = plan("{version: 1, name: s, type: steps, steps: [{id: a, type: noop}]}");
+    let run = Run::new(&plan);
+    assert!(!run.state.wants_place() && !run.state.asks_for_place(run.now));
+}
+
+#[test]
 fn branches_that_a_switch_did_not_take_are_skipped() {
     let plan = plan(
-        "{version: 1, name: d, type: dag, nodes: {s: {type: switch, cases: [{when: '${{ true }}', then: [a]}], default: [b]}, \
-         a: {type: noop, needs: [s]}, b: {type: noop, needs: [s]}, c: {type: noop, needs: [s]}}}",
+        "{version: 1, name: d, type: dag, nodes: {s: {type: switch, cases: [{when: '${{ true }}', then: [a]}], default: [b, d]}, \
+         a: {type: noop, needs: [s]}, b: {type: noop, needs: [s]}, c: {type: noop, needs: [s]}, \
+         d: {type: noop, needs: [{node: s, accept: [succeeded, skipped]}]}}}",
     );
     let mut run = Run::new(&plan);
     run.take();
     let output = Payload::from(json!({"taken": ["a"]}));
     run.outcome("s", Outcome::Succeeded { output, artifacts: Vec::new(), emit: None });
     assert_eq!(run.in_flight(), ["a", "c"]);
-    assert_eq!(run.state.step(run.node("b")).status, StepStatus::Skipped);
+    for not_taken in ["b", "d"] {
+        assert_eq!(run.state.step(run.node(not_taken)).status, StepStatus::Skipped);
+    }
     run.check_fold();
 }
 

@@ -290,6 +290,7 @@ fn a_fallback_that_acted_is_undone_by_its_own_inverse() {
 fn a_run_that_completes_undoes_nothing() {
     let plan = saga("");
     let mut run = Run::new(&plan);
+    assert!(run.state.is_shown(&plan, run.node("d").into()), "what is to come is shown");
     run.take();
     for step in ["a", "b", "c", "d"] {
         run.succeed(step);
