@@ -84,7 +84,8 @@ impl Transaction {
     /// When the statement fails.
     pub fn begin(url: &str, sql: &str) -> Self {
         let mut psql = Installation::find().client("psql");
-        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1", "--dbname", url]);
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+        psql.args(["--dbname", url]);
         let mut psql =
             psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql can be started");
         let mut stdin = psql.stdin.take().expect("it was asked for");
