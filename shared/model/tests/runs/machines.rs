@@ -153,6 +153,34 @@ fn an_event_that_came_before_a_timer_was_due_is_taken_before_it_however_late_the
 }
 
 #[test]
+fn a_timer_that_fires_leaves_those_of_other_states_alone() {
+    let second = Duration::from_secs(1);
+    let plan = plan(
+        "
+version: 1
+name: alarms
+type: machine
+initial: both
+states:
+  both:
+    type: parallel
+    on_done: end
+    states:
+      soon: { initial: waits, states: { waits: { after: { 1s: over } }, over: { type: final } } }
+      late: { initial: waits, states: { waits: { after: { 2s: over } }, over: { type: final } } }
+  end: { type: final }
+",
+    );
+    let mut run = Run::new(&plan);
+    run.take();
+    run.pass(second);
+    assert_eq!(run.state.wake_at(), Some(run.now.plus(second)));
+    run.pass(second);
+    assert_eq!(run.state.status(false), RunStatus::Completed);
+    run.check_fold();
+}
+
+#[test]
 fn a_canceled_run_stops_what_its_machine_invoked() {
     let plan = order();
     let mut run = Run::new(&plan);
