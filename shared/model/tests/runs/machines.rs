@@ -107,6 +107,23 @@ fn a_failure_that_no_rule_takes_pauses_the_run_and_a_person_may_retry_it() {
 }
 
 #[test]
+fn a_failed_invocation_that_a_person_passes_over_is_done_and_not_failed() {
+    let plan = plan(
+        "{version: 1, name: m, type: machine, initial: charging, states: \
+         {charging: {invoke: {type: work, on_done: paid}}, paid: {type: final}}}",
+    );
+    let mut run = Run::new(&plan);
+    run.take();
+    run.fail("charging", "http.404");
+    assert_eq!(run.state.status(false), RunStatus::Paused);
+    let node = run.node("charging").into();
+    run.command(Command::Skip { node }).unwrap();
+    run.tick(windlass_model::Input::Advance);
+    assert_eq!((run.state.status(false), states(&run)), (RunStatus::Completed, vec!["paid".into()]));
+    run.check_fold();
+}
+
+#[test]
 fn what_an_invoked_node_did_is_unknown_after_a_crash_so_the_run_asks() {
     let plan = order();
     let mut run = Run::new(&plan);
