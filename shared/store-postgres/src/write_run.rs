@@ -66,7 +66,15 @@ impl Append {
             || write.remember.is_some()
             || !write.blobs.is_empty()
             || !write.outbox.is_empty()
-            || !matches!(*write.approvals, [] | [ApprovalChange::Closed { .. } | ApprovalChange::ClosedAll])
+            || !(write.approvals.is_empty() || self.closing().is_some())
+    }
+
+    /// The change of the inbox that the one statement makes: where there is but one, and it opens no gate.
+    pub(crate) fn closing(&self) -> Option<&ApprovalChange> {
+        match &*self.write.approvals {
+            [change @ (ApprovalChange::Closed { .. } | ApprovalChange::ClosedAll)] => Some(change),
+            _ => None,
+        }
     }
 
     fn key_id(&self) -> Option<Uuid> {
@@ -190,9 +198,7 @@ async fn update(
         let append = &appends[*at];
         runs.push(append);
         append.events.iter().for_each(|event| events.push(ord, event));
-        if let [change] = &*append.write.approvals
-            && !append.has_extras()
-        {
+        if let Some(change) = append.closing() {
             gates.push(ord, append, change);
         }
     }

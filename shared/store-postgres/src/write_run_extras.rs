@@ -19,8 +19,8 @@ pub(crate) async fn write(db: &mut PgConnection, appends: &[&Append]) -> Result<
     finish_children(db, appends).await?;
     let ended = appends.iter().filter(|append| append.write.leaves_group).map(|append| append.write.run_id.0);
     groups::leave(db, ended.collect()).await?;
-    // Gates are opened and decided by people: few, and in an order that matters.
-    for append in appends {
+    // Several changes of one inbox come in an order that matters. One that only closes is made already.
+    for append in appends.iter().filter(|append| append.closing().is_none()) {
         for change in &append.write.approvals {
             change_approval(db, append, change).await?;
         }
