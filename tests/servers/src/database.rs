@@ -83,11 +83,8 @@ impl Transaction {
     /// # Panics
     /// When the statement fails.
     pub fn begin(url: &str, sql: &str) -> Self {
-        let mut psql = Installation::find().client("psql");
-        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
-        psql.args(["--dbname", url]);
-        let mut psql =
-            psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql can be started");
+        let psql = psql(url).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut psql = psql.expect("psql can be started");
         let mut stdin = psql.stdin.take().expect("it was asked for");
         writeln!(stdin, "begin; {sql}; select 'done';").expect("psql listens");
         let mut answers = BufReader::new(psql.stdout.take().expect("it was asked for")).lines();
