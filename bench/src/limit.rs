@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use servers::Postgres;
 
 use crate::report::Report;
-use crate::{Mode, Plan};
+use crate::{Mode, Plan, Workload};
 
 const CLIENTS: &[u32] = &[1, 8, 32];
 /// Ticks that share one transaction, as those of different runs do in a house.
@@ -43,8 +43,30 @@ pub(crate) fn measure(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
+/// Adds what the database alone does at this moment, and the ratio of the workload's figure to it: of many steps at once
+/// their rate, of what follows one upon another its time.
+pub(crate) fn compare(workload: Workload, plan: &Plan, report: &mut Report) -> Result<()> {
+    let (name, milliseconds) = match workload {
+        Workload::W1 | Workload::W6 => {
+            let ticks_per_s = grouped_ticks_per_s(plan)?;
+            let ratio = report.get("steps_per_s").map(|steps_per_s| steps_per_s / ticks_per_s);
+            report.set("limit_ticks_per_s", ticks_per_s).set_if("ratio_to_limit", ratio);
+            return Ok(());
+        }
+        Workload::W2 => ("step_p50_ms", 1.0),
+        Workload::W3 => ("wall_ms", 1.0),
+        Workload::W4 => ("resume_p50_ms", 1.0),
+        Workload::W5 => ("kill_to_done_s", 1_000.0),
+        Workload::Limit => return Ok(()),
+    };
+    let tick_ms = single_tick_ms(plan)?;
+    let ratio = report.get(name).map(|time| time * milliseconds / tick_ms);
+    report.set("limit_tick_ms", tick_ms).set_if("ratio_to_limit", ratio);
+    Ok(())
+}
+
 /// The most ticks that the database of this mode takes when many share a transaction.
-pub(crate) fn grouped_ticks_per_s(plan: &Plan) -> Result<f64> {
+fn grouped_ticks_per_s(plan: &Plan) -> Result<f64> {
     match plan.mode {
         Mode::Embedded => sqlite_rate(&plan.folder, JUDGE_GROUP),
         Mode::Fleet => BarePostgres::start(&plan.folder).rate(JUDGE_CLIENTS, JUDGE_GROUP),
@@ -52,7 +74,7 @@ pub(crate) fn grouped_ticks_per_s(plan: &Plan) -> Result<f64> {
 }
 
 /// What one tick takes when nothing else happens.
-pub(crate) fn single_tick_ms(plan: &Plan) -> Result<f64> {
+fn single_tick_ms(plan: &Plan) -> Result<f64> {
     let ticks_per_s = match plan.mode {
         Mode::Embedded => sqlite_rate(&plan.folder, 1)?,
         Mode::Fleet => BarePostgres::start(&plan.folder).rate(1, 1)?,

@@ -56,7 +56,7 @@ struct Arguments {
     /// Worker processes of a fleet. One, for the same reason.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// Leave out the database's own limit, which is taken after each round of W1 and W2 to compare with.
+    /// Leave out the database's own limit, which is taken after each round to compare with.
     #[arg(long)]
     no_limit: bool,
     /// Where the database lies; a temporary folder unless given.
@@ -128,7 +128,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rounds = Vec::new();
     for round in 1..=arguments.rounds.max(1) {
-        let report: Report = runtime.block_on(async {
+        let mut report: Report = runtime.block_on(async {
             match arguments.workload {
                 Workload::W1 => w1::measure(&plan).await,
                 Workload::W2 => w2::measure(&plan).await,
@@ -139,6 +139,9 @@ fn main() -> Result<()> {
                 Workload::Limit => limit::measure(&plan),
             }
         })?;
+        if plan.with_limit {
+            limit::compare(arguments.workload, &plan, &mut report)?;
+        }
         if arguments.rounds > 1 {
             eprintln!("round {round}: {}", report.line());
         }

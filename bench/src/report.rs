@@ -27,6 +27,10 @@ impl Report {
         self
     }
 
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.numbers.iter().find(|it| it.0 == name).map(|it| it.1)
+    }
+
     /// As [`Self::set`], when there is a number.
     pub(crate) fn set_if(&mut self, name: &'static str, number: Option<f64>) -> &mut Self {
         self.numbers.extend(number.map(|number| (name.to_owned(), number)));

@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use crate::Plan;
 use crate::house::House;
-use crate::limit;
 use crate::measure::{Span, create_runs, milliseconds, newest_runs, step_times_ms, wait_until_idle};
 use crate::meter::{self, Meter};
 use crate::report::{Report, percentile};
@@ -31,9 +30,8 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     let mut run_ms: Vec<f64> = spans.iter().map(Span::ms).collect();
 
     let total = (runs * steps) as f64;
-    let steps_per_s = total / seconds_between(&spans);
     let mut report = Report::new("w1", plan.mode);
-    report.set("runs", runs as f64).set("steps", total).set("steps_per_s", steps_per_s);
+    report.set("runs", runs as f64).set("steps", total).set("steps_per_s", total / seconds_between(&spans));
     used.write_to(&mut report, total);
     report
         .set_if("e2e_p50_ms", percentile(&mut run_ms, 50.0))
@@ -42,10 +40,6 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
         .set_if("step_p99_ms", percentile(&mut step_ms, 99.0));
     meter::write_peaks(&house, &mut report)?;
     house.stop()?;
-    if plan.with_limit {
-        let ticks_per_s = limit::grouped_ticks_per_s(plan)?;
-        report.set("limit_ticks_per_s", ticks_per_s).set("ratio_to_limit", steps_per_s / ticks_per_s);
-    }
     Ok(report)
 }
 

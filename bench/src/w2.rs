@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use crate::Plan;
 use crate::house::House;
-use crate::limit;
 use crate::measure::{newest_runs, run_and_wait_ms, step_times_ms};
 use crate::meter::{self, Meter};
 use crate::report::{Report, percentile};
@@ -33,7 +32,6 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     let mut step_ms = step_times_ms(&house, &spans).await?;
 
     let total = (runs * steps) as f64;
-    let step_p50_ms = percentile(&mut step_ms, 50.0);
     let mut report = Report::new("w2", plan.mode);
     report
         .set("runs", runs as f64)
@@ -43,14 +41,9 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     report
         .set_if("e2e_p50_ms", percentile(&mut all_ms, 50.0))
         .set_if("e2e_p99_ms", percentile(&mut all_ms, 99.0))
-        .set_if("step_p50_ms", step_p50_ms)
+        .set_if("step_p50_ms", percentile(&mut step_ms, 50.0))
         .set_if("step_p99_ms", percentile(&mut step_ms, 99.0));
     meter::write_peaks(&house, &mut report)?;
     house.stop()?;
-    if plan.with_limit {
-        let tick_ms = limit::single_tick_ms(plan)?;
-        report.set("limit_tick_ms", tick_ms);
-        report.set_if("ratio_to_limit", step_p50_ms.map(|step_ms| step_ms / tick_ms));
-    }
     Ok(report)
 }

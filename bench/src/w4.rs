@@ -16,8 +16,10 @@ const PARKED_RUNS: usize = 10_000;
 /// Parked before memory is looked at: what grows once has grown by then.
 const WARM_UP_RUNS: usize = 2_000;
 const RESUMED_RUNS: usize = 300;
-/// Long enough for what happens once a second, and for memory that is given back late.
-const IDLE: Duration = Duration::from_secs(10);
+/// Long enough for memory that is given back late.
+const REST: Duration = Duration::from_secs(10);
+/// Long enough for what happens every few seconds: the kernel counts in hundredths of a second, of each process twice.
+const IDLE: Duration = Duration::from_secs(30);
 /// Until the request of a client that waits has surely arrived.
 const HEAD_START: Duration = Duration::from_millis(5);
 
@@ -29,11 +31,11 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     };
     let house = open(plan).await?;
     park(&house, WARM_UP_RUNS, plan).await?;
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(REST).await;
     let resident_before = meter::resident_bytes(&house)?;
 
     park(&house, parked, plan).await?;
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(REST).await;
     let resident = meter::resident_bytes(&house)?;
     let (meter, began) = (Meter::begin(&house)?, Instant::now());
     tokio::time::sleep(IDLE).await;
