@@ -20,7 +20,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(1);
 /// A connection that was cut without a word is found out within this.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// How often channels are left that nobody listens to any more.
+/// How often channels are left that nobody listens to any more, while there are any to leave.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// While Redis is away, watchers read the log this often.
 const AWAY_LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -134,6 +134,12 @@ impl Audience {
         }
     }
 
+    /// Whether there is a seat that somebody leaves, or has left. Engines stay as long as their process.
+    fn is_there(&self) -> bool {
+        let seats = self.seats();
+        !seats.watchers.is_empty() || seats.engines.values().any(mpsc::Sender::is_closed)
+    }
+
     /// Takes away the seats that nobody sits in.
     fn leave(&self) -> Vec<Channel> {
         let mut seats = self.seats();
@@ -243,7 +249,7 @@ impl Ear {
                     0 => Err(End::BusIsGone),
                     _ => self.grant(&mut sink, &mut wishes).await,
                 },
-                _ = tidying.tick() => self.leave(&mut sink).await,
+                _ = tidying.tick(), if self.audience.is_there() => self.leave(&mut sink).await,
                 _ = pings.tick() => within(sink.ping::<redis::Value>()).await,
             };
             if let Err(end) = done {
