@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,8 +33,9 @@ const RELAY_EVERY: Duration = Duration::from_millis(500);
 const RELAY_EVERY_WITHOUT_SINK: Duration = Duration::from_secs(5);
 /// A worker promises a run of its own this often, when there are runs to take.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(5);
-/// Near timers are rung for when they are due; without any the loop turns this often, to show that it does.
-const TIMERS_EVERY: Duration = Duration::from_secs(5);
+/// Near timers are rung for when they are due, schedules are seen to when the sweep has found some; without any their
+/// loops turn this often, to show that they do.
+const IDLE_TURNS_EVERY: Duration = Duration::from_secs(5);
 /// What a drain may take beyond its timeout, to write what it ended with.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
@@ -129,8 +130,9 @@ pub async fn run(
         ttl: options.session_ttl,
         renew_every: options.session_renew,
     };
+    let began = Instant::now();
     let session_beat = health.register("session", options.session_renew);
-    tasks.spawn(session.run(engine.clone(), session_beat, drained.clone()));
+    tasks.spawn(session.run(began, engine.clone(), session_beat, drained.clone()));
     tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
     let (every, beats_within) = match sink {
         Some(_) => (RELAY_EVERY, relay::DELIVERY_TIMEOUT),
@@ -142,9 +144,11 @@ pub async fn run(
     let room = Room::for_runs(options.max_runs);
     let (to_worker, from_doorbell) = mpsc::channel(options.max_runs);
     tasks.spawn(doorbell::carry(bus.rings(), room.clone(), to_worker, shutdown.clone()));
+    let schedules_are_due = Arc::new(Notify::new());
     let sweep = sweep::Sweep {
         store: store.clone(),
         room,
+        schedules_are_due: schedules_are_due.clone(),
         every: options.sweep_interval,
         stale_after: options.stale_after,
         session_ttl: options.session_ttl,
@@ -153,20 +157,20 @@ pub async fn run(
         sweep: health.register("sweep", options.sweep_interval.max(Duration::from_secs(1))),
         progress: health.register("progress", options.sweep_interval.max(PROGRESS_WITHIN)),
     };
-    tasks.spawn(sweep.run(engine.clone(), beats, shutdown.clone()));
+    tasks.spawn(sweep.run(began, engine.clone(), beats, shutdown.clone()));
     let schedules = schedules::Schedules {
         store: store.clone(),
         plans,
         bus: bus.clone(),
         quota: Quota::new(store.clone(), options.open_runs_max),
-        every: options.sweep_interval,
         new_run_id: options.new_run_id,
     };
-    let schedules_beat = health.register("schedules", options.sweep_interval.max(Duration::from_secs(1)));
-    tasks.spawn(schedules.run(schedules_beat, shutdown.clone()));
+    let schedules_beat = health.register("schedules", IDLE_TURNS_EVERY);
+    tasks.spawn(schedules.run(schedules_are_due, IDLE_TURNS_EVERY, schedules_beat, shutdown.clone()));
     let (timers, timers_stop) = (engine.clone(), shutdown.clone());
-    let timers_beat = health.register("timers", TIMERS_EVERY);
-    tasks.spawn(async move { timers.run_timers(TIMERS_EVERY, || timers_beat.beat(), &timers_stop).await });
+    let timers_beat = health.register("timers", IDLE_TURNS_EVERY);
+    tasks
+        .spawn(async move { timers.run_timers(IDLE_TURNS_EVERY, || timers_beat.beat(), &timers_stop).await });
     let answering = tokio::spawn(doorbell::answer(
         from_doorbell,
         engine.clone(),
@@ -202,10 +206,10 @@ async fn begin_session(
     loop {
         let asked_at = Instant::now();
         match store.renew_session(lease.session(), options.session_ttl).await {
-            Ok(now) => {
+            Ok(renewal) => {
                 lease.renewed(asked_at, options.session_ttl);
                 info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
-                return Ok((lease, Arc::new(Clock::new(now))));
+                return Ok((lease, Arc::new(Clock::new(renewal.now))));
             }
             Err(error @ StoreError::Unavailable(_)) => warn!(error = %error, "The session cannot begin yet"),
             Err(error) => return Err(error).context("cannot register this worker's session"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
@@ -31,19 +32,28 @@ pub(crate) struct Schedules {
     pub(crate) plans: Arc<Plans>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) quota: Quota,
-    pub(crate) every: Duration,
     pub(crate) new_run_id: fn() -> RunId,
 }
 
 impl Schedules {
-    pub(crate) async fn run(self, beat: Beat, stop: CancellationToken) {
+    /// Sees to schedules whenever some `are_due`. Turns at least `every` so often, to show that it does.
+    pub(crate) async fn run(
+        self,
+        are_due: Arc<Notify>,
+        every: Duration,
+        beat: Beat,
+        stop: CancellationToken,
+    ) {
         stop.run_until_cancelled(async {
             loop {
-                match self.look().await {
+                let seen_to = match tokio::time::timeout(every, are_due.notified()).await {
+                    Ok(()) => self.look().await,
+                    Err(_) => Ok(()),
+                };
+                match seen_to {
                     Ok(()) => beat.beat(),
                     Err(error) => warn!(error = %error, "Schedules could not be seen to; the next look will"),
                 }
-                tokio::time::sleep(self.every).await;
             }
         })
         .await;

@@ -20,9 +20,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn run(self, engine: Arc<Engine>, beat: Beat, stop: CancellationToken) {
-        let mut turns = tokio::time::interval(self.renew_every);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Its turns are counted from when the worker `began`, as those of the sweep are: so they wake a process that has
+    /// nothing to do once.
+    pub(crate) async fn run(self, began: Instant, engine: Arc<Engine>, beat: Beat, stop: CancellationToken) {
+        let mut turns = tokio::time::interval_at(began, self.renew_every);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
@@ -39,12 +41,12 @@ impl Session {
     async fn renew(&self, engine: &Engine) -> Result<(), windlass_store::StoreError> {
         let asked_at = Instant::now();
         point("session.before_renewal");
-        let now = self.store.renew_session(self.lease.session(), self.ttl).await?;
+        let renewal = self.store.renew_session(self.lease.session(), self.ttl).await?;
         self.lease.renewed(asked_at, self.ttl);
-        self.clock.set(now, asked_at);
+        self.clock.set(renewal.now, asked_at);
         point("session.renewed");
         // The poke that the door sent may have been lost.
-        for ring in self.store.find_moved(self.lease.session()).await? {
+        for ring in renewal.moved {
             engine.poke(ring);
         }
         Ok(())

@@ -1,10 +1,11 @@
-//! The sweep: finds runs that nobody moves and rings for them.
+//! The sweep: finds runs that nobody moves and rings for them, lets waiting runs in, and tells of schedules.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
@@ -19,7 +20,7 @@ const SWEEP_PAGE: usize = 500;
 /// After a full page the next sweep comes so much sooner.
 const HASTE: u32 = 10;
 /// While rings keep coming, the runs that a sweep would find are most likely those that were rung for. So many
-/// turns are left out then; a ring that was lost is made up for all the same.
+/// turns look for none then; a ring that was lost is made up for all the same.
 const TURNS_LEFT_OUT_MAX: u32 = 1;
 /// How often leftovers are removed, and how old they must be.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(60);
@@ -29,6 +30,8 @@ const CLEAN_UP_PAGE: u32 = 1_000;
 pub(crate) struct Sweep {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) room: Room,
+    /// Told when the time of a schedule has come.
+    pub(crate) schedules_are_due: Arc<Notify>,
     pub(crate) every: Duration,
     pub(crate) stale_after: Duration,
     pub(crate) session_ttl: Duration,
@@ -43,20 +46,34 @@ pub(crate) struct Beats {
 }
 
 impl Sweep {
-    pub(crate) async fn run(self, engine: Arc<Engine>, beats: Beats, stop: CancellationToken) {
-        stop.run_until_cancelled(self.run_for_ever(&engine, &beats)).await;
+    /// Its turns are counted from when the worker `began`.
+    pub(crate) async fn run(
+        self,
+        began: Instant,
+        engine: Arc<Engine>,
+        beats: Beats,
+        stop: CancellationToken,
+    ) {
+        stop.run_until_cancelled(self.run_for_ever(began, &engine, &beats)).await;
     }
 
-    async fn run_for_ever(&self, engine: &Engine, beats: &Beats) {
+    async fn run_for_ever(&self, began: Instant, engine: &Engine, beats: &Beats) {
+        let mut turns = tokio::time::interval_at(began, self.every);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut progress = Progress::default();
         let mut turned_at = Instant::now();
         let mut cleaned_at = Instant::now();
         // The first turn is never left out: somebody may have died before we came.
         let mut left_out = TURNS_LEFT_OUT_MAX;
-        let mut pause = Duration::ZERO;
+        let mut is_full = false;
         loop {
-            let somebody_died = tokio::time::timeout(pause, self.store.death()).await.is_ok();
-            pause = self.every;
+            let somebody_died = tokio::select! {
+                biased;
+                () = self.store.death() => true,
+                _ = turns.tick() => false,
+                () = tokio::time::sleep(self.every / HASTE), if is_full => false,
+            };
+            is_full = false;
             if turned_at.elapsed() > self.every + self.session_ttl {
                 // This process was asleep: others may have been, too, and deserve time to renew.
                 info!(
@@ -67,22 +84,22 @@ impl Sweep {
             }
             turned_at = Instant::now();
             metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
-            if !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX && !somebody_died {
+            let limit = if !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX && !somebody_died {
                 left_out += 1;
-                beats.sweep.beat();
-                beats.progress.beat();
-                continue;
-            }
-            left_out = 0;
-            match self.sweep(engine).await {
-                Ok((due, is_full)) => {
+                0
+            } else {
+                left_out = 0;
+                SWEEP_PAGE.min(self.room.free_places())
+            };
+            match self.sweep(engine, limit).await {
+                Ok(runs) => {
                     beats.sweep.beat();
-                    if progress.is_made(&due, engine.taken_count(), self.room.free_places()) {
+                    if progress.is_made(&runs, engine.taken_count(), self.room.free_places()) {
                         beats.progress.beat();
                     }
-                    if is_full && self.room.is_idle() {
-                        pause = self.every / HASTE;
-                    }
+                    let is_page_full = limit > 0 && runs.len() == limit;
+                    is_full =
+                        is_page_full && runs.iter().all(|run| run.after.is_zero()) && self.room.is_idle();
                 }
                 Err(error) => warn!(error = %error, "The sweep failed; the next one will try again"),
             }
@@ -95,30 +112,28 @@ impl Sweep {
         }
     }
 
-    /// Rings for what is due, as far as there is room for it here: others sweep for themselves. The second value says
-    /// that there may be more.
-    async fn sweep(&self, engine: &Engine) -> Result<(Vec<DueRun>, bool), StoreError> {
-        for (tenant, group) in self.store.find_freed_groups(SWEEP_PAGE as u32).await? {
+    /// Sees to what is due, and returns which runs it rang for: no more than there is room for here, because others sweep
+    /// for themselves.
+    async fn sweep(&self, engine: &Engine, limit: usize) -> Result<Vec<DueRun>, StoreError> {
+        point("sweep.before");
+        // Twice the interval: what is due before the next sweep is woken by a near timer in time.
+        let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
+        if due.has_schedules {
+            self.schedules_are_due.notify_one();
+        }
+        if !due.runs.is_empty() {
+            point("sweep.found");
+        }
+        for run in due.runs.iter().filter(|_| !planted("no_sweep")) {
+            engine.wake(run.ring, run.after);
+        }
+        point("sweep.rung");
+        for (tenant, group) in due.groups {
             if let Err(error) = engine.admit(tenant, &group).await {
                 warn!(group, error = %error, "Nobody could be let in; the next sweep will try again");
             }
         }
-        let limit = SWEEP_PAGE.min(self.room.free_places());
-        if limit == 0 {
-            return Ok((Vec::new(), false));
-        }
-        // Twice the interval: what is due before the next sweep is woken by a near timer in time.
-        point("sweep.before");
-        let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
-        if !due.is_empty() {
-            point("sweep.found");
-        }
-        for run in due.iter().filter(|_| !planted("no_sweep")) {
-            engine.wake(run.ring, run.after);
-        }
-        point("sweep.rung");
-        let is_full = due.len() == limit && due.iter().all(|run| run.after.is_zero());
-        Ok((due, is_full))
+        Ok(due.runs)
     }
 }
 

@@ -9,7 +9,7 @@ use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
-use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_model::{Digest, Event, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::*;
 
@@ -83,14 +83,11 @@ impl Runs for SlowStore {
     ) -> Read<Vec<ApprovalRow>> {
         self.inner().await.list_approvals(tenant, filter, after, limit).await
     }
-    async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32) -> Read<Vec<DueRun>> {
+    async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32) -> Read<Due> {
         self.inner().await.find_due(horizon, stale_after, limit).await
     }
     async fn find_ended_children(&self, t: TenantId, parent: RunId, limit: u32) -> Read<Vec<EndedChild>> {
         self.inner().await.find_ended_children(t, parent, limit).await
-    }
-    async fn find_moved(&self, session: SessionId) -> Read<Vec<Ring>> {
-        self.inner().await.find_moved(session).await
     }
     async fn count_runs(&self) -> Read<RunCounts> {
         self.inner().await.count_runs().await
@@ -126,9 +123,6 @@ impl Schedules for SlowStore {
 impl Groups for SlowStore {
     async fn admit_runs(&self, t: TenantId, group: &str, newcomer: Option<Newcomer>) -> Read<Admissions> {
         self.inner().await.admit_runs(t, group, newcomer).await
-    }
-    async fn find_freed_groups(&self, limit: u32) -> Read<Vec<(TenantId, String)>> {
-        self.inner().await.find_freed_groups(limit).await
     }
     async fn list_group(&self, t: TenantId, group: &str, limit: u32) -> Read<Vec<Member>> {
         self.inner().await.list_group(t, group, limit).await
@@ -254,7 +248,7 @@ impl Workflows for SlowStore {
 
 #[async_trait]
 impl Sessions for SlowStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Read<Timestamp> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Read<Renewal> {
         self.inner().await.renew_session(session, ttl).await
     }
     async fn close_session(&self, session: SessionId) -> Read<()> {

@@ -43,18 +43,6 @@ impl Groups for PostgresStore {
         admitted.map_err(|error| Fault::Write(error).into_store())
     }
 
-    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError> {
-        self.lookups
-            .ask(move |db| {
-                Box::pin(async move {
-                    let query = sqlx::query(query!("find_freed_groups")).bind(i64::from(limit));
-                    let found = query.fetch_all(db).await?;
-                    rows::all(&found, |row| Ok((TenantId(row.try_get("tenant")?), row.try_get("name")?)))
-                })
-            })
-            .await
-    }
-
     async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError> {
         let group = group.to_owned();
         self.lookups.ask(move |db| Box::pin(async move { members(db, tenant, &group, limit).await })).await

@@ -7,11 +7,11 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use windlass_model::state::SNAPSHOT_FORMAT;
-use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_model::{Event, EventSeq, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, NewRun, RunCounts, RunFilter,
-    RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, Due, DueRun, EndedChild, FREED_GROUPS_MAX, Fence, NewRun,
+    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
 use crate::claim_run::{self, Claim};
@@ -138,16 +138,26 @@ impl Runs for PostgresStore {
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRun>, StoreError> {
+    ) -> Result<Due, StoreError> {
         self.searches
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
-                    let found = query.bind(i64::from(limit)).fetch_all(db).await?;
-                    rows::all(&found, |row| {
-                        let after = duration(&row.try_get::<PgInterval, _>(3)?);
-                        Ok(DueRun { ring: rows::ring(row)?, after })
-                    })
+                    let query = query.bind(i64::from(limit)).bind(i64::from(FREED_GROUPS_MAX));
+                    let mut due = Due::default();
+                    for row in query.fetch_all(db).await? {
+                        match row.try_get("what")? {
+                            "run" => due.runs.push(DueRun {
+                                ring: rows::ring(&row)?,
+                                after: duration(&row.try_get::<PgInterval, _>("after")?),
+                            }),
+                            "group" => {
+                                due.groups.push((TenantId(row.try_get("tenant")?), row.try_get("name")?))
+                            }
+                            _ => due.has_schedules = true,
+                        }
+                    }
+                    Ok(due)
                 })
             })
             .await
@@ -168,17 +178,6 @@ impl Runs for PostgresStore {
                         let last = rows::event(row)?.read()?;
                         Ok(EndedChild::read(RunId(row.try_get("run_id")?), last)?)
                     })
-                })
-            })
-            .await
-    }
-
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
-        self.lookups
-            .ask(move |db| {
-                Box::pin(async move {
-                    let found = sqlx::query(query!("find_moved")).bind(session.0).fetch_all(db).await?;
-                    rows::all(&found, rows::ring)
                 })
             })
             .await

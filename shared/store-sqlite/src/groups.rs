@@ -29,17 +29,6 @@ impl Groups for SqliteStore {
         .await
     }
 
-    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError> {
-        self.read(move |db, _| {
-            let mut statement = db.prepare_cached(query!("find_freed_groups"))?;
-            let found = statement.query_map(named_params! { ":limit": limit }, |row| {
-                Ok((TenantId(row.get(0)?), row.get(1)?))
-            })?;
-            Ok(found.collect::<Result<_, _>>()?)
-        })
-        .await
-    }
-
     async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError> {
         let group = group.to_owned();
         self.read(move |db, _| members(db, tenant, &group, limit)).await

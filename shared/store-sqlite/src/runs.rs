@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, named_params};
-use windlass_model::{Event, EventSeq, Ring, RunId, RunStatus, SessionId, TenantId, Timestamp};
+use windlass_model::{Event, EventSeq, RunId, RunStatus, SessionId, TenantId, Timestamp};
 use windlass_store::stored::StoredEvent;
 use windlass_store::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, NewRun, RunCounts, RunFilter,
-    RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, Due, DueRun, EndedChild, FREED_GROUPS_MAX, Fence, NewRun,
+    RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError,
 };
 
 use crate::claim::{self, before};
@@ -120,21 +120,28 @@ impl Runs for SqliteStore {
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRun>, StoreError> {
+    ) -> Result<Due, StoreError> {
         self.read(move |db, now| {
             let mut statement = db.prepare_cached(query!("find_due"))?;
-            let due = statement.query_map(
-                named_params! {
-                    ":now": now.0,
-                    ":horizon": now.plus(horizon).0,
-                    ":stale_before": before(now, stale_after),
-                    ":limit": limit,
-                },
-                |row| {
-                    Ok(DueRun { ring: rows::ring(row)?, after: Timestamp(0).until(Timestamp(row.get(3)?)) })
-                },
-            )?;
-            Ok(due.collect::<Result<_, _>>()?)
+            let mut found = statement.query(named_params! {
+                ":now": now.0,
+                ":horizon": now.plus(horizon).0,
+                ":stale_before": before(now, stale_after),
+                ":limit": limit,
+                ":groups_limit": FREED_GROUPS_MAX,
+            })?;
+            let mut due = Due::default();
+            while let Some(row) = found.next()? {
+                match row.get::<_, String>("what")?.as_str() {
+                    "run" => due.runs.push(DueRun {
+                        ring: rows::ring(row)?,
+                        after: Timestamp(0).until(Timestamp(row.get("after")?)),
+                    }),
+                    "group" => due.groups.push((TenantId(row.get("tenant")?), row.get("name")?)),
+                    _ => due.has_schedules = true,
+                }
+            }
+            Ok(due)
         })
         .await
     }
@@ -155,15 +162,6 @@ impl Runs for SqliteStore {
                 children.push(EndedChild::read(row.get::<_, Id>(0)?.into(), last)?);
             }
             Ok(children)
-        })
-        .await
-    }
-
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
-        self.read(move |db, _| {
-            let mut statement = db.prepare_cached(query!("find_moved"))?;
-            let moved = statement.query_map(named_params! { ":session": Id::from(session) }, rows::ring)?;
-            Ok(moved.collect::<Result<_, _>>()?)
         })
         .await
     }

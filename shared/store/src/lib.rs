@@ -30,12 +30,12 @@ use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
-use windlass_model::{Digest, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_model::{Digest, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
 
 pub use callees::{CalleeRow, NewCallee, PutCallee};
 pub use clock::Clock;
 pub use damage::{Account, Damage, Mend, Rebuild, RepairRow};
-pub use due::{DueRun, RunCounts};
+pub use due::{Due, DueRun, FREED_GROUPS_MAX, Renewal, RunCounts};
 pub use ended_child::EndedChild;
 pub use groups::{Admissions, Admitted, MEMBERS_MAX, Newcomer, occupant, place_taken};
 pub use inbox::inbox_of;
@@ -144,15 +144,12 @@ pub trait Runs: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ApprovalRow>, StoreError>;
 
-    /// Runs that an engine should take, now or within `horizon`: queued, due, with a child whose end they have not
-    /// taken in, of a dead session, or silent for `stale_after`. What is due comes first, by priority; of one priority each tenant's
-    /// oldest run, then each one's second, and so on. What is not yet due follows by its time.
-    async fn find_due(
-        &self,
-        horizon: Duration,
-        stale_after: Duration,
-        limit: u32,
-    ) -> Result<Vec<DueRun>, StoreError>;
+    /// What somebody should see to: groups and schedules, and at most `limit` runs that an engine should take, now or
+    /// within `horizon`: queued, due, with a child whose end they have not taken in, of a dead session, or silent for
+    /// `stale_after`. What is due comes first, by priority; of one priority each tenant's oldest run, then each one's
+    /// second, and so on. What is not yet due follows by its time.
+    async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32)
+    -> Result<Due, StoreError>;
 
     /// Children of this run that have ended, and whose end it has not taken in, in the order of their ids.
     async fn find_ended_children(
@@ -161,10 +158,6 @@ pub trait Runs: Send + Sync + 'static {
         parent: RunId,
         limit: u32,
     ) -> Result<Vec<EndedChild>, StoreError>;
-
-    /// Runs of this session that the door wrote to since their engine last did, or that have a child whose end they
-    /// have not taken in.
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError>;
 
     /// How many runs stand where, over all tenants, and since when the oldest claimable one waits.
     async fn count_runs(&self) -> Result<RunCounts, StoreError>;
@@ -186,9 +179,6 @@ pub trait Groups: Send + Sync + 'static {
         group: &str,
         newcomer: Option<Newcomer>,
     ) -> Result<Admissions, StoreError>;
-
-    /// Groups of which a run has ended since somebody last looked at them.
-    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError>;
 
     /// Who is in a group: those who have a place, then those who wait, as their turn comes.
     async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError>;
@@ -371,8 +361,8 @@ pub trait RateLimits: Send + Sync + 'static {
 
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
-    /// Registers or renews a worker session for `ttl` from now. Returns the database's time.
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError>;
+    /// Registers or renews a worker session for `ttl` from now.
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError>;
 
     /// Ends a session; its runs are claimable at once.
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError>;

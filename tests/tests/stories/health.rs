@@ -11,6 +11,7 @@ in_every_mode!(
     every_answer_carries_the_id_of_its_request,
     a_house_that_was_held_still_is_ready_again_soon,
     a_worker_is_not_ready_while_a_loop_of_its_own_does_not_turn,
+    a_worker_is_not_ready_while_it_cannot_see_to_schedules,
     the_log_of_the_server_has_one_line_per_record,
 );
 
@@ -103,8 +104,39 @@ async fn a_worker_is_not_ready_while_a_loop_of_its_own_does_not_turn(mode: Mode)
     // Who reads a SQLite database waits for nobody.
     let stalled: &[&str] = match mode {
         Mode::Embedded => &["session"],
-        Mode::Fleet => &["progress", "relay", "schedules", "session", "sweep"],
+        Mode::Fleet => &["progress", "relay", "session", "sweep"],
     };
+    until_named(&house, stalled).await;
+    drop(locked);
+    house.until_ready().await;
+    let run = house.run(QUICK, json!({})).await;
+    house.wait_for(&run, "completed").await;
+    house.close().await;
+}
+
+async fn a_worker_is_not_ready_while_it_cannot_see_to_schedules(mode: Mode) {
+    let house = House::open(mode).await;
+    house.push(QUICK).await;
+    let schedule = json!({"name": "nightly", "workflow": "quick", "cron": "30 2 * * *"});
+    house.post("/v1/schedules", &schedule).await.ok();
+    house.until_ready().await;
+    // Who reads a SQLite database waits for nobody, and who writes there waits for everybody.
+    if mode == Mode::Fleet {
+        let locked = house.lock(&["workflows"]);
+        house.post("/v1/schedules/nightly/trigger", &json!({})).await.ok();
+        until_named(&house, &["schedules"]).await;
+        drop(locked);
+    } else {
+        house.post("/v1/schedules/nightly/trigger", &json!({})).await.ok();
+    }
+    house.until_ready().await;
+    let run = eventually("the run of the schedule", async || house.all_runs().await.pop()).await;
+    house.wait_for(&run, "completed").await;
+    house.close().await;
+}
+
+/// Each worker says that these of its loops stand still, and no other.
+async fn until_named(house: &House, stalled: &[&str]) {
     for worker in house.workers() {
         eventually(&format!("{} to name all that stands still", worker.name()), || async {
             let ready = worker.get("/readyz").await;
@@ -112,11 +144,6 @@ async fn a_worker_is_not_ready_while_a_loop_of_its_own_does_not_turn(mode: Mode)
         })
         .await;
     }
-    drop(locked);
-    house.until_ready().await;
-    let run = house.run(QUICK, json!({})).await;
-    house.wait_for(&run, "completed").await;
-    house.close().await;
 }
 
 /// The loops that an answer of a process names that is not ready. Its question whether the database is there may wait for a

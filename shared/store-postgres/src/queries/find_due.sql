@@ -3,6 +3,8 @@
 -- time as well, and comes twice.
 --
 -- Tenants take turns: of each priority every tenant's oldest run comes before anybody's second.
+--
+-- `what` is "run", "group" or "schedule"; there is one row at most for all schedules.
 with recursive
 n as materialized (
     select clock_timestamp() as now),
@@ -21,7 +23,7 @@ waiting (tenant, leap) as (
              limit 1), w.leap + 1
       from waiting w
      where w.tenant is not null and w.leap < $3)
-select id, tenant, priority, after from (
+(select id, tenant, priority, after, null as name, 'run' as what from (
     (select q.id, q.tenant, q.priority, interval '0' as after,
             row_number() over (partition by q.tenant, q.priority order by q.id) as turn
        from waiting w
@@ -68,4 +70,13 @@ select id, tenant, priority, after from (
       order by priority, turn, id
       limit $3)) due
  order by after, priority, row_number() over (partition by after, tenant, priority order by id), id
- limit $3
+ limit $3)
+union all
+(select distinct null::uuid, tenant, null::int2, null::interval, name, 'group'
+   from concurrency_places
+  where state = 'freed'
+  limit $4)
+union all
+(select null, null, null, null, null, 'schedule'
+  where exists (select from schedules
+                 where next_at is not null and deleted_at is null and next_at <= (select now from n)))

@@ -31,7 +31,7 @@ async fn shows_life(
 }
 
 async fn due(store: &PostgresStore) -> usize {
-    store.find_due(Duration::ZERO, STALE_AFTER, 10).await.unwrap().len()
+    store.find_due(Duration::ZERO, STALE_AFTER, 10).await.unwrap().runs.len()
 }
 
 #[test]

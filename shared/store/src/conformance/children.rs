@@ -48,7 +48,7 @@ async fn complete(subject: &Subject, n: u32) {
 
 async fn is_due(subject: &Subject, n: u32) -> bool {
     let due = subject.store.find_due(HORIZON, STALE_AFTER, 100).await.unwrap();
-    due.iter().any(|due| due.ring.run_id == run_id(n) && due.after.is_zero())
+    due.runs.iter().any(|due| due.ring.run_id == run_id(n) && due.after.is_zero())
 }
 
 async fn ended(subject: &Subject, parent: u32) -> Vec<EndedChild> {
@@ -144,11 +144,11 @@ pub async fn the_holder_of_a_parent_hears_of_the_end_of_a_child(subject: &Subjec
     write.children = vec![child(subject, 2, run_id(1)).await];
     subject.store.write_run(write.clone()).await.unwrap();
     hand.wrote(&write);
-    let moved = async || subject.store.find_moved(session(1)).await.unwrap();
+    let moved = async || subject.renew(1).await.moved;
     assert_eq!(moved().await, []);
     complete(subject, 2).await;
     assert_eq!(moved().await.iter().map(|ring| ring.run_id).collect::<Vec<_>>(), [run_id(1)]);
-    assert_eq!(subject.store.find_moved(session(2)).await.unwrap(), []);
+    assert_eq!(subject.renew(2).await.moved, []);
     subject.store.write_run(hearing(&hand, 2)).await.unwrap();
     assert_eq!(moved().await, []);
 }

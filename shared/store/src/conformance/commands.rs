@@ -155,7 +155,7 @@ pub async fn a_command_on_a_held_run_is_seen_by_its_holder(subject: &Subject) {
     let mut hand = subject.held(1, 1).await;
     subject.held(2, 1).await;
     let moved = async |by| {
-        let rings = subject.store.find_moved(session(by)).await.unwrap();
+        let rings = subject.renew(by).await.moved;
         rings.into_iter().map(|ring| ring.run_id).collect::<Vec<_>>()
     };
     subject.write(&mut hand, vec![started(0, 1)]).await;
@@ -178,7 +178,7 @@ pub async fn a_command_on_a_parked_run_makes_it_claimable(subject: &Subject) {
     let mut door = Hand::door(&parked);
     door.projection.status = RunStatus::Queued;
     subject.write(&mut door, vec![to_run(RunResumed {})]).await;
-    assert_eq!(subject.store.find_moved(session(1)).await.unwrap(), []);
+    assert_eq!(subject.renew(1).await.moved, []);
     assert!(subject.claim(1, 1).await.is_some());
 }
 

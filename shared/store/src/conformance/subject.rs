@@ -14,8 +14,8 @@ use windlass_model::{
 };
 
 use crate::{
-    Clock, Definition, Fence, Guard, IdempotencyKey, Labels, NewRun, Pin, Projection, Remember, Reply,
-    RunRecord, RunRow, RunWrite, Store, WriteError,
+    Clock, Definition, Fence, Guard, IdempotencyKey, Labels, NewRun, Pin, Projection, Remember, Renewal,
+    Reply, RunRecord, RunRow, RunWrite, Store, WriteError,
 };
 
 pub(super) const TENANT: TenantId = TenantId::DEFAULT;
@@ -75,8 +75,8 @@ impl Subject {
         self.store.load_run(TENANT, run_id(n)).await.expect("a read").expect("the run is there")
     }
 
-    pub(super) async fn renew(&self, n: u32) {
-        self.store.renew_session(session(n), TTL).await.expect("a session");
+    pub(super) async fn renew(&self, n: u32) -> Renewal {
+        self.store.renew_session(session(n), TTL).await.expect("a session")
     }
 
     pub(super) async fn claim(&self, n: u32, by: u32) -> Option<RunRecord> {

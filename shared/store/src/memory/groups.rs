@@ -33,24 +33,22 @@ impl Groups for MemoryStore {
         })
     }
 
-    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError> {
-        self.read(|tables, _| {
-            let freed = tables.places.values().filter(|place| place.is_freed);
-            let mut groups: Vec<_> =
-                freed.map(|place| (place.tenant, place.member.group.name.clone())).collect();
-            groups.sort_unstable();
-            groups.dedup();
-            groups.truncate(limit as usize);
-            Ok(groups)
-        })
-    }
-
     async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError> {
         self.read(|tables, _| Ok(tables.members(tenant, group, limit)))
     }
 }
 
 impl Tables {
+    /// Groups of which a run has ended since somebody last looked at them.
+    pub(super) fn freed_groups(&self, limit: u32) -> Vec<(TenantId, String)> {
+        let freed = self.places.values().filter(|place| place.is_freed);
+        let mut groups: Vec<_> = freed.map(|place| (place.tenant, place.member.group.name.clone())).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups.truncate(limit as usize);
+        groups
+    }
+
     /// A run asks for a place in its group.
     pub(super) fn join(&mut self, tenant: TenantId, run_id: RunId, priority: Priority, group: Group) {
         let member = Member { run_id, priority, group, has_place: false };

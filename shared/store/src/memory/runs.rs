@@ -14,8 +14,9 @@ use super::MemoryStore;
 use super::tables::{Log, Run, Tables, refused, wants_engine};
 use crate::stored::{StoredSnapshot, contains_ignoring_case};
 use crate::{
-    ApprovalCursor, ApprovalFilter, ApprovalRow, DueRun, EndedChild, Fence, Guard, NewRun, OutboxRow, Pin,
-    Projection, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError, WriteError, occupant,
+    ApprovalCursor, ApprovalFilter, ApprovalRow, Due, DueRun, EndedChild, FREED_GROUPS_MAX, Fence, Guard,
+    NewRun, OutboxRow, Pin, Projection, RunCounts, RunFilter, RunRecord, RunRow, RunWrite, Runs, StoreError,
+    WriteError, occupant,
 };
 
 #[async_trait]
@@ -117,7 +118,7 @@ impl Runs for MemoryStore {
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRun>, StoreError> {
+    ) -> Result<Due, StoreError> {
         self.read(|tables, now| {
             let mut due: Vec<_> = tables
                 .runs
@@ -136,7 +137,8 @@ impl Runs for MemoryStore {
                 (due.after, priority, *turn, run_id)
             });
             due.truncate(limit as usize);
-            Ok(due)
+            let groups = tables.freed_groups(FREED_GROUPS_MAX);
+            Ok(Due { runs: due, groups, has_schedules: tables.due_schedules(now).next().is_some() })
         })
     }
 
@@ -153,15 +155,6 @@ impl Runs for MemoryStore {
                 Some(last.clone().read().and_then(|last| EndedChild::read(child.row.id, last)))
             });
             ended.collect()
-        })
-    }
-
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
-        self.read(|tables, _| {
-            let held = tables.runs.values().filter(|run| run.row.lease_owner == Some(session));
-            let moved =
-                held.filter(|run| run.attention || tables.ended_children(run.row.id).next().is_some());
-            Ok(moved.map(|run| run.row.ring()).collect())
         })
     }
 

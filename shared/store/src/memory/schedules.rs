@@ -1,7 +1,7 @@
 //! Schedules.
 
 use async_trait::async_trait;
-use windlass_model::{RunId, TenantId, planted};
+use windlass_model::{RunId, TenantId, Timestamp, planted};
 
 use super::MemoryStore;
 use super::tables::Tables;
@@ -65,9 +65,7 @@ impl Schedules for MemoryStore {
 
     async fn find_due_schedules(&self, limit: u32) -> Result<Vec<ScheduleRow>, StoreError> {
         self.read(|tables, now| {
-            let waiting = tables.schedules.values().filter(|(_, is_deleted)| !is_deleted).map(|(row, _)| row);
-            let mut due: Vec<_> =
-                waiting.filter(|row| row.next_at.is_some_and(|next_at| next_at <= now)).cloned().collect();
+            let mut due: Vec<_> = tables.due_schedules(now).cloned().collect();
             due.sort_by_key(|row| row.next_at);
             due.truncate(limit as usize);
             Ok(due)
@@ -84,6 +82,12 @@ impl Schedules for MemoryStore {
 }
 
 impl Tables {
+    /// Those whose time has come.
+    pub(super) fn due_schedules(&self, now: Timestamp) -> impl Iterator<Item = &ScheduleRow> {
+        let waiting = self.schedules.values().filter(|(_, is_deleted)| !is_deleted).map(|(row, _)| row);
+        waiting.filter(move |row| row.next_at.is_some_and(|next_at| next_at <= now))
+    }
+
     /// Whether the schedule still waits for this very time.
     pub(super) fn may_fire(&self, firing: &Firing) -> Result<(), WriteError> {
         let found = self.schedules.get(&(firing.tenant, firing.name.clone()));

@@ -10,15 +10,15 @@ use windlass_model::callee::CalleeKind;
 use windlass_model::circuit::{Admission, Circuit, CircuitKey, CircuitStep, Guarded};
 use windlass_model::concurrency::Member;
 use windlass_model::rate_limit::{LimitKey, LimitState, Limited, RateLimit, Turn};
-use windlass_model::{Digest, Event, EventSeq, Ring, RunId, SessionId, TenantId, Timestamp, VersionId};
+use windlass_model::{Digest, Event, EventSeq, RunId, SessionId, TenantId, Timestamp, VersionId};
 use windlass_store::memory::MemoryStore;
 use windlass_store::{
     Account, Admissions, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits,
-    Damage, Definition, DueRun, EndedChild, Fence, Firing, Groups, Guard, IdempotencyKey, Integrity, Mend,
+    Damage, Definition, Due, EndedChild, Fence, Firing, Groups, Guard, IdempotencyKey, Integrity, Mend,
     NewCallee, NewRun, NewSchedule, NewWorkflow, Newcomer, Outbox, OutboxRow, OutboxSettlement, PutCallee,
-    PutWorkflow, RateLimits, Rebuild, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite,
-    Runs, ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows,
-    WriteError,
+    PutWorkflow, RateLimits, Rebuild, Renewal, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow,
+    RunWrite, Runs, ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow,
+    Workflows, WriteError,
 };
 
 use super::process::Process;
@@ -268,7 +268,7 @@ impl Runs for SimStore {
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRun>, StoreError> {
+    ) -> Result<Due, StoreError> {
         self.read("find_due", self.database().find_due(horizon, stale_after, limit)).await
     }
 
@@ -279,14 +279,6 @@ impl Runs for SimStore {
         limit: u32,
     ) -> Result<Vec<EndedChild>, StoreError> {
         self.read("find_ended_children", self.database().find_ended_children(tenant, parent, limit)).await
-    }
-
-    async fn find_moved(&self, session: SessionId) -> Result<Vec<Ring>, StoreError> {
-        let moved = self.read("find_moved", self.database().find_moved(session)).await?;
-        if !moved.is_empty() {
-            self.world.reach.hit("poke_made_up_for");
-        }
-        Ok(moved)
     }
 
     async fn count_runs(&self) -> Result<RunCounts, StoreError> {
@@ -389,10 +381,6 @@ impl Groups for SimStore {
         newcomer: Option<Newcomer>,
     ) -> Result<Admissions, StoreError> {
         self.write("admit_runs", self.database().admit_runs(tenant, group, newcomer), |_| {}).await
-    }
-
-    async fn find_freed_groups(&self, limit: u32) -> Result<Vec<(TenantId, String)>, StoreError> {
-        self.read("find_freed_groups", self.database().find_freed_groups(limit)).await
     }
 
     async fn list_group(&self, tenant: TenantId, group: &str, limit: u32) -> Result<Vec<Member>, StoreError> {
@@ -522,14 +510,18 @@ impl Workflows for SimStore {
 
 #[async_trait]
 impl Sessions for SimStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError> {
         let renewed = self.database().renew_session(session, ttl);
-        self.write("renew_session", renewed, |done| {
-            if let Ok(now) = done {
-                self.world.renewed(session, now.plus(ttl));
+        let renewed = self.write("renew_session", renewed, |done| {
+            if let Ok(renewal) = done {
+                self.world.renewed(session, renewal.now.plus(ttl));
             }
-        })
-        .await
+        });
+        let renewal = renewed.await?;
+        if !renewal.moved.is_empty() {
+            self.world.reach.hit("poke_made_up_for");
+        }
+        Ok(renewal)
     }
 
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError> {

@@ -1,3 +1,4 @@
+-- Runs of the session that want its attention.
 select id, tenant, priority from workflow_runs where lease_owner = :session and attention = 1
 union
 select p.id, p.tenant, p.priority

@@ -1,1 +1,0 @@
-select distinct tenant, name from concurrency_places where state = 'freed' limit :limit
