@@ -12,8 +12,6 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-/// One connection of the process looks this often, while there is work.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What comes on top of the double: tables of this size are read in no time.
 const SLACK_BYTES: i64 = 128 * 1024;
 
@@ -25,9 +23,13 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Looks how large the table is, if nobody has lately.
-    pub(crate) async fn look(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.is_time_to_look() {
+    /// Looks how large the table is, unless somebody has within `every`.
+    pub(crate) async fn look(
+        &self,
+        connection: &mut PgConnection,
+        every: Duration,
+    ) -> Result<(), sqlx::Error> {
+        if self.is_time_to_look(every) {
             // Null while there is no schema yet.
             let row = sqlx::query("select pg_relation_size(to_regclass('workflow_runs'))");
             let bytes: Option<i64> = row.fetch_one(connection).await?.try_get(0)?;
@@ -45,9 +47,9 @@ impl Growth {
         self.bytes() > 2 * bytes + SLACK_BYTES
     }
 
-    fn is_time_to_look(&self) -> bool {
+    fn is_time_to_look(&self, every: Duration) -> bool {
         let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_time = looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+        let is_time = looked_at.is_none_or(|at| at.elapsed() >= every);
         if is_time {
             *looked_at = Some(Instant::now());
         }
@@ -65,6 +67,8 @@ mod tests {
         growth.bytes.store(1_000_000, Ordering::Relaxed);
         assert!(growth.has_outgrown(0) && growth.has_outgrown(400_000));
         assert!(!growth.has_outgrown(500_000) && !growth.has_outgrown(2_000_000));
-        assert!(growth.is_time_to_look() && !growth.is_time_to_look());
+        let hour = Duration::from_secs(3_600);
+        assert!(growth.is_time_to_look(hour) && !growth.is_time_to_look(hour));
+        assert!(growth.is_time_to_look(Duration::ZERO));
     }
 }

@@ -23,9 +23,6 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(5);
 /// Migrations may rewrite tables.
 const MIGRATION_STATEMENT_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// A connection that has rested this long may have been cut meanwhile, and is asked before it is trusted with a write.
-const TRUST_MAX: Duration = Duration::from_secs(1);
-
 /// Between two attempts to connect; doubled, with as much again by chance, up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(500);
@@ -94,6 +91,27 @@ impl Purpose {
                 ("tcp_keepalives_count", "3"),
             ],
             Self::Migration => &[],
+        }
+    }
+
+    /// How long a connection may rest. After that it may have been cut, and is asked before it is trusted with a write.
+    fn trusted(self) -> Duration {
+        match self {
+            Self::Ticks | Self::Claims | Self::Lookups => Duration::from_secs(1),
+            // Longer than from sweep to sweep: who reads can ask again.
+            Self::Searches | Self::Walk | Self::Migration => Duration::from_secs(2),
+            // Whoever holds locks on it must hear that it was lost, and asks for that.
+            Self::Liveness => Duration::MAX,
+        }
+    }
+
+    /// How often somebody looks whether plans are outgrown, of those who keep them. Where nothing is written, tables grow
+    /// by what others write: that is seen later.
+    fn looks_at_size(self) -> Option<Duration> {
+        match self {
+            Self::Ticks | Self::Claims => Some(Duration::from_secs(1)),
+            Self::Lookups => Some(Duration::from_secs(10)),
+            Self::Searches | Self::Liveness | Self::Walk | Self::Migration => None,
         }
     }
 
@@ -176,7 +194,8 @@ impl Line {
     /// [`StoreError::Unavailable`] after one attempt that failed.
     pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         let mut connection = self.connection.take();
-        if let Some(rested) = connection.as_mut().filter(|_| self.used_at.elapsed() > TRUST_MAX) {
+        let trusted = self.purpose.trusted();
+        if let Some(rested) = connection.as_mut().filter(|_| self.used_at.elapsed() > trusted) {
             // A connection that was cut is found out before anything is written on it, while that is still harmless.
             if !matches!(timeout(CONNECT_MAX, rested.ping()).await, Ok(Ok(()))) {
                 connection = None;
@@ -186,16 +205,22 @@ impl Line {
             Some(connection) => connection,
             None => self.reconnect().await?,
         };
-        let planning = timeout(CONNECT_MAX, self.plan_for_size(&mut connection)).await;
-        planning.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(store_error)?;
+        if let Some(every) = self.purpose.looks_at_size() {
+            let planning = timeout(CONNECT_MAX, self.plan_for_size(&mut connection, every)).await;
+            planning.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(store_error)?;
+        }
         self.used_at = Instant::now();
         Ok(self.connection.insert(connection))
     }
 
     /// Throws plans away that were made for a much smaller table.
-    async fn plan_for_size(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn plan_for_size(
+        &mut self,
+        connection: &mut PgConnection,
+        every: Duration,
+    ) -> Result<(), sqlx::Error> {
         let growth = &self.server.growth;
-        growth.look(connection).await?;
+        growth.look(connection, every).await?;
         if growth.has_outgrown(self.planned_for_bytes) {
             self.planned_for_bytes = growth.bytes();
             sqlx::query("discard plans").persistent(false).execute(connection).await?;

@@ -25,9 +25,13 @@ use crate::types::{At, span};
 
 /// Connections that hold the locks of this process.
 const HOLDERS: usize = 2;
-/// How often the first is asked whose locks are free, which also tells whether it still stands, and the other whether it
-/// does. The other may be found out later: it is lost alone, and the first holds the lock.
-const LOOK_EVERY: [Duration; HOLDERS] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// How often the first is asked whose locks are free, which also tells whether it still stands.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often while there is nobody else to judge. One that dies in its first second is missed that much later.
+const LOOK_EVERY_ALONE: Duration = Duration::from_secs(1);
+/// How often the other is asked whether it stands. It may be found out later, though while nobody is judged who has just
+/// lost the server: it is lost alone, and the first holds the lock.
+const PING_EVERY: Duration = Duration::from_secs(2);
 /// Who has just lost the server, or sees one that has just started, judges nobody: others have lost it too, and are
 /// given this long to come back.
 const STEADY_AFTER: Duration = Duration::from_secs(3);
@@ -123,18 +127,19 @@ async fn keep(shared: Arc<Shared>, holder: usize, mut line: Line) {
         }
         let mut turn = async |connection: &mut PgConnection| {
             hold(&shared, holder, connection).await?;
-            if holder == 0 {
-                judge(&shared, connection, &mut suspects).await
-            } else {
-                Ok(connection.ping().await?)
+            if holder > 0 {
+                connection.ping().await?;
+                return Ok(PING_EVERY);
             }
+            let has_others = judge(&shared, connection, &mut suspects).await?;
+            Ok(if has_others { LOOK_EVERY } else { LOOK_EVERY_ALONE })
         };
         let kept = match line.connection().await {
-            Ok(connection) => line::within(ANSWER_MAX, turn(connection)).await.is_ok(),
-            Err(_) => false,
+            Ok(connection) => line::within(ANSWER_MAX, turn(connection)).await.ok(),
+            Err(_) => None,
         };
-        if kept {
-            let _ = tokio::time::timeout(LOOK_EVERY[holder], shared.changed[holder].notified()).await;
+        if let Some(pause) = kept {
+            let _ = tokio::time::timeout(pause, shared.changed[holder].notified()).await;
         } else {
             line.hang_up();
             suspects.clear();
@@ -167,21 +172,24 @@ async fn hold(shared: &Shared, holder: usize, connection: &mut PgConnection) -> 
 }
 
 /// Ends the sessions whose lock was free the last time we looked, and is free still. `suspects` holds them with the
-/// time of their last renewal.
+/// time of their last renewal. Returns whether there are sessions of others.
 async fn judge(
     shared: &Shared,
     connection: &mut PgConnection,
     suspects: &mut HashMap<Uuid, At>,
-) -> Result<(), Fault> {
-    let query = sqlx::query(query!("end_session.free")).bind(span(STEADY_AFTER));
-    let free = query.fetch_all(&mut *connection).await?;
+) -> Result<bool, Fault> {
+    let ours: Vec<i64> = shared.locks().wanted.iter().copied().collect();
+    let query = sqlx::query(query!("end_session.free")).bind(span(STEADY_AFTER)).bind(ours);
+    let found = query.fetch_all(&mut *connection).await?;
+    let has_others = found.first().ok_or(sqlx::Error::RowNotFound)?.try_get("has_others")?;
     if !shared.may_judge() {
         suspects.clear();
-        return Ok(());
+        return Ok(has_others);
     }
     let mut seen = HashMap::new();
-    for row in free {
-        let (session, renewed_at): (Uuid, At) = (row.try_get(0)?, row.try_get(1)?);
+    for row in found {
+        let Some(session): Option<Uuid> = row.try_get("id")? else { continue };
+        let renewed_at: At = row.try_get("renewed_at")?;
         if suspects.get(&session) == Some(&renewed_at) {
             let query = sqlx::query(query!("end_session")).bind(session).bind(renewed_at);
             if query.execute(&mut *connection).await?.rows_affected() > 0 {
@@ -193,5 +201,5 @@ async fn judge(
         }
     }
     *suspects = seen;
-    Ok(())
+    Ok(has_others)
 }

@@ -95,4 +95,6 @@ async fn who_has_lost_a_connection_is_not_taken_for_dead() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(text(&schema, SHOWN).await, "2", "the lock was taken again");
+    let held = "select count(*)::text from pg_locks where locktype = 'advisory' and granted";
+    assert_eq!(text(&schema, held).await, "4", "by both connections of both processes");
 }
