@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -123,23 +123,24 @@ pub async fn run(
     let drained = CancellationToken::new();
     let tasks = TaskTracker::new();
     let pokes = bus.pokes(lease.session());
-    let session = session::Session {
-        store: store.clone(),
-        lease: lease.clone(),
-        clock,
-        ttl: options.session_ttl,
-        renew_every: options.session_renew,
-    };
+    let session =
+        session::Session { store: store.clone(), lease: lease.clone(), clock, ttl: options.session_ttl };
+    // All loops count their turns from one moment: so those that come together wake a process with nothing to do once.
     let began = Instant::now();
+    let turns = |every| {
+        let mut turns = tokio::time::interval_at(began, every);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        turns
+    };
     let session_beat = health.register("session", options.session_renew);
-    tasks.spawn(session.run(began, engine.clone(), session_beat, drained.clone()));
+    tasks.spawn(session.run(turns(options.session_renew), engine.clone(), session_beat, drained.clone()));
     tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
     let (every, beats_within) = match sink {
         Some(_) => (RELAY_EVERY, relay::DELIVERY_TIMEOUT),
         None => (RELAY_EVERY_WITHOUT_SINK, RELAY_EVERY_WITHOUT_SINK),
     };
-    let relay = relay::Relay { store: store.clone(), sink, every };
-    tasks.spawn(relay.run(health.register("relay", beats_within), drained.clone()));
+    let relay = relay::Relay { store: store.clone(), sink };
+    tasks.spawn(relay.run(turns(every), health.register("relay", beats_within), drained.clone()));
 
     let room = Room::for_runs(options.max_runs);
     let (to_worker, from_doorbell) = mpsc::channel(options.max_runs);
@@ -157,7 +158,7 @@ pub async fn run(
         sweep: health.register("sweep", options.sweep_interval.max(Duration::from_secs(1))),
         progress: health.register("progress", options.sweep_interval.max(PROGRESS_WITHIN)),
     };
-    tasks.spawn(sweep.run(began, engine.clone(), beats, shutdown.clone()));
+    tasks.spawn(sweep.run(turns(options.sweep_interval), engine.clone(), beats, shutdown.clone()));
     let schedules = schedules::Schedules {
         store: store.clone(),
         plans,
@@ -166,11 +167,10 @@ pub async fn run(
         new_run_id: options.new_run_id,
     };
     let schedules_beat = health.register("schedules", IDLE_TURNS_EVERY);
-    tasks.spawn(schedules.run(schedules_are_due, IDLE_TURNS_EVERY, schedules_beat, shutdown.clone()));
+    tasks.spawn(schedules.run(schedules_are_due, turns(IDLE_TURNS_EVERY), schedules_beat, shutdown.clone()));
     let (timers, timers_stop) = (engine.clone(), shutdown.clone());
-    let timers_beat = health.register("timers", IDLE_TURNS_EVERY);
-    tasks
-        .spawn(async move { timers.run_timers(IDLE_TURNS_EVERY, || timers_beat.beat(), &timers_stop).await });
+    let (timers_turns, timers_beat) = (turns(IDLE_TURNS_EVERY), health.register("timers", IDLE_TURNS_EVERY));
+    tasks.spawn(async move { timers.run_timers(timers_turns, || timers_beat.beat(), &timers_stop).await });
     let answering = tokio::spawn(doorbell::answer(
         from_doorbell,
         engine.clone(),

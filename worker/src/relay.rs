@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use windlass_boot::Beat;
@@ -71,13 +71,10 @@ pub(crate) struct Relay {
     pub(crate) store: Arc<dyn Store>,
     /// None: nobody outside is told.
     pub(crate) sink: Option<Arc<dyn Sink>>,
-    pub(crate) every: Duration,
 }
 
 impl Relay {
-    pub(crate) async fn run(self, beat: Beat, stop: CancellationToken) {
-        let mut turns = tokio::time::interval(self.every);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub(crate) async fn run(self, mut turns: Interval, beat: Beat, stop: CancellationToken) {
         loop {
             tokio::select! {
                 biased;

@@ -4,10 +4,10 @@
 //! each of its times comes once, however many workers look, and whoever dies.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
@@ -36,19 +36,20 @@ pub(crate) struct Schedules {
 }
 
 impl Schedules {
-    /// Sees to schedules whenever some `are_due`. Turns at least `every` so often, to show that it does.
+    /// Sees to schedules whenever some `are_due`. Shows with each of its `turns` that it does.
     pub(crate) async fn run(
         self,
         are_due: Arc<Notify>,
-        every: Duration,
+        mut turns: Interval,
         beat: Beat,
         stop: CancellationToken,
     ) {
         stop.run_until_cancelled(async {
             loop {
-                let seen_to = match tokio::time::timeout(every, are_due.notified()).await {
-                    Ok(()) => self.look().await,
-                    Err(_) => Ok(()),
+                let seen_to = tokio::select! {
+                    biased;
+                    () = are_due.notified() => self.look().await,
+                    _ = turns.tick() => Ok(()),
                 };
                 match seen_to {
                     Ok(()) => beat.beat(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use windlass_boot::Beat;
@@ -16,15 +16,16 @@ pub(crate) struct Session {
     pub(crate) lease: Arc<Lease>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) ttl: Duration,
-    pub(crate) renew_every: Duration,
 }
 
 impl Session {
-    /// Its turns are counted from when the worker `began`, as those of the sweep are: so they wake a process that has
-    /// nothing to do once.
-    pub(crate) async fn run(self, began: Instant, engine: Arc<Engine>, beat: Beat, stop: CancellationToken) {
-        let mut turns = tokio::time::interval_at(began, self.renew_every);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    pub(crate) async fn run(
+        self,
+        mut turns: Interval,
+        engine: Arc<Engine>,
+        beat: Beat,
+        stop: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 biased;

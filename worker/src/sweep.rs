@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
@@ -46,20 +46,17 @@ pub(crate) struct Beats {
 }
 
 impl Sweep {
-    /// Its turns are counted from when the worker `began`.
     pub(crate) async fn run(
         self,
-        began: Instant,
+        turns: Interval,
         engine: Arc<Engine>,
         beats: Beats,
         stop: CancellationToken,
     ) {
-        stop.run_until_cancelled(self.run_for_ever(began, &engine, &beats)).await;
+        stop.run_until_cancelled(self.run_for_ever(turns, &engine, &beats)).await;
     }
 
-    async fn run_for_ever(&self, began: Instant, engine: &Engine, beats: &Beats) {
-        let mut turns = tokio::time::interval_at(began, self.every);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    async fn run_for_ever(&self, mut turns: Interval, engine: &Engine, beats: &Beats) {
         let mut progress = Progress::default();
         let mut turned_at = Instant::now();
         let mut cleaned_at = Instant::now();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 use windlass_bus::Bus;
@@ -129,9 +129,9 @@ impl Engine {
         groups::admit(&self.parts, tenant, group, None).await.map(drop)
     }
 
-    /// Wakes runs whose near timers are due, until `stop`.
-    pub async fn run_timers(&self, every: Duration, sign: impl Fn(), stop: &CancellationToken) {
-        self.timers.run(&*self.parts.bus, every, sign, stop).await;
+    /// Wakes runs whose near timers are due, until `stop`; gives a `sign` of life whenever `turns` does.
+    pub async fn run_timers(&self, turns: Interval, sign: impl Fn(), stop: &CancellationToken) {
+        self.timers.run(&*self.parts.bus, turns, sign, stop).await;
     }
 
     /// Starts nothing new; held runs finish what is in flight, within the drain timeout, and are released.

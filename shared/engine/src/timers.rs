@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use windlass_bus::Bus;
 use windlass_model::Ring;
@@ -35,23 +35,23 @@ impl NearTimers {
         }
     }
 
-    /// Gives a sign of life with each turn, and turns at least this often.
+    /// Gives a sign of life with each turn, and turns whenever `turns` does.
     pub(crate) async fn run(
         &self,
         bus: &dyn Bus,
-        every: Duration,
+        mut turns: Interval,
         sign: impl Fn(),
         stop: &CancellationToken,
     ) {
         loop {
             let next = self.ring_due(bus);
             sign();
-            let latest = Instant::now() + every;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
-                () = tokio::time::sleep_until(next.map_or(latest, |next| next.min(latest))) => {}
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                _ = turns.tick() => {}
             }
         }
     }
@@ -84,8 +84,9 @@ mod tests {
         let (timers, bus, stop) = (NearTimers::default(), InProcessBus::new(), CancellationToken::new());
         let signs = AtomicUsize::new(0);
         let sign = || _ = signs.fetch_add(1, Ordering::Relaxed);
-        let running = timers.run(&*bus, Duration::from_secs(5), sign, &stop);
+        let running = timers.run(&*bus, tokio::time::interval(Duration::from_secs(5)), sign, &stop);
         let _ = tokio::time::timeout(Duration::from_secs(22), running).await;
-        assert_eq!(signs.into_inner(), 5);
+        // At once, with the first turn, and with four more.
+        assert_eq!(signs.into_inner(), 6);
     }
 }

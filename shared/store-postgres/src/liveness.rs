@@ -27,11 +27,12 @@ use crate::types::{At, span};
 const HOLDERS: usize = 2;
 /// How often the first is asked whose locks are free, which also tells whether it still stands.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often while there is nobody else to judge. One that dies in its first second is missed that much later.
-const LOOK_EVERY_ALONE: Duration = Duration::from_secs(1);
-/// How often the other is asked whether it stands. It may be found out later, though while nobody is judged who has just
-/// lost the server: it is lost alone, and the first holds the lock.
-const PING_EVERY: Duration = Duration::from_secs(2);
+/// How often the other is asked whether it does, and the first while there is nobody to judge: at the latest, because each
+/// renewal of a session has them asked, too, so that an idle process wakes once for all. The other may be found out late:
+/// it is lost alone, and the first holds the lock; though while nobody is judged who has just lost the server.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// Between the two looks in which a lock must be free: who has lost both connections takes it again in less.
+const SUSPECTED_MIN: Duration = Duration::from_millis(150);
 /// Who has just lost the server, or sees one that has just started, judges nobody: others have lost it too, and are
 /// given this long to come back.
 const STEADY_AFTER: Duration = Duration::from_secs(3);
@@ -72,12 +73,13 @@ impl Liveness {
         Self { shared, tasks }
     }
 
-    /// The key of the session's lock, while it is held. The first call asks for it, and waits a moment: a process that
+    /// The key of the session's lock, while it is held. Each call has the holders look, the first one asks for the lock, and waits a moment: a process that
     /// dies young shall be missed as soon as any other.
     pub(crate) async fn key_of(&self, session: SessionId) -> Option<i64> {
         let key = key_of(session);
-        if self.shared.locks().wanted.insert(key) {
-            self.shared.tell_holders();
+        let is_new = self.shared.locks().wanted.insert(key);
+        self.shared.tell_holders();
+        if is_new {
             let _ = tokio::time::timeout(FIRST_LOCK_MAX, self.shared.taken.notified()).await;
         }
         self.shared.locks().held.iter().any(|held| held.contains(&key)).then_some(key)
@@ -129,10 +131,10 @@ async fn keep(shared: Arc<Shared>, holder: usize, mut line: Line) {
             hold(&shared, holder, connection).await?;
             if holder > 0 {
                 connection.ping().await?;
-                return Ok(PING_EVERY);
+                return Ok(ASK_EVERY);
             }
             let has_others = judge(&shared, connection, &mut suspects).await?;
-            Ok(if has_others { LOOK_EVERY } else { LOOK_EVERY_ALONE })
+            Ok(if has_others { LOOK_EVERY } else { ASK_EVERY })
         };
         let kept = match line.connection().await {
             Ok(connection) => line::within(ANSWER_MAX, turn(connection)).await.ok(),
@@ -171,12 +173,12 @@ async fn hold(shared: &Shared, holder: usize, connection: &mut PgConnection) -> 
     Ok(())
 }
 
-/// Ends the sessions whose lock was free the last time we looked, and is free still. `suspects` holds them with the
-/// time of their last renewal. Returns whether there are sessions of others.
+/// Ends the sessions whose lock was free when we looked a while ago, and is free still. `suspects` holds them with the
+/// time of their last renewal, and since when. Returns whether there are sessions of others.
 async fn judge(
     shared: &Shared,
     connection: &mut PgConnection,
-    suspects: &mut HashMap<Uuid, At>,
+    suspects: &mut HashMap<Uuid, (At, Instant)>,
 ) -> Result<bool, Fault> {
     let ours: Vec<i64> = shared.locks().wanted.iter().copied().collect();
     let query = sqlx::query(query!("end_session.free")).bind(span(STEADY_AFTER)).bind(ours);
@@ -190,14 +192,16 @@ async fn judge(
     for row in found {
         let Some(session): Option<Uuid> = row.try_get("id")? else { continue };
         let renewed_at: At = row.try_get("renewed_at")?;
-        if suspects.get(&session) == Some(&renewed_at) {
+        let before = suspects.get(&session).filter(|(renewed_before, _)| *renewed_before == renewed_at);
+        let since = before.map_or_else(Instant::now, |(_, since)| *since);
+        if since.elapsed() >= SUSPECTED_MIN {
             let query = sqlx::query(query!("end_session")).bind(session).bind(renewed_at);
             if query.execute(&mut *connection).await?.rows_affected() > 0 {
                 tracing::info!(%session, "A worker has died; its runs are free");
                 shared.death.notify_one();
             }
         } else {
-            seen.insert(session, renewed_at);
+            seen.insert(session, (renewed_at, since));
         }
     }
     *suspects = seen;
