@@ -133,7 +133,7 @@ pub async fn run(
         turns
     };
     let session_beat = health.register("session", options.session_renew);
-    tasks.spawn(session.run(turns(options.session_renew), engine.clone(), session_beat, drained.clone()));
+    tasks.spawn(session.run(turns(options.session_renew), session_beat, drained.clone()));
     tasks.spawn(pass_on(pokes, engine.clone(), drained.clone()));
     let (every, beats_within) = match sink {
         Some(_) => (RELAY_EVERY, relay::DELIVERY_TIMEOUT),
@@ -148,6 +148,7 @@ pub async fn run(
     let schedules_are_due = Arc::new(Notify::new());
     let sweep = sweep::Sweep {
         store: store.clone(),
+        session: lease.session(),
         room,
         schedules_are_due: schedules_are_due.clone(),
         every: options.sweep_interval,
@@ -158,7 +159,7 @@ pub async fn run(
         sweep: health.register("sweep", options.sweep_interval.max(Duration::from_secs(1))),
         progress: health.register("progress", options.sweep_interval.max(PROGRESS_WITHIN)),
     };
-    tasks.spawn(sweep.run(turns(options.sweep_interval), engine.clone(), beats, shutdown.clone()));
+    tasks.spawn(sweep.run(turns(options.sweep_interval), engine.clone(), beats, drained.clone()));
     let schedules = schedules::Schedules {
         store: store.clone(),
         plans,
@@ -206,10 +207,10 @@ async fn begin_session(
     loop {
         let asked_at = Instant::now();
         match store.renew_session(lease.session(), options.session_ttl).await {
-            Ok(renewal) => {
+            Ok(now) => {
                 lease.renewed(asked_at, options.session_ttl);
                 info!(session = %lease.session(), max_runs = options.max_runs, "Worker started");
-                return Ok((lease, Arc::new(Clock::new(renewal.now))));
+                return Ok((lease, Arc::new(Clock::new(now))));
             }
             Err(error @ StoreError::Unavailable(_)) => warn!(error = %error, "The session cannot begin yet"),
             Err(error) => return Err(error).context("cannot register this worker's session"),

@@ -1,4 +1,4 @@
-//! The heartbeat: renews this worker's session, reads the database's clock, notices what the door wrote.
+//! The heartbeat: renews this worker's session and reads the database's clock. It touches one row and waits for nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use windlass_boot::Beat;
-use windlass_engine::{Clock, Engine, Lease};
+use windlass_engine::{Clock, Lease};
 use windlass_store::{Store, point};
 
 /// One row, renewed for all runs of this worker.
@@ -19,37 +19,27 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn run(
-        self,
-        mut turns: Interval,
-        engine: Arc<Engine>,
-        beat: Beat,
-        stop: CancellationToken,
-    ) {
+    pub(crate) async fn run(self, mut turns: Interval, beat: Beat, stop: CancellationToken) {
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 _ = turns.tick() => {}
             }
-            match self.renew(&engine).await {
+            match self.renew().await {
                 Ok(()) => beat.beat(),
                 Err(error) => warn!(error = %error, "The session could not be renewed"),
             }
         }
     }
 
-    async fn renew(&self, engine: &Engine) -> Result<(), windlass_store::StoreError> {
+    async fn renew(&self) -> Result<(), windlass_store::StoreError> {
         let asked_at = Instant::now();
         point("session.before_renewal");
-        let renewal = self.store.renew_session(self.lease.session(), self.ttl).await?;
+        let now = self.store.renew_session(self.lease.session(), self.ttl).await?;
         self.lease.renewed(asked_at, self.ttl);
-        self.clock.set(renewal.now, asked_at);
+        self.clock.set(now, asked_at);
         point("session.renewed");
-        // The poke that the door sent may have been lost.
-        for ring in renewal.moved {
-            engine.poke(ring);
-        }
         Ok(())
     }
 }

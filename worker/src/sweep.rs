@@ -1,4 +1,5 @@
-//! The sweep: finds runs that nobody moves and rings for them, lets waiting runs in, and tells of schedules.
+//! The sweep: finds runs that nobody moves and rings for them, makes up for pokes that were lost, lets waiting runs in, and
+//! tells of schedules.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_boot::Beat;
 use windlass_engine::Engine;
-use windlass_model::{RunId, planted};
+use windlass_model::{RunId, SessionId, planted};
 use windlass_store::{DueRun, Store, StoreError, point};
 
 use crate::doorbell::Room;
@@ -29,6 +30,7 @@ const CLEAN_UP_PAGE: u32 = 1_000;
 
 pub(crate) struct Sweep {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) session: SessionId,
     pub(crate) room: Room,
     /// Told when the time of a schedule has come.
     pub(crate) schedules_are_due: Arc<Notify>,
@@ -46,6 +48,7 @@ pub(crate) struct Beats {
 }
 
 impl Sweep {
+    /// While the engine drains, it sees to what is held here and looks for nothing new.
     pub(crate) async fn run(
         self,
         turns: Interval,
@@ -62,6 +65,7 @@ impl Sweep {
         let mut cleaned_at = Instant::now();
         // The first turn is never left out: somebody may have died before we came.
         let mut left_out = TURNS_LEFT_OUT_MAX;
+        let mut judges_from = turned_at;
         let mut is_full = false;
         loop {
             let somebody_died = tokio::select! {
@@ -70,18 +74,19 @@ impl Sweep {
                 _ = turns.tick() => false,
                 () = tokio::time::sleep(self.every / HASTE), if is_full => false,
             };
-            is_full = false;
-            if turned_at.elapsed() > self.every + self.session_ttl {
-                // This process was asleep: others may have been, too, and deserve time to renew.
+            let asleep = turned_at.elapsed();
+            turned_at = Instant::now();
+            if asleep > self.every + self.session_ttl {
+                // Others may have been asleep, too, and deserve time to renew.
                 info!(
-                    asleep_ms = turned_at.elapsed().as_millis() as u64,
+                    asleep_ms = asleep.as_millis() as u64,
                     "The sweep was late; judging nobody for one session time"
                 );
-                tokio::time::sleep(self.session_ttl).await;
+                judges_from = turned_at + self.session_ttl;
             }
-            turned_at = Instant::now();
             metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
-            let limit = if !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX && !somebody_died {
+            let may_wait = !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX && !somebody_died;
+            let limit = if may_wait || turned_at < judges_from || engine.is_draining() {
                 left_out += 1;
                 0
             } else {
@@ -98,7 +103,10 @@ impl Sweep {
                     is_full =
                         is_page_full && runs.iter().all(|run| run.after.is_zero()) && self.room.is_idle();
                 }
-                Err(error) => warn!(error = %error, "The sweep failed; the next one will try again"),
+                Err(error) => {
+                    is_full = false;
+                    warn!(error = %error, "The sweep failed; the next one will try again");
+                }
             }
             if cleaned_at.elapsed() > CLEAN_UP_EVERY {
                 cleaned_at = Instant::now();
@@ -114,7 +122,11 @@ impl Sweep {
     async fn sweep(&self, engine: &Engine, limit: usize) -> Result<Vec<DueRun>, StoreError> {
         point("sweep.before");
         // Twice the interval: what is due before the next sweep is woken by a near timer in time.
-        let due = self.store.find_due(self.every * 2, self.stale_after, limit as u32).await?;
+        let due = self.store.find_due(self.session, self.every * 2, self.stale_after, limit as u32).await?;
+        // The poke that the door sent may have been lost.
+        for ring in due.moved {
+            engine.poke(ring);
+        }
         if due.has_schedules {
             self.schedules_are_due.notify_one();
         }

@@ -83,8 +83,8 @@ impl Runs for SlowStore {
     ) -> Read<Vec<ApprovalRow>> {
         self.inner().await.list_approvals(tenant, filter, after, limit).await
     }
-    async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32) -> Read<Due> {
-        self.inner().await.find_due(horizon, stale_after, limit).await
+    async fn find_due(&self, by: SessionId, horizon: Duration, stale: Duration, limit: u32) -> Read<Due> {
+        self.inner().await.find_due(by, horizon, stale, limit).await
     }
     async fn find_ended_children(&self, t: TenantId, parent: RunId, limit: u32) -> Read<Vec<EndedChild>> {
         self.inner().await.find_ended_children(t, parent, limit).await
@@ -248,7 +248,7 @@ impl Workflows for SlowStore {
 
 #[async_trait]
 impl Sessions for SlowStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Read<Renewal> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Read<Timestamp> {
         self.inner().await.renew_session(session, ttl).await
     }
     async fn close_session(&self, session: SessionId) -> Read<()> {

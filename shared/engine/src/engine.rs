@@ -79,7 +79,7 @@ impl Engine {
     /// Returns at once when the run is held already, or when there is nothing to take.
     pub async fn drive(self: &Arc<Self>, ring: Ring) {
         let run_id = ring.run_id;
-        if self.draining.is_cancelled() {
+        if self.is_draining() {
             return;
         }
         let Some((_place, inbox)) = Place::take(self.clone(), ring) else { return };
@@ -138,6 +138,10 @@ impl Engine {
     pub fn drain(&self) {
         self.drain_ends_at.get_or_init(|| Instant::now() + self.parts.options.drain_timeout);
         self.draining.cancel();
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
     }
 
     /// How many runs this engine has taken so far.

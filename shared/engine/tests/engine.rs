@@ -93,7 +93,7 @@ impl House {
 
     async fn engine(&self) -> Arc<Engine> {
         let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
-        let now = self.store.renew_session(lease.session(), TTL).await.unwrap().now;
+        let now = self.store.renew_session(lease.session(), TTL).await.unwrap();
         lease.renewed(tokio::time::Instant::now(), Duration::from_secs(3600));
         Engine::new(EngineParts {
             store: self.store.clone(),

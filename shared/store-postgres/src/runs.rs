@@ -135,6 +135,7 @@ impl Runs for PostgresStore {
 
     async fn find_due(
         &self,
+        session: SessionId,
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
@@ -143,7 +144,8 @@ impl Runs for PostgresStore {
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
-                    let query = query.bind(i64::from(limit)).bind(i64::from(FREED_GROUPS_MAX));
+                    let query = query.bind(i64::from(limit)).bind(session.0);
+                    let query = query.bind(i64::from(FREED_GROUPS_MAX));
                     let mut due = Due::default();
                     for row in query.fetch_all(db).await? {
                         match row.try_get("what")? {
@@ -151,6 +153,7 @@ impl Runs for PostgresStore {
                                 ring: rows::ring(&row)?,
                                 after: duration(&row.try_get::<PgInterval, _>("after")?),
                             }),
+                            "moved" => due.moved.push(rows::ring(&row)?),
                             "group" => {
                                 due.groups.push((TenantId(row.try_get("tenant")?), row.try_get("name")?))
                             }

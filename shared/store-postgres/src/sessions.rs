@@ -3,32 +3,27 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Row, ValueRef};
+use sqlx::Row;
 use windlass_model::{SessionId, TenantId, Timestamp};
-use windlass_store::{IdempotencyKey, Renewal, Reply, Sessions, StoreError};
+use windlass_store::{IdempotencyKey, Reply, Sessions, StoreError};
 
 use crate::fault::Fault;
 use crate::types::{At, span};
-use crate::{PostgresStore, migrate, query, replies, rows};
+use crate::{PostgresStore, migrate, query, replies};
 
 /// Partitions of the log that exist ahead of time. Housekeeping comes by many times a month.
 const MONTHS_AHEAD: i32 = 2;
 
 #[async_trait]
 impl Sessions for PostgresStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
         let liveness = self.liveness.key_of(session).await;
         self.lookups
             .ask(move |db| {
                 Box::pin(async move {
                     let query =
                         sqlx::query(query!("renew_session")).bind(session.0).bind(span(ttl)).bind(liveness);
-                    let found = query.fetch_all(db).await?;
-                    let now = found.first().ok_or(sqlx::Error::RowNotFound)?.try_get::<At, _>("now")?.into();
-                    // Without any there is one row, which names none.
-                    let moved =
-                        found.iter().filter(|row| row.try_get_raw("id").is_ok_and(|id| !id.is_null()));
-                    Ok(Renewal { now, moved: moved.map(rows::ring).collect::<Result<_, _>>()? })
+                    Ok(query.fetch_one(db).await?.try_get::<At, _>(0)?.into())
                 })
             })
             .await

@@ -155,18 +155,10 @@ fn a_sweep_reads_only_what_may_be_due() {
         "SCAN c",
         "SEARCH p USING PRIMARY KEY (id=?)",
         "SCAN concurrency_places USING COVERING INDEX concurrency_places_freed",
+        "SEARCH workflow_runs USING INDEX workflow_runs_moved (lease_owner=?)",
         "SEARCH schedules EXISTS USING INDEX schedules_due (next_at>? AND next_at<?)",
     ];
     databases.assert_plan(query!("find_due"), &accesses);
-    // Analysed, a planner calls the same walk along the index of untold children a scan.
-    Databases::not_analysed().assert_plan(
-        query!("renew_session.moved"),
-        &[
-            "SEARCH workflow_runs USING INDEX workflow_runs_moved (lease_owner=?)",
-            "SEARCH c USING INDEX workflow_runs_untold (parent_id>?)",
-            "SEARCH p USING PRIMARY KEY (id=?)",
-        ],
-    );
     databases.assert_plan(
         query!("find_ended_children"),
         &[

@@ -117,6 +117,7 @@ impl Runs for SqliteStore {
 
     async fn find_due(
         &self,
+        session: SessionId,
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
@@ -128,6 +129,7 @@ impl Runs for SqliteStore {
                 ":horizon": now.plus(horizon).0,
                 ":stale_before": before(now, stale_after),
                 ":limit": limit,
+                ":session": Id::from(session),
                 ":groups_limit": FREED_GROUPS_MAX,
             })?;
             let mut due = Due::default();
@@ -137,6 +139,7 @@ impl Runs for SqliteStore {
                         ring: rows::ring(row)?,
                         after: Timestamp(0).until(Timestamp(row.get("after")?)),
                     }),
+                    "moved" => due.moved.push(rows::ring(row)?),
                     "group" => due.groups.push((TenantId(row.get("tenant")?), row.get("name")?)),
                     _ => due.has_schedules = true,
                 }

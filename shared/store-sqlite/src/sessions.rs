@@ -5,25 +5,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::named_params;
 use windlass_model::{SessionId, TenantId, Timestamp};
-use windlass_store::{IdempotencyKey, Renewal, Reply, Sessions, StoreError};
+use windlass_store::{IdempotencyKey, Reply, Sessions, StoreError};
 
 use crate::claim::before;
-use crate::rows::{self, Id};
+use crate::rows::Id;
 use crate::{SqliteStore, query, replies};
 
 #[async_trait]
 impl Sessions for SqliteStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
         self.write_always(move |db, now| {
-            let session = Id::from(session);
             db.prepare_cached(query!("renew_session"))?.execute(named_params! {
-                ":session": session,
+                ":session": Id::from(session),
                 ":now": now.0,
                 ":expires_at": now.plus(ttl).0,
             })?;
-            let mut moved = db.prepare_cached(query!("renew_session.moved"))?;
-            let moved = moved.query_map(named_params! { ":session": session }, rows::ring)?;
-            Ok(Renewal { now, moved: moved.collect::<Result<_, _>>()? })
+            Ok(now)
         })
         .await
     }

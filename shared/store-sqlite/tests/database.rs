@@ -120,7 +120,7 @@ async fn a_restart_knows_that_older_sessions_are_dead() {
     drop(store);
 
     let store = SqliteStore::open(&folder.database()).unwrap();
-    assert_eq!(store.find_due(Duration::ZERO, STALE_AFTER, 10).await.unwrap().runs.len(), 1);
+    assert_eq!(store.find_due(session(1), Duration::ZERO, STALE_AFTER, 10).await.unwrap().runs.len(), 1);
     let taken = store.claim_run(run_id(1), session(2), STALE_AFTER).await.unwrap().unwrap();
     assert_eq!((taken.row.epoch.0, taken.row.lease_owner), (2, Some(session(2))));
 }

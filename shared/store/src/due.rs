@@ -1,8 +1,8 @@
-//! What workers are told: what somebody should see to, what of theirs has moved, and how many runs wait.
+//! What the sweep is told: what somebody should see to, and how many runs wait.
 
 use std::collections::BTreeMap;
 
-use windlass_model::{Ring, RunStatus, TenantId, Timestamp};
+use windlass_model::{Ring, RunStatus, TenantId};
 
 /// Groups that one look names; the next one names the rest.
 pub const FREED_GROUPS_MAX: u32 = 500;
@@ -10,7 +10,11 @@ pub const FREED_GROUPS_MAX: u32 = 500;
 /// Everything that wants to be seen to, from one look, because an idle worker looks every second.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
+    /// Runs that an engine should take.
     pub runs: Vec<DueRun>,
+    /// Runs of the session that asks: the door wrote to them since their engine last did, or they have a child whose end
+    /// they have not taken in.
+    pub moved: Vec<Ring>,
     /// Groups of which a run has ended since somebody last looked at them.
     pub groups: Vec<(TenantId, String)>,
     /// The time of at least one schedule has come.
@@ -22,16 +26,6 @@ pub struct DueRun {
     pub ring: Ring,
     /// How long from now, by the database's clock; zero when it is due.
     pub after: std::time::Duration,
-}
-
-/// A session was renewed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renewal {
-    /// The database's time.
-    pub now: Timestamp,
-    /// Runs of this session that the door wrote to since their engine last did, or that have a child whose end they have
-    /// not taken in.
-    pub moved: Vec<Ring>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use windlass_model::{Digest, EventSeq, RunId, SessionId, TenantId, Timestamp, Ve
 pub use callees::{CalleeRow, NewCallee, PutCallee};
 pub use clock::Clock;
 pub use damage::{Account, Damage, Mend, Rebuild, RepairRow};
-pub use due::{Due, DueRun, FREED_GROUPS_MAX, Renewal, RunCounts};
+pub use due::{Due, DueRun, FREED_GROUPS_MAX, RunCounts};
 pub use ended_child::EndedChild;
 pub use groups::{Admissions, Admitted, MEMBERS_MAX, Newcomer, occupant, place_taken};
 pub use inbox::inbox_of;
@@ -144,12 +144,17 @@ pub trait Runs: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ApprovalRow>, StoreError>;
 
-    /// What somebody should see to: groups and schedules, and at most `limit` runs that an engine should take, now or
-    /// within `horizon`: queued, due, with a child whose end they have not taken in, of a dead session, or silent for
-    /// `stale_after`. What is due comes first, by priority; of one priority each tenant's oldest run, then each one's
-    /// second, and so on. What is not yet due follows by its time.
-    async fn find_due(&self, horizon: Duration, stale_after: Duration, limit: u32)
-    -> Result<Due, StoreError>;
+    /// What somebody should see to: what this session holds and has moved, groups, schedules, and at most `limit` runs
+    /// that an engine should take, now or within `horizon`: queued, due, with a child whose end they have not taken in,
+    /// of a dead session, or silent for `stale_after`. What is due comes first, by priority; of one priority each tenant's
+    /// oldest run, then each one's second, and so on. What is not yet due follows by its time.
+    async fn find_due(
+        &self,
+        session: SessionId,
+        horizon: Duration,
+        stale_after: Duration,
+        limit: u32,
+    ) -> Result<Due, StoreError>;
 
     /// Children of this run that have ended, and whose end it has not taken in, in the order of their ids.
     async fn find_ended_children(
@@ -361,8 +366,8 @@ pub trait RateLimits: Send + Sync + 'static {
 
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
-    /// Registers or renews a worker session for `ttl` from now.
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError>;
+    /// Registers or renews a worker session for `ttl` from now. Returns the database's time.
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError>;
 
     /// Ends a session; its runs are claimable at once.
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError>;

@@ -4,10 +4,15 @@
 --
 -- Tenants take turns: of each priority every tenant's oldest run comes before anybody's second.
 --
--- `what` is "run", "group" or "schedule"; there is one row at most for all schedules.
+-- `what` is "run", "moved", "group" or "schedule"; there is one row at most for all schedules.
 with recursive
 n as materialized (
     select clock_timestamp() as now),
+-- Parents with a child whose end they have not taken in.
+untold as materialized (
+    select distinct parent_id
+      from workflow_runs
+     where parent_id is not null and not parent_told and ended_at is not null),
 -- Tenants whose runs wait for an engine, by leaps through the index; no more than there may be runs.
 waiting (tenant, leap) as (
     (select tenant, 1
@@ -52,9 +57,7 @@ waiting (tenant, leap) as (
     union all
     (select p.id, p.tenant, p.priority, interval '0',
             row_number() over (partition by p.tenant, p.priority order by p.id) as turn
-       from (select distinct parent_id
-               from workflow_runs
-              where parent_id is not null and not parent_told and ended_at is not null) c
+       from untold c
        join workflow_runs p on p.id = c.parent_id
       where p.lease_owner is null and p.status in ('waiting', 'paused', 'canceling', 'compensating')
       order by priority, turn, id
@@ -72,10 +75,18 @@ waiting (tenant, leap) as (
  order by after, priority, row_number() over (partition by after, tenant, priority order by id), id
  limit $3)
 union all
+(select id, tenant, priority, null::interval, null, 'moved' from (
+    select id, tenant, priority from workflow_runs where lease_owner = $4 and attention
+    union
+    select p.id, p.tenant, p.priority
+      from untold c
+      join workflow_runs p on p.id = c.parent_id
+     where p.lease_owner = $4) m)
+union all
 (select distinct null::uuid, tenant, null::int2, null::interval, name, 'group'
    from concurrency_places
   where state = 'freed'
-  limit $4)
+  limit $5)
 union all
 (select null, null, null, null, null, 'schedule'
   where exists (select from schedules

@@ -31,7 +31,7 @@ async fn shows_life(
 }
 
 async fn due(store: &PostgresStore) -> usize {
-    store.find_due(Duration::ZERO, STALE_AFTER, 10).await.unwrap().runs.len()
+    store.find_due(fresh_session(), Duration::ZERO, STALE_AFTER, 10).await.unwrap().runs.len()
 }
 
 #[test]

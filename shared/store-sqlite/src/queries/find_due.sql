@@ -4,7 +4,10 @@
 -- Tenants take turns: of each priority every tenant's oldest run comes before anybody's second. To number them, all
 -- runs that wait for an engine are read, from the index alone and in its order.
 --
--- `what` is "run", "group" or "schedule"; there is one row at most for all schedules.
+-- `what` is "run", "moved", "group" or "schedule"; there is one row at most for all schedules.
+with untold as materialized (
+    select distinct parent_id from workflow_runs indexed by workflow_runs_untold
+     where parent_id is not null and parent_told = 0 and ended_at is not null)
 select id, tenant, priority, after, null as name, 'run' as what from (
     select id, tenant, priority, after from (
         select * from (
@@ -35,8 +38,7 @@ select id, tenant, priority, after, null as name, 'run' as what from (
         select * from (
             select p.id, p.tenant, p.priority, 0 as after,
                    row_number() over (partition by p.tenant, p.priority order by p.id) as turn
-              from (select distinct parent_id from workflow_runs indexed by workflow_runs_untold
-                     where parent_id is not null and parent_told = 0 and ended_at is not null) c
+              from untold c
              cross join workflow_runs p on p.id = c.parent_id
              where +p.lease_owner is null
                and (+p.status = 'waiting' or +p.status = 'paused' or +p.status = 'canceling' or +p.status = 'compensating')
@@ -54,6 +56,14 @@ select id, tenant, priority, after, null as name, 'run' as what from (
              limit :limit))
      order by after, priority, row_number() over (partition by after, tenant, priority order by id), id
      limit :limit)
+union all
+select id, tenant, priority, null, null, 'moved' from (
+    select id, tenant, priority from workflow_runs where lease_owner = :session and attention = 1
+    union
+    select p.id, p.tenant, p.priority
+      from untold c
+     cross join workflow_runs p on p.id = c.parent_id
+     where +p.lease_owner = :session)
 union all
 select null, tenant, null, null, name, 'group' from (
     select distinct tenant, name from concurrency_places where state = 'freed' limit :groups_limit)

@@ -47,7 +47,7 @@ async fn complete(subject: &Subject, n: u32) {
 }
 
 async fn is_due(subject: &Subject, n: u32) -> bool {
-    let due = subject.store.find_due(HORIZON, STALE_AFTER, 100).await.unwrap();
+    let due = subject.store.find_due(session(1), HORIZON, STALE_AFTER, 100).await.unwrap();
     due.runs.iter().any(|due| due.ring.run_id == run_id(n) && due.after.is_zero())
 }
 
@@ -144,13 +144,12 @@ pub async fn the_holder_of_a_parent_hears_of_the_end_of_a_child(subject: &Subjec
     write.children = vec![child(subject, 2, run_id(1)).await];
     subject.store.write_run(write.clone()).await.unwrap();
     hand.wrote(&write);
-    let moved = async || subject.renew(1).await.moved;
-    assert_eq!(moved().await, []);
+    assert_eq!(subject.moved(1).await, []);
     complete(subject, 2).await;
-    assert_eq!(moved().await.iter().map(|ring| ring.run_id).collect::<Vec<_>>(), [run_id(1)]);
-    assert_eq!(subject.renew(2).await.moved, []);
+    assert_eq!(subject.moved(1).await, [run_id(1)]);
+    assert_eq!(subject.moved(2).await, []);
     subject.store.write_run(hearing(&hand, 2)).await.unwrap();
-    assert_eq!(moved().await, []);
+    assert_eq!(subject.moved(1).await, []);
 }
 
 pub async fn children_of_many_parents_at_once_are_all_there(subject: &Subject) {

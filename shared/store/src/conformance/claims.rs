@@ -144,7 +144,7 @@ pub async fn a_compensating_run_is_claimed_when_its_time_has_come(subject: &Subj
     subject.parked(1, 1, waits).await;
     assert!(subject.claim(1, 1).await.is_none(), "it waits for its next attempt");
     subject.clock.advance(Duration::from_secs(31));
-    let due = subject.store.find_due(Duration::ZERO, STALE_AFTER, 10).await.unwrap();
+    let due = subject.store.find_due(session(1), Duration::ZERO, STALE_AFTER, 10).await.unwrap();
     assert_eq!(due.runs.len(), 1);
     assert_eq!(subject.claim(1, 1).await.unwrap().row.status, RunStatus::Compensating);
 }

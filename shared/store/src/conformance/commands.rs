@@ -154,22 +154,18 @@ pub async fn the_door_cannot_let_a_held_run_go(subject: &Subject) {
 pub async fn a_command_on_a_held_run_is_seen_by_its_holder(subject: &Subject) {
     let mut hand = subject.held(1, 1).await;
     subject.held(2, 1).await;
-    let moved = async |by| {
-        let rings = subject.renew(by).await.moved;
-        rings.into_iter().map(|ring| ring.run_id).collect::<Vec<_>>()
-    };
     subject.write(&mut hand, vec![started(0, 1)]).await;
-    assert_eq!(moved(1).await, []);
+    assert_eq!(subject.moved(1).await, []);
 
     let mut door = Hand::door(&subject.row(1).await);
     subject.write(&mut door, vec![paused()]).await;
-    assert_eq!(moved(1).await, [run_id(1)]);
-    assert_eq!(moved(2).await, []);
+    assert_eq!(subject.moved(1).await, [run_id(1)]);
+    assert_eq!(subject.moved(2).await, []);
 
     // The holder reads what it missed, and its own next write says that it has.
     let mut hand = Hand::engine(&subject.row(1).await);
     subject.write(&mut hand, vec![succeeded(0, 1)]).await;
-    assert_eq!(moved(1).await, []);
+    assert_eq!(subject.moved(1).await, []);
 }
 
 pub async fn a_command_on_a_parked_run_makes_it_claimable(subject: &Subject) {
@@ -178,7 +174,7 @@ pub async fn a_command_on_a_parked_run_makes_it_claimable(subject: &Subject) {
     let mut door = Hand::door(&parked);
     door.projection.status = RunStatus::Queued;
     subject.write(&mut door, vec![to_run(RunResumed {})]).await;
-    assert_eq!(subject.renew(1).await.moved, []);
+    assert_eq!(subject.moved(1).await, []);
     assert!(subject.claim(1, 1).await.is_some());
 }
 

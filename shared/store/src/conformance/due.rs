@@ -11,7 +11,7 @@ use crate::{DueRun, Projection};
 const HORIZON: Duration = Duration::from_secs(10);
 
 async fn due(subject: &Subject) -> Vec<DueRun> {
-    subject.store.find_due(HORIZON, STALE_AFTER, 100).await.unwrap().runs
+    subject.store.find_due(session(1), HORIZON, STALE_AFTER, 100).await.unwrap().runs
 }
 
 async fn due_ids(subject: &Subject) -> Vec<windlass_model::RunId> {
@@ -94,9 +94,9 @@ pub async fn no_more_than_the_limit_is_due_and_the_most_urgent_first(subject: &S
         let priority = if n == 9 { Priority::High } else { Priority::Normal };
         subject.store.create_run(crate::NewRun { priority, ..new_run(n, version) }).await.unwrap();
     }
-    let some = subject.store.find_due(HORIZON, STALE_AFTER, 3).await.unwrap().runs;
+    let some = subject.store.find_due(session(1), HORIZON, STALE_AFTER, 3).await.unwrap().runs;
     assert_eq!(some.iter().map(|due| due.ring.run_id).collect::<Vec<_>>(), [9, 1, 2].map(run_id));
-    assert_eq!(subject.store.find_due(HORIZON, STALE_AFTER, 0).await.unwrap().runs, []);
+    assert_eq!(subject.store.find_due(session(1), HORIZON, STALE_AFTER, 0).await.unwrap().runs, []);
 }
 
 pub async fn tenants_take_turns(subject: &Subject) {
@@ -111,7 +111,7 @@ pub async fn tenants_take_turns(subject: &Subject) {
     let urgent = crate::NewRun { priority: Priority::High, ..new_run(9, ours) };
     subject.store.create_run(urgent).await.unwrap();
     assert_eq!(due_ids(subject).await, [9, 1, 7, 2, 8, 3, 4, 5, 6].map(run_id));
-    let some = subject.store.find_due(HORIZON, STALE_AFTER, 3).await.unwrap().runs;
+    let some = subject.store.find_due(session(1), HORIZON, STALE_AFTER, 3).await.unwrap().runs;
     assert_eq!(some.iter().map(|due| due.ring.run_id).collect::<Vec<_>>(), [9, 1, 7].map(run_id));
 }
 

@@ -100,8 +100,7 @@ pub async fn a_waiting_run_that_gets_in_is_due_or_its_holder_hears_of_it(subject
     end(subject, 1).await;
     assert_eq!(admitted(&look(subject).await), [run_id(2)]);
     assert_eq!(subject.row(2).await.status, RunStatus::Running);
-    let heard = subject.renew(2).await.moved;
-    assert_eq!(heard.into_iter().map(|ring| ring.run_id).collect::<Vec<_>>(), [run_id(2)]);
+    assert_eq!(subject.moved(2).await, [run_id(2)]);
 }
 
 pub async fn a_paused_run_gets_in_and_stays_paused(subject: &Subject) {
@@ -117,7 +116,8 @@ pub async fn a_paused_run_gets_in_and_stays_paused(subject: &Subject) {
 pub async fn the_end_of_a_run_leaves_its_group_to_be_found_until_somebody_looks(subject: &Subject) {
     queue(subject, 2).await;
     // Whoever has no room for runs hears of them all the same.
-    let freed = async || subject.store.find_due(STALE_AFTER, STALE_AFTER, 0).await.unwrap().groups;
+    let freed =
+        async || subject.store.find_due(session(1), STALE_AFTER, STALE_AFTER, 0).await.unwrap().groups;
     assert!(freed().await.is_empty());
     look(subject).await;
     end(subject, 1).await;

@@ -83,7 +83,8 @@ pub async fn schedules_are_due_when_their_time_has_come(subject: &Subject) {
     subject.store.put_schedule(new("paused", None)).await.unwrap();
     subject.store.put_schedule(new("deleted", Some(ahead(subject, 5)))).await.unwrap();
     subject.store.delete_schedule(TENANT, "deleted", None).await.unwrap();
-    let are_due = async || subject.store.find_due(STALE_AFTER, STALE_AFTER, 0).await.unwrap().has_schedules;
+    let are_due =
+        async || subject.store.find_due(session(1), STALE_AFTER, STALE_AFTER, 0).await.unwrap().has_schedules;
     assert!(subject.store.find_due_schedules(10).await.unwrap().is_empty());
     assert!(!are_due().await);
     subject.clock.advance(Duration::from_secs(30));

@@ -14,8 +14,8 @@ use windlass_model::{
 };
 
 use crate::{
-    Clock, Definition, Fence, Guard, IdempotencyKey, Labels, NewRun, Pin, Projection, Remember, Renewal,
-    Reply, RunRecord, RunRow, RunWrite, Store, WriteError,
+    Clock, Definition, Fence, Guard, IdempotencyKey, Labels, NewRun, Pin, Projection, Remember, Reply,
+    RunRecord, RunRow, RunWrite, Store, WriteError,
 };
 
 pub(super) const TENANT: TenantId = TenantId::DEFAULT;
@@ -75,8 +75,14 @@ impl Subject {
         self.store.load_run(TENANT, run_id(n)).await.expect("a read").expect("the run is there")
     }
 
-    pub(super) async fn renew(&self, n: u32) -> Renewal {
-        self.store.renew_session(session(n), TTL).await.expect("a session")
+    pub(super) async fn renew(&self, n: u32) {
+        self.store.renew_session(session(n), TTL).await.expect("a session");
+    }
+
+    /// What a session holds and has moved.
+    pub(super) async fn moved(&self, by: u32) -> Vec<RunId> {
+        let due = self.store.find_due(session(by), Duration::ZERO, STALE_AFTER, 0).await.expect("a look");
+        due.moved.into_iter().map(|ring| ring.run_id).collect()
     }
 
     pub(super) async fn claim(&self, n: u32, by: u32) -> Option<RunRecord> {

@@ -115,6 +115,7 @@ impl Runs for MemoryStore {
 
     async fn find_due(
         &self,
+        session: SessionId,
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
@@ -137,8 +138,15 @@ impl Runs for MemoryStore {
                 (due.after, priority, *turn, run_id)
             });
             due.truncate(limit as usize);
-            let groups = tables.freed_groups(FREED_GROUPS_MAX);
-            Ok(Due { runs: due, groups, has_schedules: tables.due_schedules(now).next().is_some() })
+            let held = tables.runs.values().filter(|run| run.row.lease_owner == Some(session));
+            let moved =
+                held.filter(|run| run.attention || tables.ended_children(run.row.id).next().is_some());
+            Ok(Due {
+                runs: due,
+                moved: moved.map(|run| run.row.ring()).collect(),
+                groups: tables.freed_groups(FREED_GROUPS_MAX),
+                has_schedules: tables.due_schedules(now).next().is_some(),
+            })
         })
     }
 

@@ -7,19 +7,14 @@ use windlass_model::{Digest, SessionId, TenantId, Timestamp};
 
 use super::MemoryStore;
 use super::tables::reply_key;
-use crate::{
-    Blobs, IdempotencyKey, Outbox, OutboxRow, OutboxSettlement, Renewal, Reply, Sessions, StoreError,
-};
+use crate::{Blobs, IdempotencyKey, Outbox, OutboxRow, OutboxSettlement, Reply, Sessions, StoreError};
 
 #[async_trait]
 impl Sessions for MemoryStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
         self.write_always(|tables, now| {
             tables.sessions.insert(session, now.plus(ttl));
-            let held = tables.runs.values().filter(|run| run.row.lease_owner == Some(session));
-            let moved =
-                held.filter(|run| run.attention || tables.ended_children(run.row.id).next().is_some());
-            Ok(Renewal { now, moved: moved.map(|run| run.row.ring()).collect() })
+            Ok(now)
         })
     }
 

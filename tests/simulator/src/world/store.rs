@@ -16,9 +16,9 @@ use windlass_store::{
     Account, Admissions, ApprovalCursor, ApprovalFilter, ApprovalRow, Blobs, CalleeRow, Callees, Circuits,
     Damage, Definition, Due, EndedChild, Fence, Firing, Groups, Guard, IdempotencyKey, Integrity, Mend,
     NewCallee, NewRun, NewSchedule, NewWorkflow, Newcomer, Outbox, OutboxRow, OutboxSettlement, PutCallee,
-    PutWorkflow, RateLimits, Rebuild, Renewal, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow,
-    RunWrite, Runs, ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow,
-    Workflows, WriteError,
+    PutWorkflow, RateLimits, Rebuild, RepairRow, Reply, RunCounts, RunFilter, RunRecord, RunRow, RunWrite,
+    Runs, ScheduleRow, Schedules, Sessions, StoreError, VersionRow, WorkflowFilter, WorkflowRow, Workflows,
+    WriteError,
 };
 
 use super::process::Process;
@@ -265,11 +265,17 @@ impl Runs for SimStore {
 
     async fn find_due(
         &self,
+        session: SessionId,
         horizon: Duration,
         stale_after: Duration,
         limit: u32,
     ) -> Result<Due, StoreError> {
-        self.read("find_due", self.database().find_due(horizon, stale_after, limit)).await
+        let look = self.database().find_due(session, horizon, stale_after, limit);
+        let due = self.read("find_due", look).await?;
+        if !due.moved.is_empty() {
+            self.world.reach.hit("poke_made_up_for");
+        }
+        Ok(due)
     }
 
     async fn find_ended_children(
@@ -510,18 +516,14 @@ impl Workflows for SimStore {
 
 #[async_trait]
 impl Sessions for SimStore {
-    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Renewal, StoreError> {
+    async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
         let renewed = self.database().renew_session(session, ttl);
-        let renewed = self.write("renew_session", renewed, |done| {
-            if let Ok(renewal) = done {
-                self.world.renewed(session, renewal.now.plus(ttl));
+        self.write("renew_session", renewed, |done| {
+            if let Ok(now) = done {
+                self.world.renewed(session, now.plus(ttl));
             }
-        });
-        let renewal = renewed.await?;
-        if !renewal.moved.is_empty() {
-            self.world.reach.hit("poke_made_up_for");
-        }
-        Ok(renewal)
+        })
+        .await
     }
 
     async fn close_session(&self, session: SessionId) -> Result<(), StoreError> {
