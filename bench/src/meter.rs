@@ -13,6 +13,7 @@ use crate::report::Report;
 /// The kernel counts CPU time in these.
 const TICKS_PER_SECOND: f64 = 100.0;
 const SECTOR_BYTES: f64 = 512.0;
+const BARE_SLEEP: Duration = Duration::from_millis(100);
 
 /// The state of all counters at one moment.
 pub(crate) struct Meter {
@@ -139,6 +140,18 @@ pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
         ticks += field.parse::<f64>()?;
     }
     Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// What the system charges a thread that does nothing for each time that it wakes, in microseconds: on a virtual machine
+/// far more than on a bare one, and several times more in one hour than in another.
+pub(crate) fn bare_wake_us(span: Duration) -> Result<f64> {
+    let wakes = (span.as_secs_f64() / BARE_SLEEP.as_secs_f64()).ceil().max(1.0) as u32;
+    for _ in 0..wakes {
+        std::thread::sleep(BARE_SLEEP);
+    }
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: f64 = stat.split_whitespace().next().context("three numbers")?.parse()?;
+    Ok(nanoseconds / 1_000.0 / f64::from(wakes))
 }
 
 /// The most memory that the Windlass processes ever had in use, and how much of it by role.

@@ -38,7 +38,7 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
     tokio::time::sleep(REST).await;
     let resident = meter::resident_bytes(&house)?;
     let (meter, began) = (Meter::begin(&house)?, Instant::now());
-    tokio::time::sleep(IDLE).await;
+    let bare_wake_us = tokio::task::spawn_blocking(|| meter::bare_wake_us(IDLE)).await??;
     let idle = meter.percent_of_a_core(&house, began.elapsed())?;
 
     let resumed = RESUMED_RUNS.min(parked);
@@ -57,6 +57,8 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
         .set("idle_cpu_percent", idle.windlass)
         .set_if("idle_cpu_percent_postgres", idle.servers.map(|(postgres, _)| postgres))
         .set_if("idle_cpu_percent_redis", idle.servers.map(|(_, redis)| redis))
+        .set("bare_wake_us", bare_wake_us)
+        .set("idle_cpu_in_bare_wakes_per_s", idle.windlass * 10_000.0 / bare_wake_us)
         .set_if("resume_p50_ms", percentile(&mut resume_ms, 50.0))
         .set_if("resume_p99_ms", percentile(&mut resume_ms, 99.0));
     meter::write_peaks(&house, &mut report)?;
