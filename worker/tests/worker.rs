@@ -11,9 +11,12 @@ use windlass_bus::{Bus, InProcessBus};
 use windlass_engine::Secrets;
 use windlass_model::event::RunCreated;
 use windlass_model::workflow::{Document, Format, compile};
-use windlass_model::{Actor, Payload, Priority, Ring, RunId, RunStatus, SessionId, TenantId};
+use windlass_model::{
+    Actor, Command, Input, Payload, Priority, Ring, RunId, RunState, RunStatus, SessionId, TenantId,
+    decide::decide,
+};
 use windlass_store::memory::MemoryStore;
-use windlass_store::{Definition, NewRun, Outbox, Plans, Runs, Sessions, Store, Workflows};
+use windlass_store::{Definition, Guard, NewRun, Outbox, Plans, RunWrite, Runs, Sessions, Store, Workflows};
 use windlass_worker::nodes::{self, NodeOptions};
 use windlass_worker::{WorkerOptions, WorkerParts};
 
@@ -32,6 +35,10 @@ fn ring(run_id: RunId, priority: Priority) -> Ring {
 
 impl House {
     fn new() -> Self {
+        Self::draining_for(Duration::from_millis(200))
+    }
+
+    fn draining_for(drain_timeout: Duration) -> Self {
         let store = MemoryStore::new();
         let runners = nodes::all(&NodeOptions::default());
         let plans = Arc::new(Plans::new(store.clone() as Arc<dyn Store>, Arc::new(runners.catalog())));
@@ -50,7 +57,7 @@ impl House {
         };
         let options = WorkerOptions {
             sweep_interval: Duration::from_millis(100),
-            drain_timeout: Duration::from_millis(200),
+            drain_timeout,
             ..WorkerOptions::default()
         };
         let worker = tokio::spawn(windlass_worker::run(parts, options, stop.clone()));
@@ -69,6 +76,23 @@ impl House {
         let (event, state) = windlass_model::decide::create(&plan, run_id, created, Actor::user("ada"), now);
         self.store.create_run(NewRun::new(TenantId::DEFAULT, version, &state, event)).await.unwrap();
         run_id
+    }
+
+    async fn names(&self, run_id: RunId) -> Vec<&'static str> {
+        let record = self.store.load_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap();
+        record.events.iter().map(|event| event.body.name()).collect()
+    }
+
+    /// The door writes, and pokes nobody.
+    async fn cancel_without_a_word(&self, run_id: RunId) {
+        let record = self.store.load_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap();
+        let plan = self.plans.get(record.row.version_id).await.unwrap();
+        let mut state = RunState::fold(&plan, run_id, record.snapshot, &record.events).unwrap();
+        let input = Input::Command { command: Command::Cancel { reason: None }, actor: Actor::user("ada") };
+        let events = decide(&plan, &mut state, input, self.store.now().await.unwrap()).unwrap();
+        let (version, is_held) = (record.row.version, record.row.lease_owner.is_some());
+        let write = RunWrite::new(TenantId::DEFAULT, Guard::Door, version, &plan, &state, events, is_held);
+        self.store.write_run(write).await.unwrap();
     }
 
     async fn until(&self, run_id: RunId, status: RunStatus) {
@@ -143,6 +167,25 @@ async fn a_stopped_worker_has_let_go_of_every_run_and_closed_its_session() {
     house.close().await;
     let row = store.get_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap();
     assert_eq!((row.status, row.lease_owner), (RunStatus::Queued, None));
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_hears_what_nobody_poked_it_about() {
+    let house = House::draining_for(Duration::from_secs(30));
+    let run_id = house
+        .create("{version: 1, name: s, type: steps, steps: [{id: s, type: script, command: [sleep, '60'], retry_safe: true}]}")
+        .await;
+    house.bus.ring(ring(run_id, Priority::Normal));
+    while !house.names(run_id).await.contains(&"step.started") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    house.stop.cancel();
+    house.cancel_without_a_word(run_id).await;
+    // What is in flight is stopped, long before the drain is over; what follows is for another worker.
+    let store = house.store.clone();
+    house.close().await;
+    let row = store.get_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap();
+    assert_eq!((row.status, row.lease_owner), (RunStatus::Canceling, None));
 }
 
 #[tokio::test]
