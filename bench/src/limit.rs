@@ -61,7 +61,11 @@ pub(crate) fn compare(workload: Workload, plan: &Plan, report: &mut Report) -> R
     };
     let tick_ms = single_tick_ms(plan)?;
     let ratio = report.get(name).map(|time| time * milliseconds / tick_ms);
-    report.set("limit_tick_ms", tick_ms).set_if("ratio_to_limit", ratio);
+    let idle_ms_per_s = report.get("idle_cpu_percent").map(|percent| percent * 10.0);
+    report
+        .set("limit_tick_ms", tick_ms)
+        .set_if("ratio_to_limit", ratio)
+        .set_if("idle_ticks_per_s", idle_ms_per_s.map(|idle_ms| idle_ms / tick_ms));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::report::Report;
 /// The kernel counts CPU time in these.
 const TICKS_PER_SECOND: f64 = 100.0;
 const SECTOR_BYTES: f64 = 512.0;
+/// As often as a Redis that has nothing to do.
 const BARE_SLEEP: Duration = Duration::from_millis(100);
 
 /// The state of all counters at one moment.

@@ -58,7 +58,6 @@ pub(crate) async fn measure(plan: &Plan) -> Result<Report> {
         .set_if("idle_cpu_percent_postgres", idle.servers.map(|(postgres, _)| postgres))
         .set_if("idle_cpu_percent_redis", idle.servers.map(|(_, redis)| redis))
         .set("bare_wake_us", bare_wake_us)
-        .set("idle_cpu_in_bare_wakes_per_s", idle.windlass * 10_000.0 / bare_wake_us)
         .set_if("resume_p50_ms", percentile(&mut resume_ms, 50.0))
         .set_if("resume_p99_ms", percentile(&mut resume_ms, 99.0));
     meter::write_peaks(&house, &mut report)?;

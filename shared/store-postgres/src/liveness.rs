@@ -29,7 +29,8 @@ const HOLDERS: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often the other is asked whether it does, and the first while there is nobody to judge: at the latest, because each
 /// renewal of a session has them asked, too, so that an idle process wakes once for all. The other may be found out late:
-/// it is lost alone, and the first holds the lock; though while nobody is judged who has just lost the server.
+/// it is lost alone, and the first holds the lock; though while nobody is judged who has just lost the server. A process that
+/// joins a lonely one, and dies before that has renewed its session, is missed that much later.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// Between the two looks in which a lock must be free: who has lost both connections takes it again in less.
 const SUSPECTED_MIN: Duration = Duration::from_millis(150);
@@ -73,8 +74,8 @@ impl Liveness {
         Self { shared, tasks }
     }
 
-    /// The key of the session's lock, while it is held. Each call has the holders look, the first one asks for the lock, and waits a moment: a process that
-    /// dies young shall be missed as soon as any other.
+    /// The key of the session's lock, while it is held. Each call has the holders look. The first one asks for the lock, and
+    /// waits a moment: a process that dies young shall be missed, too.
     pub(crate) async fn key_of(&self, session: SessionId) -> Option<i64> {
         let key = key_of(session);
         let is_new = self.shared.locks().wanted.insert(key);

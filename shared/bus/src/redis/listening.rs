@@ -134,8 +134,8 @@ impl Audience {
         }
     }
 
-    /// Whether there is a seat that somebody leaves, or has left. Engines stay as long as their process.
-    fn is_there(&self) -> bool {
+    /// Whether there are seats that are left some day, or have been. Engines stay as long as their process.
+    fn may_leave(&self) -> bool {
         let seats = self.seats();
         !seats.watchers.is_empty() || seats.engines.values().any(mpsc::Sender::is_closed)
     }
@@ -249,7 +249,7 @@ impl Ear {
                     0 => Err(End::BusIsGone),
                     _ => self.grant(&mut sink, &mut wishes).await,
                 },
-                _ = tidying.tick(), if self.audience.is_there() => self.leave(&mut sink).await,
+                _ = tidying.tick(), if self.audience.may_leave() => self.leave(&mut sink).await,
                 _ = pings.tick() => within(sink.ping::<redis::Value>()).await,
             };
             if let Err(end) = done {
