@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 use windlass_store::stored::contains_ignoring_case;
@@ -83,6 +84,9 @@ pub(crate) fn for_reading(path: &Path) -> Result<Connection, OpenError> {
 pub(crate) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // A plan is made once. Otherwise SQLite makes it anew whenever a parameter that it might be made for is bound, and
+    // the limit of a list is one.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     // SQLite's own `lower` and `like` know ASCII only.
     connection.create_scalar_function("contains_ignoring_case", 2, flags, |context| {

@@ -4,7 +4,7 @@
 //! costs a thousand times as much; so every plan is asked for on an empty table, a large one that nobody
 //! has analysed, and a large one that somebody has.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 use windlass_model::{RunStatus, TenantId, Timestamp};
 use windlass_store::RunFilter;
 
@@ -106,6 +106,26 @@ fn plan(connection: &Connection, sql: &str) -> Vec<String> {
         plan.push(row.get::<_, String>(3).unwrap());
     }
     plan
+}
+
+#[test]
+fn a_plan_is_made_once_and_not_for_what_is_bound() {
+    for (name, connection) in &Databases::all().0 {
+        for sql in
+            [query!("find_due"), query!("read_events"), query!("read_outbox"), query!("list_schedules")]
+        {
+            let mut statement = connection.prepare(sql).unwrap();
+            for value in 1..=3 {
+                for index in 1..=statement.parameter_count() {
+                    statement.raw_bind_parameter(index, value).unwrap();
+                }
+                let mut rows = statement.raw_query();
+                while rows.next().unwrap().is_some() {}
+            }
+            let made_again = statement.get_status(StatementStatus::RePrepare);
+            assert_eq!(made_again, 0, "{name} database, {sql}");
+        }
+    }
 }
 
 #[test]
