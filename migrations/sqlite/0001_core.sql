@@ -280,12 +280,6 @@ create table outbox (
 
 create index outbox_due on outbox (due_at, id) where dead_at is null;
 
-create table worker_sessions (
-    id         blob    primary key check (length(id) = 16),
-    started_at integer not null,
-    expires_at integer not null
-) strict, without rowid;
-
 create table blobs (
     tenant  integer not null,
     digest  text    not null,

@@ -44,6 +44,7 @@ use fault::Fault;
 pub use open::OpenError;
 use owner::OwnerLock;
 use readers::Readers;
+use sessions::OwnSessions;
 use writer::Writer;
 
 /// An open database.
@@ -52,6 +53,7 @@ pub struct SqliteStore {
     writer: Option<Writer>,
     readers: Readers,
     clock: Arc<Clock>,
+    sessions: OwnSessions,
     _owner: Option<OwnerLock>,
 }
 
@@ -71,10 +73,11 @@ impl SqliteStore {
     /// As [`SqliteStore::open`].
     pub fn open_with_clock(path: &Path, clock: Arc<Clock>) -> Result<Arc<Self>, OpenError> {
         let owner = OwnerLock::take(path)?;
-        let connection = open::owned(path)?;
+        let sessions = OwnSessions::default();
+        let connection = open::owned(path, &sessions)?;
         let writer = Writer::start(connection, clock.clone())?;
-        let readers = Readers::start(path, clock.clone())?;
-        Ok(Arc::new(Self { writer: Some(writer), readers, clock, _owner: Some(owner) }))
+        let readers = Readers::start(path, clock.clone(), &sessions)?;
+        Ok(Arc::new(Self { writer: Some(writer), readers, clock, sessions, _owner: Some(owner) }))
     }
 
     /// Opens a database to look at it, beside the process that owns it. Every write is refused.
@@ -82,10 +85,11 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`] when there is no database, or its schema is not the one that this Windlass knows.
     pub fn open_read_only(path: &Path) -> Result<Arc<Self>, OpenError> {
-        migrate::check_current(&open::for_reading(path)?)?;
+        let sessions = OwnSessions::default();
+        migrate::check_current(&open::for_reading(path, &sessions)?)?;
         let clock = Arc::new(Clock::system());
-        let readers = Readers::start(path, clock.clone())?;
-        Ok(Arc::new(Self { writer: None, readers, clock, _owner: None }))
+        let readers = Readers::start(path, clock.clone(), &sessions)?;
+        Ok(Arc::new(Self { writer: None, readers, clock, sessions, _owner: None }))
     }
 
     /// The clock that leases and timers of this database go by.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use windlass_store::stored::contains_ignoring_case;
 
 use crate::migrate;
+use crate::sessions::OwnSessions;
 
 /// A backup tool may hold the file for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +49,7 @@ pub enum OpenError {
 }
 
 /// The writer's connection of the process that owns the database; the schema is up to date afterwards.
-pub(crate) fn owned(path: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn owned(path: &Path, sessions: &OwnSessions) -> Result<Connection, OpenError> {
     // NO_MUTEX: a connection belongs to one thread.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -65,28 +66,27 @@ pub(crate) fn owned(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    set_up(&connection)?;
+    set_up(&connection, sessions)?;
     migrate::bring_up_to_date(&connection)?;
-    // The owner lock is ours, so whoever wrote these has ended.
-    connection.execute("delete from worker_sessions", [])?;
     Ok(connection)
 }
 
-pub(crate) fn for_reading(path: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn for_reading(path: &Path, sessions: &OwnSessions) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
-    set_up(&connection)?;
+    set_up(&connection, sessions)?;
     Ok(connection)
 }
 
-pub(crate) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn set_up(connection: &Connection, sessions: &OwnSessions) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // A plan is made once. Otherwise SQLite makes it anew whenever a parameter that it might be made for is bound, and
     // the limit of a list is one.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    sessions.show_to(connection)?;
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     // SQLite's own `lower` and `like` know ASCII only.
     connection.create_scalar_function("contains_ignoring_case", 2, flags, |context| {
@@ -112,7 +112,8 @@ mod tests {
         let number = |connection: &Connection, name: &str| -> i64 {
             connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
         };
-        let writer = owned(&path).unwrap();
+        let sessions = OwnSessions::default();
+        let writer = owned(&path, &sessions).unwrap();
         let mode: String = writer.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         // 2 is FULL.
         assert_eq!(
@@ -120,7 +121,7 @@ mod tests {
             ("wal", 2, 1)
         );
         // 2 is MEMORY.
-        let reader = for_reading(&path).unwrap();
+        let reader = for_reading(&path, &sessions).unwrap();
         assert_eq!((number(&writer, "temp_store"), number(&reader, "temp_store")), (2, 2));
         let refused = reader.execute("delete from tenants", []).unwrap_err();
         assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly));

@@ -9,6 +9,7 @@ use windlass_model::{RunStatus, TenantId, Timestamp};
 use windlass_store::RunFilter;
 
 use crate::list_runs::Search;
+use crate::sessions::OwnSessions;
 use crate::{migrate, open, query};
 
 const ROWS: u32 = 20_000;
@@ -60,7 +61,7 @@ impl Databases {
 
 fn database(rows: u32, analyse: bool) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
-    open::set_up(&connection).unwrap();
+    open::set_up(&connection, &OwnSessions::default()).unwrap();
     migrate::bring_up_to_date(&connection).unwrap();
     fill(&connection, rows);
     if analyse {
@@ -87,7 +88,6 @@ fn fill(connection: &Connection, rows: u32) {
          select cast(printf('%016d', n) as blob), 3, 1, 'notes', 'gate', 1, n from numbers where n % 10 = 0;
          insert into workflow_run_events (run_id, seq, at, code, data)
          select cast(printf('%016d', n) as blob), s.value, n, 20, '{{}}' from numbers, json_each('[1,2,3]') s;
-         insert into worker_sessions select zeroblob(16), 1, 1 where {rows} > 0;
          insert into outbox (tenant, run_id, seq, topic, body, created_at, due_at)
          select 1, cast(printf('%016d', n) as blob), 1, 't', '{{}}', n, n from numbers where n % 10 = 0;"
     );
@@ -137,11 +137,10 @@ fn a_write_finds_its_run_by_the_primary_key() {
 }
 
 #[test]
-fn a_claim_finds_run_and_session_by_their_primary_keys() {
+fn a_claim_finds_its_run_by_the_primary_key() {
     let databases = Databases::all();
     let accesses = [
         "SEARCH workflow_runs USING PRIMARY KEY (id=?)",
-        "SEARCH s USING PRIMARY KEY (id=?)",
         "SEARCH c USING INDEX workflow_runs_untold (parent_id=?)",
     ];
     databases.assert_plan(query!("claim_run"), &accesses);
@@ -168,8 +167,7 @@ fn a_sweep_reads_only_what_may_be_due() {
     let accesses = [
         "SCAN workflow_runs USING COVERING INDEX workflow_runs_claimable",
         "SEARCH workflow_runs USING INDEX workflow_runs_by_wake_at (wake_at>? AND wake_at<?)",
-        "SEARCH r USING INDEX workflow_runs_held (lease_owner>?)",
-        "SEARCH s USING PRIMARY KEY (id=?)",
+        "SEARCH workflow_runs USING INDEX workflow_runs_held (lease_owner>?)",
         "SEARCH workflow_runs USING INDEX workflow_runs_untold (parent_id>?)",
         // What the line before has found.
         "SCAN c",

@@ -11,6 +11,7 @@ use windlass_store::{Clock, StoreError};
 
 use crate::open::{self, OpenError};
 use crate::queue::Queue;
+use crate::sessions::OwnSessions;
 
 /// Enough that a walk over a whole table leaves room for the small reads of the door.
 const READERS: usize = 4;
@@ -23,11 +24,11 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn start(path: &Path, clock: Arc<Clock>) -> Result<Self, OpenError> {
+    pub(crate) fn start(path: &Path, clock: Arc<Clock>, sessions: &OwnSessions) -> Result<Self, OpenError> {
         // Made first: when a later connection fails to open, dropping it ends the threads that run already.
         let mut readers = Self { queue: Arc::new(Queue::new()), threads: Vec::with_capacity(READERS) };
         for number in 1..=READERS {
-            let connection = open::for_reading(path)?;
+            let connection = open::for_reading(path, sessions)?;
             let (queue, clock) = (readers.queue.clone(), clock.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("sqlite-reader-{number}"))

@@ -20,7 +20,7 @@ use windlass_store::{
 const NO_ITEM: i64 = -1;
 
 /// The id of a run or a session: 16 bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id(pub(crate) uuid::Uuid);
 
 impl From<RunId> for Id {

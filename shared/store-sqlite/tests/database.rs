@@ -125,6 +125,35 @@ async fn a_restart_knows_that_older_sessions_are_dead() {
     assert_eq!((taken.row.epoch.0, taken.row.lease_owner), (2, Some(session(2))));
 }
 
+#[tokio::test]
+async fn a_sign_of_life_writes_nothing_and_waits_for_whoever_writes() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(&folder.database()).unwrap();
+    create_run(&store, 1).await;
+    store.renew_session(session(1), Duration::from_secs(1)).await.unwrap();
+    let files = || {
+        let log = folder.database().with_extension("db-wal");
+        [folder.database(), log].map(|it| std::fs::read(it).unwrap())
+    };
+    let before = files();
+    for _ in 0..3 {
+        store.renew_session(session(1), Duration::from_secs(3_600)).await.unwrap();
+    }
+    assert!(files() == before);
+    // Renewed all the same.
+    assert!(store.claim_run(run_id(1), session(1), STALE_AFTER).await.unwrap().is_some());
+    assert!(store.claim_run(run_id(1), session(2), STALE_AFTER).await.unwrap().is_none());
+
+    // Who holds the file has nobody show a life that could not write.
+    let another = folder.raw();
+    another.execute_batch("begin immediate").unwrap();
+    let waits =
+        tokio::time::timeout(Duration::from_millis(300), store.renew_session(session(1), Duration::ZERO));
+    assert!(waits.await.is_err());
+    another.execute_batch("rollback").unwrap();
+    store.renew_session(session(1), Duration::from_secs(1)).await.unwrap();
+}
+
 /// What lies on the disk at this moment is all that is left when the machine is switched off.
 #[tokio::test]
 async fn what_was_answered_is_on_the_disk() {

@@ -15,8 +15,6 @@ update workflow_runs
             then status = 'queued' or status = 'running' or coalesce(wake_at <= :now, false)
                  or exists (select 1 from workflow_runs c indexed by workflow_runs_untold
                              where c.parent_id = workflow_runs.id and c.parent_told = 0 and c.ended_at is not null)
-            else last_activity_at < :stale_before
-                 or not exists (select 1 from worker_sessions s
-                                 where s.id = workflow_runs.lease_owner and s.expires_at > :now)
+            else last_activity_at < :stale_before or coalesce(session_expires_at(lease_owner) <= :now, true)
        end
 returning epoch, next_seq - 1

@@ -15,7 +15,6 @@ select min(since) from (
      cross join workflow_runs p on p.id = c.parent_id
      where c.parent_id is not null and c.parent_told = 0 and c.ended_at is not null and +p.lease_owner is null
     union all
-    select min(coalesce(s.expires_at, r.last_activity_at))
-      from workflow_runs r indexed by workflow_runs_held
-      left join worker_sessions s on s.id = r.lease_owner
-     where r.lease_owner is not null and coalesce(s.expires_at <= :now, true))
+    select min(coalesce(session_expires_at(lease_owner), last_activity_at))
+      from workflow_runs indexed by workflow_runs_held
+     where lease_owner is not null and coalesce(session_expires_at(lease_owner) <= :now, true))

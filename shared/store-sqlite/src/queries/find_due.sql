@@ -47,11 +47,9 @@ select id, tenant, priority, after, null as name, 'run' as what from (
         union all
         select * from (
             select id, tenant, priority, 0 as after, row_number() over (partition by tenant, priority order by id) as turn
-              from workflow_runs r indexed by workflow_runs_held
+              from workflow_runs indexed by workflow_runs_held
              where lease_owner is not null
-               and (last_activity_at < :stale_before
-                    or not exists (select 1 from worker_sessions s
-                                    where s.id = r.lease_owner and s.expires_at > :now))
+               and (last_activity_at < :stale_before or coalesce(session_expires_at(lease_owner) <= :now, true))
              order by priority, turn, id
              limit :limit))
      order by after, priority, row_number() over (partition by after, tenant, priority order by id), id

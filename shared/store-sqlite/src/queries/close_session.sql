@@ -1,1 +1,0 @@
-delete from worker_sessions where id = :session
