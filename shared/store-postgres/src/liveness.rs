@@ -27,11 +27,10 @@ use crate::types::{At, span};
 const HOLDERS: usize = 2;
 /// How often the first is asked whose locks are free, which also tells whether it still stands.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often the other is asked whether it does, and the first while there is nobody to judge: at the latest, because each
-/// renewal of a session has them asked, too, so that an idle process wakes once for all. The other may be found out late:
-/// it is lost alone, and the first holds the lock; though while nobody is judged who has just lost the server. A process that
-/// joins a lonely one, and dies before that has renewed its session, is missed that much later.
-const ASK_EVERY: Duration = Duration::from_secs(2);
+/// How often the other is asked whether it does, and the first while there is nobody to judge, or with every second renewal. The other may be found out
+/// late: it is lost alone, and the first holds the lock; though while nobody is judged who has just lost the server. A
+/// process that joins a lonely one, and dies before that has asked again, is missed that much later.
+const ASK_EVERY: Duration = Duration::from_millis(2_500);
 /// Between the two looks in which a lock must be free: who has lost both connections takes it again in less.
 const SUSPECTED_MIN: Duration = Duration::from_millis(150);
 /// Who has just lost the server, or sees one that has just started, judges nobody: others have lost it too, and are
@@ -74,7 +73,7 @@ impl Liveness {
         Self { shared, tasks }
     }
 
-    /// The key of the session's lock, while it is held. Each call has the holders look. The first one asks for the lock, and
+    /// The key of the session's lock, while it is held. The first call asks for the lock, and
     /// waits a moment: a process that dies young shall be missed, too.
     pub(crate) async fn key_of(&self, session: SessionId) -> Option<i64> {
         let key = key_of(session);
@@ -112,6 +111,20 @@ impl Shared {
         self.changed.iter().for_each(Notify::notify_one);
     }
 
+    /// Until the pause is over, or somebody tells of a lock to take or to give back. Renewals tell, too: one that comes in the
+    /// last quarter ends it, so that an idle process wakes once for both.
+    async fn rest(&self, holder: usize, asked_at: Instant, pause: Duration) {
+        while tokio::time::timeout_at(asked_at + pause, self.changed[holder].notified()).await.is_ok() {
+            let is_wrong = {
+                let locks = self.locks();
+                locks.held[holder] != locks.wanted
+            };
+            if is_wrong || asked_at.elapsed() > pause * 3 / 4 {
+                return;
+            }
+        }
+    }
+
     fn may_judge(&self) -> bool {
         self.locks().lost_at.is_none_or(|at| at.elapsed() > STEADY_AFTER)
     }
@@ -128,6 +141,7 @@ async fn keep(shared: Arc<Shared>, holder: usize, mut line: Line) {
         if shared.locks().wanted.is_empty() {
             shared.changed[holder].notified().await;
         }
+        let asked_at = Instant::now();
         let mut turn = async |connection: &mut PgConnection| {
             hold(&shared, holder, connection).await?;
             if holder > 0 {
@@ -142,7 +156,7 @@ async fn keep(shared: Arc<Shared>, holder: usize, mut line: Line) {
             Err(_) => None,
         };
         if let Some(pause) = kept {
-            let _ = tokio::time::timeout(pause, shared.changed[holder].notified()).await;
+            shared.rest(holder, asked_at, pause).await;
         } else {
             line.hang_up();
             suspects.clear();
