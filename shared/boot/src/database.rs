@@ -10,9 +10,9 @@ use windlass_store_sqlite::SqliteStore;
 
 use crate::{DatabaseUrl, Settings};
 
-/// A process has so many connections to PostgreSQL beside its pool: for writes, creates and claims, and two that show
-/// that it lives.
-const CONNECTIONS_BESIDE_POOL: usize = 6;
+/// A process has so many connections to PostgreSQL beside its pool: for writes, creates, claims and the sweep, and two
+/// that show that it lives.
+const CONNECTIONS_BESIDE_POOL: usize = 7;
 
 /// Opens the database of these settings. A SQLite file is made and migrated when needed; it belongs to this process
 /// alone. A PostgreSQL schema is brought up to date if `migrates`, and must be up to date otherwise.

@@ -57,6 +57,7 @@ const CLAIM_LINES: usize = 1;
 pub struct PostgresStore {
     lookups: Pool,
     searches: Pool,
+    sweeps: Pool,
     writes: Lane<Writes>,
     creates: Lane<Creates>,
     claims: Lane<Claims>,
@@ -89,6 +90,7 @@ impl PostgresStore {
         Ok(Arc::new(Self {
             lookups: Pool::new(&server, Purpose::Lookups, options.lookups_max),
             searches: Pool::new(&server, Purpose::Searches, options.searches_max),
+            sweeps: Pool::new(&server, Purpose::Sweeps, 1),
             writes: Lane::start(&server, Purpose::Ticks, WRITE_LINES),
             creates: Lane::start(&server, Purpose::Ticks, CREATE_LINES),
             claims: Lane::start(&server, Purpose::Claims, CLAIM_LINES),

@@ -51,6 +51,8 @@ pub(crate) enum Purpose {
     Lookups,
     /// Whatever walks along an index, under conditions that differ: planned anew each time, for the values at hand.
     Searches,
+    /// Looks every second for all that is due, and mostly finds nothing: planned once, as lookups are.
+    Sweeps,
     /// Holds locks that show that this process lives.
     Liveness,
     /// Long walks that nobody waits for by the second.
@@ -65,6 +67,7 @@ impl Purpose {
             Self::Claims => "windlass claims",
             Self::Lookups => "windlass lookups",
             Self::Searches => "windlass searches",
+            Self::Sweeps => "windlass sweeps",
             Self::Liveness => "windlass liveness",
             Self::Walk => "windlass walk",
             Self::Migration => "windlass migrate",
@@ -82,7 +85,7 @@ impl Purpose {
                 ("enable_mergejoin", "off"),
             ],
             Self::Claims => &CLAIMS,
-            Self::Lookups => &LOOKUPS,
+            Self::Lookups | Self::Sweeps => &LOOKUPS,
             Self::Searches | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
             // A machine that is gone says no goodbye; the server finds out in about ten seconds instead of hours.
             Self::Liveness => &[
@@ -97,9 +100,11 @@ impl Purpose {
     /// How long a connection may rest. After that it may have been cut, and is asked before it is trusted with a write.
     fn trusted(self) -> Duration {
         match self {
-            Self::Ticks | Self::Claims | Self::Lookups => Duration::from_secs(1),
-            // Longer than from sweep to sweep: who reads can ask again.
-            Self::Searches | Self::Walk | Self::Migration => Duration::from_secs(2),
+            Self::Ticks | Self::Claims | Self::Lookups | Self::Searches | Self::Walk | Self::Migration => {
+                Duration::from_secs(1)
+            }
+            // Longer than from sweep to sweep: the next one asks again.
+            Self::Sweeps => Duration::from_secs(5),
             // Whoever holds locks on it must hear that it was lost, and asks for that.
             Self::Liveness => Duration::MAX,
         }
@@ -110,6 +115,7 @@ impl Purpose {
     fn looks_at_size(self) -> Option<Duration> {
         match self {
             Self::Ticks | Self::Claims => Some(Duration::from_secs(1)),
+            Self::Sweeps => Some(Duration::from_secs(5)),
             Self::Lookups => Some(Duration::from_secs(10)),
             Self::Searches | Self::Liveness | Self::Walk | Self::Migration => None,
         }
@@ -118,7 +124,9 @@ impl Purpose {
     fn statement_max(self) -> Duration {
         match self {
             Self::Walk | Self::Migration => MIGRATION_STATEMENT_MAX,
-            Self::Ticks | Self::Claims | Self::Lookups | Self::Searches | Self::Liveness => STATEMENT_MAX,
+            Self::Ticks | Self::Claims | Self::Lookups | Self::Searches | Self::Sweeps | Self::Liveness => {
+                STATEMENT_MAX
+            }
         }
     }
 }

@@ -9,10 +9,10 @@ use sqlx::{ConnectOptions, Connection, Row};
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresOptions {
     /// Connections that look up single rows and runs. Each connection of a process is opened when it is first needed;
-    /// besides these two kinds there are up to five: for groups of writes (two), creates and claims, and one to show
+    /// besides these two kinds there are up to seven: for groups of writes (two), creates, claims, the sweep, and two to show
     /// that the process lives.
     pub lookups_max: u32,
-    /// Connections for lists, the sweep and housekeeping.
+    /// Connections for lists and housekeeping.
     pub searches_max: u32,
     /// Whether opening brings the schema up to date. If not, a database that is not is refused.
     pub migrates: bool,

@@ -140,7 +140,7 @@ impl Runs for PostgresStore {
         stale_after: Duration,
         limit: u32,
     ) -> Result<Due, StoreError> {
-        self.searches
+        self.sweeps
             .ask(move |db| {
                 Box::pin(async move {
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));

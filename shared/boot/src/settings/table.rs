@@ -84,9 +84,9 @@ pub const SETTINGS: &[Setting] = &[
     },
     server(
         "database_max_connections",
-        "13",
+        "14",
         "connections",
-        "How many connections to PostgreSQL one process opens at the most; at least 8.",
+        "How many connections to PostgreSQL one process opens at the most; at least 9.",
     ),
     server(
         "migrate_on_start",

@@ -15,6 +15,7 @@ use crate::subject::Schema;
 
 /// The server publishes counters of a connection once a second at most.
 const PUBLISHED_EVERY: Duration = Duration::from_millis(1_100);
+const SIZE_SEEN_WITHIN: Duration = Duration::from_millis(5_100);
 /// Rows of other runs, all held by the session that does the work: the owner's index is the trap.
 const CROWD: u32 = 20_000;
 /// Of each kind.
@@ -112,6 +113,54 @@ async fn a_table_that_was_small_when_it_was_analysed_may_grow() {
     crowd(&schema, who).await;
     let (walked, fetched) = visited_by_work(&schema, &*store, who).await;
     assert!(walked == 0 && fetched <= FETCHED_MAX, "{walked} walked, {fetched} fetched");
+}
+
+/// Runs that wait and runs that have ended, children and parents among them; one parent has not taken in the end of its child.
+async fn resting(schema: &Schema, version: VersionId) {
+    let sql = format!(
+        "insert into workflow_runs (id, version_id, last_activity_at, created_at, tenant, version, next_seq, epoch,
+                                    priority, status, parent_id, parent_told, ended_at)
+         select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, {version}, now(), now(), 1, 2, 3, 1, 1,
+                case when n % 2 = 0 then 'waiting' else 'completed' end,
+                case when n % 2 = 1 then ('00000000-0000-4000-8000-' || lpad((n - 1)::text, 12, '0'))::uuid end,
+                n % 2 = 1 and n > 1, case when n % 2 = 1 then now() end
+           from generate_series(0, {CROWD}) n"
+    );
+    schema.run(sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_visits_what_it_finds_and_nothing_else() {
+    let schema = Schema::fresh().await;
+    let store = PostgresStore::open(&schema.url).await.unwrap();
+    schema.run("alter table workflow_runs set (autovacuum_enabled = off)").await.unwrap();
+    let version = definition(&*store).await;
+    let session = fresh_session();
+    let sweep = async || {
+        let due =
+            store.find_due(session, Duration::from_secs(2), Duration::from_secs(60), 100).await.unwrap();
+        (due.runs.len(), due.moved.len())
+    };
+    // Planned for a table without rows, which the server has looked at.
+    schema.run("analyze workflow_runs").await.unwrap();
+    assert_eq!(sweep().await, (0, 0));
+    resting(&schema, version).await;
+    for state in ["analysed when empty", "analysed"] {
+        // By then it is seen how far the table has grown.
+        tokio::time::sleep(SIZE_SEEN_WITHIN).await;
+        assert_eq!(sweep().await, (1, 0));
+        let before = visited(&schema).await;
+        for _ in 0..10 {
+            assert_eq!(sweep().await, (1, 0));
+        }
+        tokio::time::sleep(PUBLISHED_EVERY).await;
+        sweep().await;
+        let after = visited(&schema).await;
+        // The child, and its parent for each of the two who may have to do with it.
+        let (walked, fetched) = (after.0 - before.0, after.1 - before.1);
+        assert!(walked == 0 && fetched <= 3 * 12, "{state}: {walked} walked, {fetched} fetched");
+        schema.run("analyze workflow_runs").await.unwrap();
+    }
 }
 
 /// Most runs have ended, and nobody has told the planner.
