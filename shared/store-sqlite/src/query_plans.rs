@@ -111,9 +111,13 @@ fn plan(connection: &Connection, sql: &str) -> Vec<String> {
 #[test]
 fn a_plan_is_made_once_and_not_for_what_is_bound() {
     for (name, connection) in &Databases::all().0 {
-        for sql in
-            [query!("find_due"), query!("read_events"), query!("read_outbox"), query!("list_schedules")]
-        {
+        for sql in [
+            query!("find_due"),
+            query!("find_due.any"),
+            query!("read_events"),
+            query!("read_outbox"),
+            query!("list_schedules"),
+        ] {
             let mut statement = connection.prepare(sql).unwrap();
             for value in 1..=3 {
                 for index in 1..=statement.parameter_count() {
@@ -177,6 +181,19 @@ fn a_sweep_reads_only_what_may_be_due() {
         "SEARCH schedules EXISTS USING INDEX schedules_due (next_at>? AND next_at<?)",
     ];
     databases.assert_plan(query!("find_due"), &accesses);
+    databases.assert_plan(
+        query!("find_due.any"),
+        &[
+            "SCAN workflow_runs USING COVERING INDEX workflow_runs_claimable",
+            "SEARCH workflow_runs USING INDEX workflow_runs_by_wake_at (wake_at>? AND wake_at<?)",
+            "SEARCH workflow_runs USING INDEX workflow_runs_untold (parent_id>?)",
+            "SEARCH workflow_runs USING INDEX workflow_runs_held (lease_owner>?)",
+            "SEARCH workflow_runs USING COVERING INDEX workflow_runs_moved (lease_owner=?)",
+            "SCAN concurrency_places USING COVERING INDEX concurrency_places_freed",
+            "SEARCH schedules USING INDEX schedules_due (next_at>? AND next_at<?)",
+            "SCAN CONSTANT ROW",
+        ],
+    );
     databases.assert_plan(
         query!("find_ended_children"),
         &[

@@ -123,16 +123,27 @@ impl Runs for SqliteStore {
         limit: u32,
     ) -> Result<Due, StoreError> {
         self.read(move |db, now| {
+            let (horizon, stale_before) = (now.plus(horizon).0, before(now, stale_after));
+            let session = Id::from(session);
+            let mut due = Due::default();
+            let any = named_params! {
+                ":now": now.0,
+                ":horizon": horizon,
+                ":stale_before": stale_before,
+                ":session": session,
+            };
+            if !db.prepare_cached(query!("find_due.any"))?.query_row(any, |row| row.get(0))? {
+                return Ok(due);
+            }
             let mut statement = db.prepare_cached(query!("find_due"))?;
             let mut found = statement.query(named_params! {
                 ":now": now.0,
-                ":horizon": now.plus(horizon).0,
-                ":stale_before": before(now, stale_after),
+                ":horizon": horizon,
+                ":stale_before": stale_before,
                 ":limit": limit,
-                ":session": Id::from(session),
+                ":session": session,
                 ":groups_limit": FREED_GROUPS_MAX,
             })?;
-            let mut due = Due::default();
             while let Some(row) = found.next()? {
                 match row.get::<_, String>("what")?.as_str() {
                     "run" => due.runs.push(DueRun {
