@@ -143,6 +143,10 @@ impl Runs for PostgresStore {
         self.sweeps
             .ask(move |db| {
                 Box::pin(async move {
+                    let any = sqlx::query(query!("find_due.any")).bind(span(horizon)).bind(span(stale_after));
+                    if !any.bind(session.0).fetch_one(&mut *db).await?.try_get::<bool, _>(0)? {
+                        return Ok(Due::default());
+                    }
                     let query = sqlx::query(query!("find_due")).bind(span(horizon)).bind(span(stale_after));
                     let query = query.bind(i64::from(limit)).bind(session.0);
                     let query = query.bind(i64::from(FREED_GROUPS_MAX));
