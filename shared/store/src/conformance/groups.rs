@@ -125,6 +125,8 @@ pub async fn the_end_of_a_run_leaves_its_group_to_be_found_until_somebody_looks(
     assert_eq!(admitted(&look(subject).await), [run_id(2)]);
     assert!(freed().await.is_empty());
     end(subject, 2).await;
+    // Though nobody waits any more, and nothing else is to be found.
+    assert_eq!(freed().await, [(TENANT, NAME.to_owned())]);
     look(subject).await;
     assert!(subject.store.list_group(TENANT, NAME, 10).await.unwrap().is_empty());
 }
