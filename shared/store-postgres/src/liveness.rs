@@ -27,9 +27,10 @@ use crate::types::{At, span};
 const HOLDERS: usize = 2;
 /// How often the first is asked whose locks are free, which also tells whether it still stands.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often the other is asked whether it does, and the first while there is nobody to judge, or with every second renewal. The other may be found out
-/// late: it is lost alone, and the first holds the lock; though while nobody is judged who has just lost the server. A
-/// process that joins a lonely one, and dies before that has asked again, is missed that much later.
+/// How often the other is asked whether it does, and the first while there is nobody to judge: at the latest, and as a rule
+/// with every second renewal. The other may be found out late: it is lost alone, and the first holds the lock; though while
+/// nobody is judged who has just lost the server. A process that joins a lonely one, and dies before that has asked again, is
+/// missed that much later.
 const ASK_EVERY: Duration = Duration::from_millis(2_500);
 /// Between the two looks in which a lock must be free: who has lost both connections takes it again in less.
 const SUSPECTED_MIN: Duration = Duration::from_millis(150);
@@ -73,8 +74,8 @@ impl Liveness {
         Self { shared, tasks }
     }
 
-    /// The key of the session's lock, while it is held. The first call asks for the lock, and
-    /// waits a moment: a process that dies young shall be missed, too.
+    /// The key of the session's lock, while it is held. The first call asks for the lock, and waits a moment: a process that dies
+    /// young shall be missed, too.
     pub(crate) async fn key_of(&self, session: SessionId) -> Option<i64> {
         let key = key_of(session);
         let is_new = self.shared.locks().wanted.insert(key);
