@@ -204,6 +204,20 @@ fn a_sweep_reads_only_what_may_be_due() {
 }
 
 #[test]
+fn a_parameter_fits_an_index_of_what_is_not_null() {
+    let databases = Databases::not_analysed();
+    let held = "SEARCH workflow_runs USING COVERING INDEX workflow_runs_held (lease_owner=?)";
+    databases.assert_plan(query!("clean_up.owns_runs"), &[held]);
+    databases.assert_plan(
+        query!("get_version"),
+        &[
+            "SEARCH w USING INDEX sqlite_autoindex_workflows_1 (tenant=? AND name=?)",
+            "SEARCH v USING INDEX workflow_versions_by_number (workflow_id=? AND version=?)",
+        ],
+    );
+}
+
+#[test]
 fn runs_are_counted_from_an_index() {
     let databases = Databases::all();
     databases.assert_plan(

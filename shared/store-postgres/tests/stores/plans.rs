@@ -15,6 +15,7 @@ use crate::subject::Schema;
 
 /// The server publishes counters of a connection once a second at most.
 const PUBLISHED_EVERY: Duration = Duration::from_millis(1_100);
+/// A sweep looks every five seconds how large the table has become.
 const SIZE_SEEN_WITHIN: Duration = Duration::from_millis(5_100);
 /// Rows of other runs, all held by the session that does the work: the owner's index is the trap.
 const CROWD: u32 = 20_000;
