@@ -51,6 +51,11 @@ pub(crate) fn check_current(connection: &Connection) -> Result<(), OpenError> {
     if found < known() { Err(OpenError::Older { found, known: known() }) } else { Ok(()) }
 }
 
+/// Writes what stands there already: the smallest change that a disk can refuse.
+pub(crate) fn write_version(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", version_of(connection)?)
+}
+
 fn version_of(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("pragma user_version", [], |row| row.get(0))
 }

@@ -7,6 +7,9 @@
 //! A job that is refused has mostly written nothing, because guards come first. So a group is first done
 //! without savepoints, which cost a quarter of a tick; only when a job fails after it wrote something is
 //! the group undone and done again, each job in a savepoint of its own. Jobs may therefore run twice.
+//!
+//! A group that writes nothing commits whatever the disk is like. So after a commit that failed, something is written
+//! before the next group: what an empty job is told is whether the database can be written.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use windlass_model::Timestamp;
 use windlass_store::{Clock, StoreError, WriteError, point};
 
 use crate::fault::{Fault, store_error};
+use crate::migrate;
 use crate::open::OpenError;
 use crate::queue::Queue;
 
@@ -89,8 +93,9 @@ impl Writer {
             .name("sqlite-writer".into())
             .spawn(move || {
                 let mut group = Vec::with_capacity(GROUP_MAX);
+                let mut has_failed = false;
                 while jobs.take(GROUP_MAX, &mut group) {
-                    write_group(&connection, &clock, &mut group);
+                    has_failed = !write_group(&connection, &clock, &mut group, has_failed);
                 }
             })
             .map_err(OpenError::Thread)?;
@@ -112,9 +117,15 @@ impl Drop for Writer {
     }
 }
 
-/// One commit for the whole group; every job in it stands or falls alone.
-fn write_group(connection: &Connection, clock: &Clock, group: &mut Vec<Box<dyn Job>>) {
-    let commit = run_group(connection, clock, group);
+/// One commit for the whole group; every job in it stands or falls alone. False when the commit failed.
+fn write_group(
+    connection: &Connection,
+    clock: &Clock,
+    group: &mut Vec<Box<dyn Job>>,
+    has_failed: bool,
+) -> bool {
+    let proof = if has_failed { migrate::write_version(connection).map_err(store_error) } else { Ok(()) };
+    let commit = proof.and_then(|()| run_group(connection, clock, group));
     if let Err(error) = &commit {
         tracing::error!(error = %error, jobs = group.len(), "A commit failed");
         if !connection.is_autocommit() {
@@ -129,6 +140,7 @@ fn write_group(connection: &Connection, clock: &Clock, group: &mut Vec<Box<dyn J
             Some(error) => Err(StoreError::Unavailable(error.clone().into())),
         });
     }
+    failure.is_none()
 }
 
 fn run_group(connection: &Connection, clock: &Clock, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
@@ -230,7 +242,7 @@ mod tests {
 
     fn run(connection: &Connection, jobs: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<i64, WriteError>> {
         let (mut group, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
-        write_group(connection, &Clock::system(), &mut group);
+        write_group(connection, &Clock::system(), &mut group, false);
         assert!(connection.is_autocommit());
         answers.into_iter().map(|mut answer| answer.try_recv().expect("everyone is answered")).collect()
     }
@@ -356,7 +368,7 @@ mod tests {
         let (gone, answer) = insert(1);
         drop(answer);
         let (other, mut other_answer) = insert(2);
-        write_group(&connection, &Clock::system(), &mut vec![gone, other]);
+        write_group(&connection, &Clock::system(), &mut vec![gone, other], false);
         assert!(matches!(other_answer.try_recv(), Ok(Ok(2))));
         assert_eq!(rows(&connection), [1, 2]);
     }

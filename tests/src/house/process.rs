@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout};
 
-use super::program::program;
+use super::program::program_that_outlives_a_full_disk;
 use crate::{Client, PATIENCE, eventually};
 
 /// Lines of a process' own log that a failed story shows.
@@ -138,7 +138,7 @@ impl Process {
 
     fn spawn(&self, more: &[(&str, &str)]) -> ChildStdout {
         let Inner { name, role, settings, folder, .. } = &*self.0;
-        let mut command = program();
+        let mut command = program_that_outlives_a_full_disk();
         command
             .arg(role.word())
             .envs(settings.iter().cloned())
@@ -195,6 +195,15 @@ impl Process {
     pub fn thaw(&self) {
         self.signal_process("CONT");
         self.open_door();
+    }
+
+    /// Lets no file of this process grow beyond so many bytes, `None` for any size again: a disk that is full.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.pid().to_string();
+        let status =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status();
+        assert!(status.is_ok_and(|it| it.success()), "the files of {} cannot be limited", self.name());
     }
 
     fn signal_process(&self, signal: &str) {

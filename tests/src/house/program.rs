@@ -19,7 +19,17 @@ pub fn program_path() -> PathBuf {
 
 /// The program with an environment that holds nothing of the tester's own.
 pub fn program() -> Command {
-    let mut command = Command::new(program_path());
+    with_bare_environment(Command::new(program_path()))
+}
+
+/// As [`program`]; a file that may not grow is an error to it, as it is on a full disk, where a signal would end it.
+pub(super) fn program_that_outlives_a_full_disk() -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#]).arg(program_path());
+    with_bare_environment(command)
+}
+
+fn with_bare_environment(mut command: Command) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.env_clear().env("PATH", path).env("HOME", std::env::temp_dir()).env("RUST_BACKTRACE", "1");
     command

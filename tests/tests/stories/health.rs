@@ -12,7 +12,9 @@ in_every_mode!(
     a_house_that_was_held_still_is_ready_again_soon,
     a_worker_is_not_ready_while_a_loop_of_its_own_does_not_turn,
     a_worker_is_not_ready_while_it_cannot_see_to_schedules,
-    the_log_of_the_server_has_one_line_per_record,
+    the_log_of_the_server_has_one_line_per_record;
+    // The disk of a fleet is its database server's own.
+    embedded only: nobody_is_ready_on_a_full_disk_and_everybody_once_there_is_room,
 );
 
 const QUICK: &str = "{ version: 1, name: quick, type: steps, steps: [ { id: a, type: noop } ] }";
@@ -132,6 +134,27 @@ async fn a_worker_is_not_ready_while_it_cannot_see_to_schedules(mode: Mode) {
     house.until_ready().await;
     let run = eventually("the run of the schedule", async || house.all_runs().await.pop()).await;
     house.wait_for(&run, "completed").await;
+    house.close().await;
+}
+
+async fn nobody_is_ready_on_a_full_disk_and_everybody_once_there_is_room(mode: Mode) {
+    let house = House::open(mode).await;
+    house.push(QUICK).await;
+    let before = house.run(QUICK, json!({})).await;
+    house.wait_for(&before, "completed").await;
+    house.until_ready().await;
+    house.processes().iter().for_each(|process| process.limit_files(Some(4_096)));
+    // Nobody writes, and nobody knows: it is the first write that finds out.
+    let refused = house.post("/v1/workflow-runs", &json!({"workflow": "quick"})).await;
+    assert!(!refused.header("retry-after").is_empty(), "{refused}");
+    refused.refused(503, "store_unavailable");
+    until_named(&house, &["session"]).await;
+    assert_eq!(house.get(&format!("/v1/workflow-runs/{before}")).await.ok()["status"], "completed");
+    house.processes().iter().for_each(|process| process.limit_files(None));
+    house.until_ready().await;
+    assert_eq!(house.all_runs().await, [before], "what was refused was not written");
+    let after = house.run(QUICK, json!({})).await;
+    house.wait_for(&after, "completed").await;
     house.close().await;
 }
 
