@@ -66,10 +66,17 @@ impl Sessions for PostgresStore {
             .ask(move |db| {
                 Box::pin(async move {
                     let limit = i64::from(limit);
-                    let query = sqlx::query(query!("clean_up.replies")).bind(span(age)).bind(limit);
-                    let replies = query.execute(&mut *db).await?.rows_affected();
+                    let mut rows = 0;
+                    for rest in [
+                        query!("clean_up.replies"),
+                        query!("clean_up.circuits"),
+                        query!("clean_up.rate_limits"),
+                    ] {
+                        let query = sqlx::query(rest).bind(span(age)).bind(limit);
+                        rows += query.execute(&mut *db).await?.rows_affected();
+                    }
                     let sessions = sqlx::query(query!("clean_up.sessions")).bind(limit).execute(db).await?;
-                    Ok(replies + sessions.rows_affected())
+                    Ok(rows + sessions.rows_affected())
                 })
             })
             .await

@@ -73,11 +73,15 @@ impl Sessions for SqliteStore {
     async fn clean_up(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         let asked_at = self.clock.now();
         let expired = self.sessions.expired(asked_at);
-        let (forgotten, replies) = self
+        let (forgotten, rows) = self
             .write_always(move |db, now| {
-                let replies = db
-                    .prepare_cached(query!("clean_up.replies"))?
-                    .execute(named_params! { ":before": before(now, age), ":limit": limit })?;
+                let mut rows = 0;
+                for rest in
+                    [query!("clean_up.replies"), query!("clean_up.circuits"), query!("clean_up.rate_limits")]
+                {
+                    let parameters = named_params! { ":before": before(now, age), ":limit": limit };
+                    rows += db.prepare_cached(rest)?.execute(parameters)? as u64;
+                }
                 let mut owns_runs = db.prepare_cached(query!("clean_up.owns_runs"))?;
                 let mut ownerless = Vec::new();
                 for session in &expired {
@@ -87,13 +91,13 @@ impl Sessions for SqliteStore {
                         ownerless.push(*session);
                     }
                 }
-                Ok((ownerless, replies as u64))
+                Ok((ownerless, rows))
             })
             .await?;
         let mut sessions = self.sessions.lock();
         let before = sessions.len();
         // One may have come back meanwhile.
         sessions.retain(|session, expires_at| *expires_at > asked_at || !forgotten.contains(session));
-        Ok(replies + (before - sessions.len()) as u64)
+        Ok(rows + (before - sessions.len()) as u64)
     }
 }

@@ -384,8 +384,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// What was answered to this key before, if anything.
     async fn find_reply(&self, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Reply>, StoreError>;
 
-    /// Forgets replies older than `age`, dead sessions without runs, and delivered leftovers; at most
-    /// `limit` rows of each.
+    /// Forgets replies older than `age`, circuits and rate limits that have been as if nothing were known of them for as
+    /// long, and dead sessions without runs; at most `limit` rows of each.
     async fn clean_up(&self, age: Duration, limit: u32) -> Result<u64, StoreError>;
 }
 

@@ -123,6 +123,24 @@ pub async fn a_try_that_fails_after_its_turn_leaves_the_next_one_alone(subject: 
     assert_eq!(state(subject, &key("a")).await, Some(CircuitState::Closed));
 }
 
+pub async fn a_circuit_that_is_closed_and_long_quiet_is_forgotten(subject: &Subject) {
+    let (store, age) = (&subject.store, Duration::from_secs(3_600));
+    for (name, times) in [("failed once", 1), ("open", 2), ("healed", 2)] {
+        fail(subject, key(name), times, None).await;
+    }
+    store.step_circuit(key("healed"), CircuitStep::Healed).await.unwrap();
+    subject.clock.advance(age);
+    fail(subject, key("fails again"), 1, None).await;
+    assert_eq!(store.clean_up(age, 100).await.unwrap(), 0, "their windows ended ten minutes later");
+    subject.clock.advance(Duration::from_secs(601));
+    for forgotten in [1, 1, 0] {
+        assert_eq!(store.clean_up(age, 1).await.unwrap(), forgotten);
+    }
+    let left = [state(subject, &key("open")).await, state(subject, &key("fails again")).await];
+    assert_eq!(left, [Some(CircuitState::Open), Some(CircuitState::Closed)]);
+    assert_eq!(store.list_circuits(TENANT, None, 100).await.unwrap().len(), 2);
+}
+
 pub async fn a_host_and_a_tool_of_one_name_have_a_circuit_each(subject: &Subject) {
     let store = &subject.store;
     let host = CircuitKey { kind: Guarded::Host, ..key("mail.example") };

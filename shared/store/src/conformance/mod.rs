@@ -174,6 +174,7 @@ macro_rules! conformance_tests {
                 a_try_closes_or_opens_it
                 a_try_that_fails_after_its_turn_leaves_the_next_one_alone
                 a_try_that_is_called_off_lets_the_next_one_try
+                a_circuit_that_is_closed_and_long_quiet_is_forgotten
                 a_host_and_a_tool_of_one_name_have_a_circuit_each
                 circuits_are_listed_by_kind_and_name_and_belong_to_their_tenant
             }
@@ -190,6 +191,7 @@ macro_rules! conformance_tests {
                 of_many_who_ask_at_once_each_has_a_turn_of_its_own
                 limits_are_listed_by_kind_and_name_and_belong_to_their_tenant
                 a_limit_that_was_reset_has_all_its_turns
+                a_limit_that_nobody_has_asked_for_long_is_forgotten
             }
             approvals {
                 a_gate_opens_and_closes

@@ -104,3 +104,20 @@ pub async fn a_limit_that_was_reset_has_all_its_turns(subject: &Subject) {
     assert!(!store.reset_rate_limit(key("a")).await.unwrap());
     assert_eq!(take(subject, "a", limit).await, Turn::Now);
 }
+
+pub async fn a_limit_that_nobody_has_asked_for_long_is_forgotten(subject: &Subject) {
+    let (store, age, limit) = (&subject.store, Duration::from_secs(3_600), limit(6, 1));
+    for name in ["a", "b", "c"] {
+        take(subject, name, limit).await;
+    }
+    subject.clock.advance(age);
+    assert_eq!(store.clean_up(age, 100).await.unwrap(), 0, "the next turn came ten seconds later");
+    take(subject, "c", limit).await;
+    subject.clock.advance(MINUTE);
+    for forgotten in [1, 1, 0] {
+        assert_eq!(store.clean_up(age, 1).await.unwrap(), forgotten);
+    }
+    let left = store.list_rate_limits(TENANT, None, 100).await.unwrap();
+    assert_eq!(left.iter().map(|(key, _)| key.name.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(take(subject, "a", limit).await, Turn::Now);
+}

@@ -1,8 +1,10 @@
 //! Sessions, replies, the outbox and blobs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use windlass_model::circuit::CircuitState;
 use windlass_model::{Digest, SessionId, TenantId, Timestamp};
 
 use super::MemoryStore;
@@ -57,9 +59,24 @@ impl Sessions for MemoryStore {
             for session in &dead {
                 tables.sessions.remove(session);
             }
-            Ok((replies.len() + dead.len()) as u64)
+            let circuits = first(limit, &tables.circuits, |it| {
+                it.state == CircuitState::Closed && it.window_ends_at.plus(age) < now
+            });
+            for key in &circuits {
+                tables.circuits.remove(key);
+            }
+            let limits = first(limit, &tables.rate_limits, |it| it.taken_until.plus(age) < now);
+            for key in &limits {
+                tables.rate_limits.remove(key);
+            }
+            Ok((replies.len() + dead.len() + circuits.len() + limits.len()) as u64)
         })
     }
+}
+
+/// The keys of those that are meant, no more than `limit`.
+fn first<K: Clone, V>(limit: u32, rows: &BTreeMap<K, V>, is_meant: impl Fn(&V) -> bool) -> Vec<K> {
+    rows.iter().filter(|(_, row)| is_meant(row)).map(|(key, _)| key.clone()).take(limit as usize).collect()
 }
 
 #[async_trait]
