@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::app::{ANSWER_WITHIN, App, Shared};
 use crate::problem::{Code, Problem, Result};
 use crate::wait::WAIT_MAX;
-use crate::{idempotency, wait};
+use crate::{idempotency, origin, wait};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An id of the client's own is written to every log line.
@@ -152,27 +152,10 @@ fn cors(app: &App) -> Option<CorsLayer> {
 
 /// Innermost: lets a request in whole and in time, or not at all.
 async fn admit(State(app): State<Shared>, request: Request, next: Next) -> Result<Response<Body>> {
-    check_origin(&app, &request)?;
+    origin::check(&app.options, &request)?;
     let answer_within = if may_wait(&request) { ANSWER_WITHIN + WAIT_MAX } else { ANSWER_WITHIN };
     let request = read_whole(&app, request).await?;
     tokio::time::timeout(answer_within, next.run(request)).await.map_err(|_| Problem::store_is_silent())
-}
-
-/// A page of another origin may not change anything, nor listen on a WebSocket, which CORS does not guard.
-fn check_origin(app: &App, request: &Request) -> Result<()> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let headers = request.headers();
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    if reads && !headers.contains_key(header::UPGRADE) {
-        return Ok(());
-    }
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_own = origin.split_once("://").map(|(_, host)| host).is_some_and(|origin| Some(origin) == host);
-    if is_own || app.options.cors_origins.iter().any(|allowed| allowed == origin) {
-        return Ok(());
-    }
-    Err(Problem::new(Code::OriginNotAllowed, "Pages of this origin may not do this."))
 }
 
 /// Only these two routes may take longer than [`ANSWER_WITHIN`], and only when asked to.

@@ -11,6 +11,7 @@ mod idempotency;
 mod intake;
 mod openapi;
 mod options;
+mod origin;
 mod page;
 mod problem;
 mod published;

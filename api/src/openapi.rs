@@ -26,7 +26,7 @@ shows is folded from it.\n\n\
 * Cursors are opaque and signed; they belong to a list with its filters.";
 
 /// Statuses that any request may get: the query is strict, and nobody can promise that nothing breaks.
-const ALWAYS: &[u16] = &[400, 422, 500, 503];
+const ALWAYS: &[u16] = &[400, 421, 422, 500, 503];
 /// Statuses of requests that carry a body.
 const WITH_BODY: &[u16] = &[403, 408, 413, 415];
 

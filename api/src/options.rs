@@ -22,6 +22,8 @@ pub struct DoorOptions {
     pub connections_max: usize,
     /// Web pages of these origins (`https://console.example`) may use the API. None by default.
     pub cors_origins: Vec<String>,
+    /// Names under which requests may reach the API, beside `localhost` and addresses. None: any.
+    pub hosts: Option<Vec<String>>,
     /// Where `/metrics` reads; without it there is no such route.
     pub metrics: Option<PrometheusHandle>,
     pub cursor_key: CursorKey,
@@ -39,6 +41,7 @@ impl Default for DoorOptions {
             streams_max: STREAMS_MAX,
             connections_max: CONNECTIONS_MAX,
             cors_origins: Vec::new(),
+            hosts: None,
             metrics: None,
             cursor_key: CursorKey::default(),
             open_runs_max: None,

@@ -93,6 +93,8 @@ codes! {
         "2 MiB, or 8 MiB for uploads, unless configured otherwise.",
     UnsupportedMediaType 415 "unsupported_media_type" "The body has a media type that is not understood here"
         "`application/json` everywhere; `application/yaml` for definitions; `multipart/form-data` for uploads.",
+    HostNotAllowed 421 "host_not_allowed" "This server is not known under that name"
+        "`Host` names neither an address, nor `localhost`, nor one of `WINDLASS_HOSTS`.",
     InvalidBody 422 "invalid_body" "The body does not have the right shape"
         "A field is unknown, missing, of another type, or out of bounds; `pointer` says which.",
     InvalidParameter 422 "invalid_parameter" "A parameter has a value that cannot be used"

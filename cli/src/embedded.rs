@@ -148,10 +148,18 @@ pub fn door_options(settings: &Settings) -> DoorOptions {
     let cursor_key = settings.cursor_key.as_ref().map(|key| CursorKey::from_secret(&key.0));
     DoorOptions {
         cors_origins: settings.cors_origins.clone(),
+        hosts: hosts(settings),
         cursor_key: cursor_key.unwrap_or_default(),
         open_runs_max: open_runs_max(settings),
         ..DoorOptions::default()
     }
+}
+
+/// Who listens for this machine alone is reached by no other name, unless something in front of it passes one on.
+fn hosts(settings: &Settings) -> Option<Vec<String>> {
+    let any = settings.hosts.iter().any(|host| host == "*");
+    let is_open = settings.hosts.is_empty() && !settings.listen.ip().is_loopback();
+    (!any && !is_open).then(|| settings.hosts.clone())
 }
 
 fn open_runs_max(settings: &Settings) -> Option<u32> {

@@ -59,6 +59,35 @@ async fn pages_of_allowed_and_of_our_own_origin_may_do_both() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_not_known_here_is_nobodys_way_in() {
+    let hosts = Some(vec!["windlass.example".to_owned()]);
+    let house = House::with(DoorOptions { hosts, ..DoorOptions::default() });
+    for host in [
+        "evil.example",
+        "evil.example:7070",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "x.windlass.example",
+    ] {
+        // For its browser such a page is of our own origin.
+        let origin = format!("http://{host}");
+        let read = with_header(request(Method::GET, RUNS), "host", host);
+        house.send(read).await.refused(421, "host_not_allowed");
+        let write = with_header(with_json(Method::POST, RUNS, &json!({"workflow": "x"})), "host", host);
+        house.send(with_header(write, "origin", &origin)).await.refused(421, "host_not_allowed");
+        let absolute = Request::get(format!("http://{host}{RUNS}")).body(axum::body::Body::empty()).unwrap();
+        house.send(with_header(absolute, "host", "localhost")).await.refused(421, "host_not_allowed");
+    }
+    for host in
+        ["localhost", "LocalHost:7070", "127.0.0.1:7070", "[::1]:7070", "10.0.0.7", "windlass.example:80"]
+    {
+        let read = house.send(with_header(request(Method::GET, RUNS), "host", host)).await;
+        assert_eq!(read.status, 200, "{host}");
+    }
+    assert_eq!(house.get(RUNS).await.status, 200, "whoever names no host is no browser");
+}
+
+#[tokio::test]
 async fn no_answer_repeats_the_host_that_was_asked() {
     let house = House::new();
     let create = with_json(Method::POST, RUNS, &json!({"spec": crate::house::quick("h")}));

@@ -300,7 +300,7 @@ async fn watchers_that_never_read_harm_nobody(mode: Mode) {
     for _ in 0..50 {
         let mut connection = house.connect().await;
         let request = format!(
-            "GET /v1/workflow-runs/{run}/events HTTP/1.1\r\nHost: w\r\nAccept: text/event-stream\r\n\r\n"
+            "GET /v1/workflow-runs/{run}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
         );
         tokio::io::AsyncWriteExt::write_all(&mut connection, request.as_bytes())
             .await

@@ -27,6 +27,7 @@ pub struct Settings {
     pub egress_allow: String,
     pub emit_url: Option<Secret>,
     pub cors_origins: Vec<String>,
+    pub hosts: Vec<String>,
     pub cursor_key: Option<Secret>,
     pub worker_max_runs: usize,
     pub session_ttl: Duration,
@@ -144,6 +145,7 @@ impl Settings {
         let open_runs_max = values
             .given("open_runs_max")
             .and_then(|_| values.parse("open_runs_max", problems, values::count));
+        let hosts = values.parse("hosts", problems, values::hosts);
         let log_format = values.parse("log_format", problems, LogFormat::parse);
         let server = values.parse("server", problems, values::server_url);
         let emit_url =
@@ -166,6 +168,7 @@ impl Settings {
             egress_allow: values.text("egress_allow").to_owned(),
             emit_url,
             cors_origins: values::list(values.text("cors_origins")),
+            hosts: hosts?,
             cursor_key: values.given("cursor_key").map(|key| Secret(key.to_owned())),
             worker_max_runs: worker_max_runs?,
             session_ttl: session_ttl?,

@@ -124,6 +124,12 @@ pub const SETTINGS: &[Setting] = &[
         "origins, comma separated",
         "Web pages of these origins may use the API, such as https://console.example; none otherwise.",
     ),
+    server(
+        "hosts",
+        "",
+        "names, comma separated",
+        "Names under which requests may reach the API, beside addresses and localhost, or `*`; without it any, and none when it listens for this machine alone.",
+    ),
     Setting {
         secret: true,
         ..server(

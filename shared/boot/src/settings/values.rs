@@ -242,6 +242,16 @@ pub(super) fn secret_url(text: &str) -> Result<Secret, String> {
     }
 }
 
+pub(super) fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let hosts = list(text);
+    match hosts.iter().find(|host| host.contains(['/', ':', ' '])) {
+        Some(host) => {
+            Err(format!("`{host}` is no name; write it like windlass.example, without scheme and port"))
+        }
+        None => Ok(hosts),
+    }
+}
+
 pub(super) fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
