@@ -11,16 +11,15 @@ use windlass_model::open_work::Work;
 use windlass_model::payload::{Blob, PAYLOAD_BYTES_MAX};
 use windlass_model::workflow::expression::Context;
 use windlass_model::{Outcome, Payload, Plan, RunState, StepError, TenantId, planted, rate_limit};
-use windlass_store::{NewRun, point};
+use windlass_store::{Fence, NewRun, point};
 
 use crate::breaker::Breaker;
 use crate::engine::EngineParts;
+use crate::patience::patiently;
 use crate::runner::{Done, Failure, File};
 use crate::turn::CallLimit;
 use crate::{Progress, Runner, StepContext};
 
-/// Between two tries while the database is away.
-pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// After a cancel, a runner that has not returned by then is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
@@ -29,6 +28,7 @@ pub(crate) struct Attempt {
     work: Work,
     runner: Arc<dyn Runner>,
     step: StepContext,
+    fence: Fence,
     timeout: Option<Duration>,
     limit: Option<CallLimit>,
     breaker: Option<Breaker>,
@@ -52,6 +52,7 @@ impl Attempt {
         state: &RunState,
         work: Work,
         cancel: CancellationToken,
+        fence: Fence,
     ) -> Result<Self, Box<Ended>> {
         let node = plan.node(work.node);
         let fail = |error: StepError| {
@@ -88,7 +89,7 @@ impl Attempt {
         let has_turn = rate_limit::holds(state.step(work.key()).turn_at, parts.clock.now());
         let has_turn = has_turn && !planted("turn_is_asked_for_again");
         let limit = CallLimit::of(tenant, node.callee.as_ref(), has_turn);
-        Ok(Self { work, runner, step, timeout: node.timeout, limit, breaker })
+        Ok(Self { work, runner, step, fence, timeout: node.timeout, limit, breaker })
     }
 
     /// Lets the runner do it, unless it is not its turn, or a circuit is open.
@@ -112,6 +113,17 @@ impl Attempt {
         }
     }
 
+    /// None when the run is ours for long enough to begin an effect. Otherwise another engine may do it, and nobody will
+    /// hear from this attempt.
+    async fn until_ours(&self, parts: &EngineParts) -> Option<Outcome> {
+        if parts.lease.is_safe() {
+            return None;
+        }
+        parts.lease.until_safe().await;
+        let touched = patiently(|| parts.store.touch_run(self.step.run_id, self.fence)).await;
+        (!matches!(touched, Ok(true))).then_some(Outcome::Canceled)
+    }
+
     async fn call_behind(self, breaker: Breaker, parts: &EngineParts) -> Ended {
         point("circuit.before_question");
         match breaker.admit(&*parts.store).await {
@@ -132,6 +144,10 @@ impl Attempt {
 
     /// Lets the runner do it, within the step's time.
     async fn call(self, parts: &EngineParts) -> Ended {
+        // Whoever was asked for a turn may have taken long to answer.
+        if let Some(outcome) = Box::pin(self.until_canceled(self.until_ours(parts))).await {
+            return Ended { work: self.work, outcome, blobs: Vec::new(), child: None };
+        }
         let Self { work, runner, step, timeout, .. } = self;
         let started_at = Instant::now();
         let kind = runner.spec().name;

@@ -15,11 +15,12 @@ use windlass_model::workflow::expression::Context;
 use windlass_model::{
     Actor, Outcome, Plan, Priority, RunState, StepError, TenantId, Timestamp, decide, planted,
 };
-use windlass_store::{Labels, NewRun, StoreError, point};
+use windlass_store::{Labels, NewRun, point};
 
-use crate::attempt::{Ended, RETRY_PAUSE};
+use crate::attempt::Ended;
 use crate::engine::EngineParts;
 use crate::order::{self, Found, OrderError};
+use crate::patience::patiently;
 
 /// What a child has from the run that starts it.
 #[derive(Clone)]
@@ -152,13 +153,8 @@ impl Call {
 
     /// A body's definition has its place among those that came inline, under its hash.
     async fn kept(&self, parts: &EngineParts, body: &Body) -> Result<Found, StepError> {
-        let id = loop {
-            match parts.plans.put_inline(self.heritage.tenant, &body.spec, &body.plan).await {
-                Ok(id) => break id,
-                Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(error) => return Err(StepError::new("internal", error.to_string())),
-            }
-        };
+        let kept = patiently(|| parts.plans.put_inline(self.heritage.tenant, &body.spec, &body.plan)).await;
+        let id = kept.map_err(|error| StepError::new("internal", error.to_string()))?;
         let name = body.plan.name.clone();
         Ok(Found { id, name, version: None, plan: body.plan.clone() })
     }
@@ -170,14 +166,11 @@ impl Call {
         version: Option<u32>,
     ) -> Result<Found, StepError> {
         let tenant = self.heritage.tenant;
-        loop {
-            match order::find(&*parts.store, &parts.plans, tenant, workflow, version).await {
-                Ok(found) => return Ok(found),
-                Err(OrderError::Store(StoreError::Unavailable(_))) => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(OrderError::Store(error)) => return Err(StepError::new("internal", error.to_string())),
-                Err(OrderError::Refused(error)) => return Err(error),
-            }
-        }
+        let found = patiently(|| order::find(&*parts.store, &parts.plans, tenant, workflow, version)).await;
+        found.map_err(|error| match error {
+            OrderError::Store(error) => StepError::new("internal", error.to_string()),
+            OrderError::Refused(error) => error,
+        })
     }
 }
 

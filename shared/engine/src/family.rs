@@ -8,8 +8,8 @@ use windlass_bus::Bus;
 use windlass_model::{Actor, Command, Input, Ring, RunId, RunState, SessionId, TenantId, decide};
 use windlass_store::{Guard, RunRecord, RunWrite, StoreError, WriteError};
 
-use crate::attempt::RETRY_PAUSE;
 use crate::engine::EngineParts;
+use crate::patience::{RETRY_PAUSE, patiently};
 
 /// Wakes the parent of a run that has just ended. Should this get lost, the sweep finds it.
 pub(crate) async fn tell_parent(parts: &EngineParts, tenant: TenantId, parent: RunId) {
@@ -31,13 +31,9 @@ pub(crate) fn rouse(bus: &dyn Bus, lease_owner: Option<SessionId>, ring: Ring) {
 /// Cancels a run as a person would. Returns when that is in its log, or when it needs no cancel any more.
 pub(crate) async fn recall(parts: &EngineParts, tenant: TenantId, child: RunId, because: &str) {
     loop {
-        let record = match parts.store.load_run(tenant, child).await {
+        let record = match patiently(|| parts.store.load_run(tenant, child)).await {
             Ok(Some(record)) if !record.row.status.is_terminal() => record,
             Ok(_) => return,
-            Err(StoreError::Unavailable(_)) => {
-                tokio::time::sleep(RETRY_PAUSE).await;
-                continue;
-            }
             Err(error) => return error!(run.id = %child, error = %error, "Run cannot be asked to stop"),
         };
         match cancel(parts, record, because).await {
@@ -52,7 +48,8 @@ pub(crate) async fn recall(parts: &EngineParts, tenant: TenantId, child: RunId, 
 async fn cancel(parts: &EngineParts, record: RunRecord, because: &str) -> Result<(), WriteError> {
     let RunRecord { row, snapshot, events } = record;
     let damaged = |problem: String| WriteError::Store(StoreError::Damaged(problem));
-    let plan = parts.plans.get(row.version_id).await.map_err(|error| damaged(error.to_string()))?;
+    let plan =
+        patiently(|| parts.plans.get(row.version_id)).await.map_err(|error| damaged(error.to_string()))?;
     let mut state =
         RunState::fold(&plan, row.id, snapshot, &events).map_err(|error| damaged(error.to_string()))?;
     let command = Command::Cancel { reason: Some(because.to_owned()) };

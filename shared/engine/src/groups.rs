@@ -5,9 +5,9 @@
 use windlass_model::TenantId;
 use windlass_store::{Admissions, Newcomer, StoreError};
 
-use crate::attempt::RETRY_PAUSE;
 use crate::engine::EngineParts;
 use crate::family;
+use crate::patience::patiently;
 
 /// Why a run is canceled that stands in the way of a newer one.
 const REPLACED: &str = "a newer run of its concurrency group takes its place";
@@ -19,13 +19,9 @@ pub(crate) async fn admit(
     group: &str,
     newcomer: Option<Newcomer>,
 ) -> Result<Admissions, StoreError> {
-    let admissions = loop {
-        match parts.store.admit_runs(tenant, group, newcomer.clone()).await {
-            // Should it have happened all the same, the next look finds it so.
-            Err(StoreError::Unavailable(_)) if newcomer.is_some() => tokio::time::sleep(RETRY_PAUSE).await,
-            answer => break answer?,
-        }
-    };
+    let ask = || parts.store.admit_runs(tenant, group, newcomer.clone());
+    // Should it have happened all the same, the next look finds it so.
+    let admissions = if newcomer.is_some() { patiently(ask).await? } else { ask().await? };
     for admitted in &admissions.admitted {
         parts.bus.publish(admitted.ring.run_id, vec![admitted.event.clone()]);
         let is_newcomer = newcomer.as_ref().is_some_and(|it| it.run_id == admitted.ring.run_id);

@@ -22,10 +22,11 @@ use windlass_model::{
 use windlass_store::{Fence, Guard, NewRun, PlanError, RunWrite, StoreError, WriteError, point};
 
 use self::fold::fold;
-use crate::attempt::{Attempt, Ended, RETRY_PAUSE, panicked};
+use crate::attempt::{Attempt, Ended, panicked};
 use crate::call::{Call, Heritage};
 use crate::engine::Engine;
 use crate::family;
+use crate::patience::{RETRY_PAUSE, patiently};
 
 /// A run that will wake by itself this soon is held instead of parked and claimed again.
 const HOLD_NEAR: Duration = Duration::from_millis(250);
@@ -111,7 +112,7 @@ impl HeldRun {
         let fence = Fence { session, epoch: record.row.epoch };
         let (priority, version) = (record.row.priority, record.row.version);
         let heritage = Heritage { tenant: record.row.tenant, priority, labels: record.row.labels.clone() };
-        let plan = parts.plans.get(record.row.version_id).await?;
+        let plan = patiently(|| parts.plans.get(record.row.version_id)).await?;
         if let Some(taken) = record.events.last() {
             parts.bus.publish(run_id, vec![taken.clone()]);
         }
@@ -363,13 +364,7 @@ impl HeldRun {
     async fn reload(&mut self) -> Result<bool, HoldError> {
         point("engine.before_reload");
         let store = &self.engine.parts.store;
-        let record = loop {
-            match store.load_run(self.heritage.tenant, self.state.run_id).await {
-                Ok(record) => break record,
-                Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let record = patiently(|| store.load_run(self.heritage.tenant, self.state.run_id)).await?;
         let Some(record) = record else { return Ok(false) };
         let ours = record.row.lease_owner == Some(self.fence.session) && record.row.epoch == self.fence.epoch;
         if !ours && !planted("fence_ignored") {
@@ -404,7 +399,7 @@ impl HeldRun {
         let parts = &self.engine.parts;
         if !parts.lease.is_safe() {
             parts.lease.until_safe().await;
-            if !parts.store.touch_run(self.state.run_id, self.fence).await? {
+            if !patiently(|| parts.store.touch_run(self.state.run_id, self.fence)).await? {
                 return Ok(Ticked::Lost);
             }
         }
@@ -423,7 +418,15 @@ impl HeldRun {
                 }
                 continue;
             }
-            match Attempt::prepare(parts, self.heritage.tenant, &self.plan, &self.state, work, cancel) {
+            match Attempt::prepare(
+                parts,
+                self.heritage.tenant,
+                &self.plan,
+                &self.state,
+                work,
+                cancel,
+                self.fence,
+            ) {
                 Err(ended) => self.ended.push(*ended),
                 Ok(attempt) => {
                     let engine = self.engine.clone();
@@ -454,6 +457,8 @@ impl HeldRun {
             tokio::select! {
                 biased;
                 Some(Message::Moved) = self.inbox.recv() => {
+                    // One look sees what all of them are about.
+                    while self.inbox.try_recv().is_ok() {}
                     news.moved = true;
                     return Some(news);
                 }

@@ -12,6 +12,7 @@ mod groups;
 mod held;
 mod lease;
 pub mod order;
+mod patience;
 pub mod runner;
 pub mod secrets;
 mod timers;

@@ -7,8 +7,8 @@ use windlass_model::rate_limit::{self, LimitKey, Limited, RateLimit, Turn};
 use windlass_model::{Outcome, TenantId, planted};
 use windlass_store::{StoreError, point};
 
-use crate::attempt::RETRY_PAUSE;
 use crate::engine::EngineParts;
+use crate::patience::patiently;
 
 /// The limit of one call. Nodes that call nothing with a limit have none, and pay nothing.
 pub(crate) struct CallLimit {
@@ -49,13 +49,8 @@ impl CallLimit {
 
 /// Asks until the database answers: what is limited must not happen because nobody could be asked.
 pub(crate) async fn take(parts: &EngineParts, key: &LimitKey, limit: RateLimit) -> Result<Turn, StoreError> {
-    let turn = loop {
-        match parts.store.take_turn(key.clone(), limit).await {
-            // Should it have happened all the same, one turn is lost.
-            Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-            answer => break answer?,
-        }
-    };
+    // Should one have been taken all the same, it is lost.
+    let turn = patiently(|| parts.store.take_turn(key.clone(), limit)).await?;
     let answer = match turn {
         Turn::Now => "passed",
         Turn::At(_) => "deferred",

@@ -15,7 +15,8 @@ use windlass_engine::{
 use windlass_model::event::RunCreated;
 use windlass_model::workflow::{Document, Format, KindSpec, compile};
 use windlass_model::{
-    Actor, Command, Input, Plan, Priority, Ring, RunId, RunState, RunStatus, SessionId, TenantId, decide,
+    Actor, Command, EventBody, Input, Plan, Priority, Ring, RunId, RunState, RunStatus, SessionId, TenantId,
+    decide,
 };
 use windlass_store::memory::MemoryStore;
 use windlass_store::{Definition, Guard, NewRun, Plans, RunWrite, Runs, Sessions, Store, Workflows};
@@ -49,10 +50,14 @@ impl Runner for Work {
         }
     }
 
+    fn deeds(&self) -> Vec<KindSpec> {
+        if self.name == "tool" { vec![KindSpec { name: "noop", ..self.spec() }] } else { Vec::new() }
+    }
+
     async fn run(&self, step: StepContext) -> Result<Done, Failure> {
         self.deeds.done.lock().unwrap().push(step.idempotency_key.clone());
         self.deeds.cpu_ns.lock().unwrap().push(cpu_ns());
-        if self.deeds.holds.load(Ordering::SeqCst) > 0 {
+        if self.deeds.holds.load(Ordering::SeqCst) > 0 && self.name != "quick" {
             tokio::select! {
                 () = self.deeds.go_on.notified() => {}
                 () = step.cancel.cancelled() => {
@@ -85,6 +90,8 @@ impl House {
         let runners = Runners::new([
             Arc::new(Work { name: "noop", retry_safe: |_| true, deeds: deeds.clone() }) as Arc<dyn Runner>,
             Arc::new(Work { name: "work", retry_safe: |_| false, deeds: deeds.clone() }),
+            Arc::new(Work { name: "quick", retry_safe: |_| true, deeds: deeds.clone() }),
+            Arc::new(Work { name: "tool", retry_safe: |_| false, deeds: deeds.clone() }),
         ]);
         let plans = Arc::new(Plans::new(store.clone() as Arc<dyn Store>, Arc::new(runners.catalog())));
         let bus = InProcessBus::new();
@@ -92,16 +99,21 @@ impl House {
     }
 
     async fn engine(&self) -> Arc<Engine> {
+        self.engine_with_lease(Duration::from_secs(3600)).await.0
+    }
+
+    /// An engine that believes for so long, less a quarter, that it owns its runs.
+    async fn engine_with_lease(&self, ttl: Duration) -> (Arc<Engine>, Arc<Lease>) {
         let lease = Arc::new(Lease::new(SessionId(Uuid::new_v4())));
         let now = self.store.renew_session(lease.session(), TTL).await.unwrap();
-        lease.renewed(tokio::time::Instant::now(), Duration::from_secs(3600));
-        Engine::new(EngineParts {
+        lease.renewed(tokio::time::Instant::now(), ttl);
+        let engine = Engine::new(EngineParts {
             store: self.store.clone(),
             plans: self.plans.clone(),
             bus: self.bus.clone(),
             runners: self.runners.clone(),
             secrets: Secrets::default(),
-            lease,
+            lease: lease.clone(),
             clock: Arc::new(Clock::new(now)),
             options: EngineOptions {
                 stale_after: Duration::from_secs(60),
@@ -110,7 +122,8 @@ impl House {
                 drain_timeout: Duration::from_millis(50),
                 new_run_id: || RunId(Uuid::now_v7()),
             },
-        })
+        });
+        (engine, lease)
     }
 
     async fn start(&self, yaml: &str) -> (RunId, Arc<Plan>) {
@@ -130,6 +143,22 @@ impl House {
 
     async fn status(&self, run_id: RunId) -> RunStatus {
         self.store.get_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap().status
+    }
+
+    /// The one child of a run, once it is there.
+    async fn child_of(&self, run_id: RunId) -> RunId {
+        for _ in 0..500 {
+            let record = self.store.load_run(TenantId::DEFAULT, run_id).await.unwrap().unwrap();
+            let started = record.events.iter().find_map(|event| match &event.body {
+                EventBody::ChildStarted(body) => Some(body.run_id),
+                _ => None,
+            });
+            if let Some(child) = started {
+                return child;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("no child was started");
     }
 
     async fn names(&self, run_id: RunId) -> Vec<&'static str> {
@@ -163,6 +192,9 @@ impl House {
 
 const TWO_STEPS: &str =
     "{version: 1, name: two, type: steps, steps: [{id: a, type: noop}, {id: b, type: noop}]}";
+const LIMITED: &str = "{version: 1, name: limited, type: steps, tools: {t: {rate_limit: {calls: 5, per: 1s}, do: {type: noop}}}, steps: [{id: a, type: tool, tool: t}]}";
+const DEED_BESIDE_A_CHILD: &str = "{version: 1, name: beside, type: dag, nodes: {a: {type: work}, m: {type: map, each: [1], do: [{id: x, type: quick}]}}}";
+const GATE_IN_A_CHILD: &str = "{version: 1, name: gate, type: steps, steps: [{id: m, type: map, each: [1], do: [{id: x, type: approval}]}]}";
 const ONE_DEED: &str = "{version: 1, name: one, type: steps, steps: [{id: a, type: work}]}";
 
 #[tokio::test]
@@ -277,6 +309,88 @@ async fn another_engine_takes_over_and_the_first_ones_result_is_dropped() {
     assert_eq!(house.names(run_id).await, finished, "the zombie wrote nothing");
     let keys = house.deeds.done.lock().unwrap().clone();
     assert_eq!(keys[0], keys[1], "the repeated attempt sends the same key");
+}
+
+#[tokio::test]
+async fn a_turn_that_comes_after_the_lease_was_lost_begins_nothing() {
+    let house = House::new();
+    let (first, lease) = house.engine_with_lease(Duration::from_millis(400)).await;
+    let (run_id, _) = house.start(LIMITED).await;
+    house.store.faults().fail_turns(u32::MAX);
+    let zombie = tokio::spawn({
+        let engine = first.clone();
+        async move { engine.drive(ring(run_id)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(house.names(run_id).await.last(), Some(&"step.started"));
+    house.store.close_session(session_of(&house, run_id).await).await.unwrap();
+    house.engine().await.drive(ring(run_id)).await;
+    assert_eq!(
+        house.status(run_id).await,
+        RunStatus::Paused,
+        "a person decides about a deed of unknown outcome"
+    );
+    // The database answers the first one again, and only then its session is renewed.
+    house.store.faults().fail_turns(0);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    lease.renewed(tokio::time::Instant::now(), Duration::from_secs(3600));
+    tokio::time::timeout(Duration::from_secs(10), zombie).await.unwrap().unwrap();
+    assert_eq!(house.deeds.done.lock().unwrap().len(), 0, "what was judged lost is not begun");
+}
+
+/// More calls than any of the stories below makes.
+const CALLS: u32 = 12;
+
+#[tokio::test]
+async fn one_question_without_an_answer_tears_nothing_off() {
+    for calls_before in 0..CALLS {
+        let house = House::new();
+        let engine = house.engine().await;
+        house.deeds.holds.store(1, Ordering::SeqCst);
+        let (run_id, _) = house.start(DEED_BESIDE_A_CHILD).await;
+        let driving = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.drive(ring(run_id)).await }
+        });
+        house.until_deeds(1).await;
+        let child = house.child_of(run_id).await;
+        engine.drive(ring(child)).await;
+        house.store.faults().fail_after(calls_before);
+        engine.poke(ring(run_id));
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        house.deeds.holds.store(0, Ordering::SeqCst);
+        house.deeds.go_on.notify_waiters();
+        tokio::time::timeout(Duration::from_secs(10), driving).await.unwrap().unwrap();
+        house.store.faults().fail_next(0);
+        let names = house.names(run_id).await;
+        assert_eq!(names.last(), Some(&"run.completed"), "after {calls_before} calls: {names:?}");
+        assert!(!names.contains(&"step.lost"));
+    }
+}
+
+#[tokio::test]
+async fn a_child_is_asked_to_stop_whichever_question_gets_no_answer() {
+    for calls_before in 0..CALLS {
+        let house = House::new();
+        let engine = house.engine().await;
+        let (run_id, plan) = house.start(GATE_IN_A_CHILD).await;
+        engine.drive(ring(run_id)).await;
+        let child = house.child_of(run_id).await;
+        engine.drive(ring(child)).await;
+        assert_eq!(house.status(child).await, RunStatus::Waiting);
+        house.command(run_id, &plan, Command::Cancel { reason: None }).await;
+        // Another process, which has read no definition yet.
+        let plans = Plans::new(house.store.clone() as Arc<dyn Store>, Arc::new(house.runners.catalog()));
+        let house = House { plans: Arc::new(plans), ..house };
+        let engine = house.engine().await;
+        house.store.faults().fail_after(calls_before);
+        for _ in 0..2 {
+            engine.drive(ring(run_id)).await;
+        }
+        house.store.faults().fail_next(0);
+        let names = house.names(child).await;
+        assert!(names.contains(&"run.cancel_requested"), "after {calls_before} calls: {names:?}");
+    }
 }
 
 fn ring(run_id: RunId) -> Ring {

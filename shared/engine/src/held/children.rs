@@ -6,6 +6,7 @@ use windlass_store::{EndedChild, point};
 use super::fold::fetch;
 use super::{HeldRun, HoldError};
 use crate::family;
+use crate::patience::patiently;
 
 /// Ends of children that one tick takes in at the most.
 const CHILDREN_PER_TICK_MAX: u32 = 128;
@@ -19,7 +20,7 @@ impl HeldRun {
         }
         let (tenant, run_id) = (self.heritage.tenant, self.state.run_id);
         let store = &self.engine.parts.store;
-        let ended = store.find_ended_children(tenant, run_id, CHILDREN_PER_TICK_MAX).await?;
+        let ended = patiently(|| store.find_ended_children(tenant, run_id, CHILDREN_PER_TICK_MAX)).await?;
         if !ended.is_empty() {
             point("engine.child_end_read");
         }

@@ -8,6 +8,7 @@ use windlass_store::RunRecord;
 
 use super::HoldError;
 use crate::engine::Engine;
+use crate::patience::patiently;
 
 /// Folds a record, and fetches the large values that expressions may read.
 pub(super) async fn fold(engine: &Engine, plan: &Plan, record: RunRecord) -> Result<RunState, HoldError> {
@@ -23,7 +24,8 @@ pub(super) async fn fold(engine: &Engine, plan: &Plan, record: RunRecord) -> Res
 pub(super) async fn fetch(engine: &Engine, tenant: TenantId, payload: &mut Payload) -> Result<(), HoldError> {
     let Payload::Blob { blob, value } = payload else { return Ok(()) };
     let missing = || HoldError::MissingBlob(blob.digest.to_string());
-    let content = engine.parts.store.get_blob(tenant, &blob.digest).await?.ok_or_else(missing)?;
+    let content =
+        patiently(|| engine.parts.store.get_blob(tenant, &blob.digest)).await?.ok_or_else(missing)?;
     let parsed: Value = serde_json::from_slice(&content).map_err(|_| missing())?;
     *value = Some(Arc::new(parsed));
     Ok(())

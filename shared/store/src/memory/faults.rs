@@ -12,6 +12,9 @@ pub struct Faults(Mutex<Planned>);
 struct Planned {
     calls_to_fail: u32,
     appends_to_refuse: u32,
+    turns_to_fail: u32,
+    /// How many calls come before one that fails.
+    calls_before_failure: Option<u32>,
     /// The answer of the next write gets lost; the flag says whether the write itself happens.
     lost_answer: Option<bool>,
 }
@@ -26,7 +29,8 @@ pub(super) enum NextWrite {
 impl Faults {
     /// The next `calls` calls of any kind find the database away. Nothing is written by them.
     pub fn fail_next(&self, calls: u32) {
-        self.planned().calls_to_fail = calls;
+        let mut planned = self.planned();
+        (planned.calls_to_fail, planned.calls_before_failure) = (calls, None);
     }
 
     /// The next write's answer is lost, as if the connection was cut at COMMIT: the caller is told that the
@@ -38,6 +42,27 @@ impl Faults {
     /// The next `count` writes to runs are refused, as a database does that holds something impossible.
     pub fn refuse_appends(&self, count: u32) {
         self.planned().appends_to_refuse = count;
+    }
+
+    /// The next `calls` that ask for a turn under a rate limit find the database away.
+    pub fn fail_turns(&self, calls: u32) {
+        self.planned().turns_to_fail = calls;
+    }
+
+    /// One call finds the database away, after so many others.
+    pub fn fail_after(&self, calls: u32) {
+        self.planned().calls_before_failure = Some(calls);
+    }
+
+    pub(super) fn before_turn(&self) -> Result<(), StoreError> {
+        let mut planned = self.planned();
+        match planned.turns_to_fail {
+            0 => Ok(()),
+            _ => {
+                planned.turns_to_fail -= 1;
+                Err(taken_away())
+            }
+        }
     }
 
     pub(super) fn before_append(&self) -> Result<(), StoreError> {
@@ -53,11 +78,14 @@ impl Faults {
 
     pub(super) fn before_read(&self) -> Result<(), StoreError> {
         let mut planned = self.planned();
+        let before = planned.calls_before_failure;
+        planned.calls_before_failure = before.and_then(|calls| calls.checked_sub(1));
         match planned.calls_to_fail {
+            0 if before == Some(0) => Err(taken_away()),
             0 => Ok(()),
             _ => {
                 planned.calls_to_fail -= 1;
-                Err(StoreError::Unavailable("a test took the database away".into()))
+                Err(taken_away())
             }
         }
     }
@@ -74,6 +102,10 @@ impl Faults {
     fn planned(&self) -> std::sync::MutexGuard<'_, Planned> {
         self.0.lock().expect("no panic while holding it")
     }
+}
+
+fn taken_away() -> StoreError {
+    StoreError::Unavailable("a test took the database away".into())
 }
 
 pub(super) fn lost_answer() -> StoreError {

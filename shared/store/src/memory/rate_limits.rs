@@ -10,6 +10,7 @@ use crate::{RateLimits, StoreError};
 #[async_trait]
 impl RateLimits for MemoryStore {
     async fn take_turn(&self, key: LimitKey, limit: RateLimit) -> Result<Turn, StoreError> {
+        self.faults.before_turn()?;
         let shared = planted("limits_shared_by_tenants");
         let key = if shared { LimitKey { tenant: TenantId::DEFAULT, ..key } } else { key };
         self.write_always(|tables, now| {
