@@ -52,11 +52,15 @@ impl Desk {
 
     /// Starts `windlass dev` on a free port, with its database in this folder.
     pub fn dev(&self, more: &[&str]) -> Server {
+        self.dev_logging_to(Stdio::piped(), more)
+    }
+
+    pub fn dev_logging_to(&self, log: Stdio, more: &[&str]) -> Server {
         let port: &[&str] = if more.contains(&"--port") { &[] } else { &["--port", "0"] };
         let args = [&["dev", "--db", "dev.db"], port, more].concat();
         let mut command = self.command(&args);
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
+            command.stdout(Stdio::piped()).stderr(log).spawn().expect("the binary can be started");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let first = lines.next().and_then(Result::ok).unwrap_or_default();
         let Some(url) = first.strip_prefix("listening on ") else {

@@ -265,3 +265,18 @@ fn a_signal_and_its_echo_are_one_request_to_stop() {
     assert!(std::process::Command::new("sh").args(["-c", &twice]).status().unwrap().success());
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_server_whose_log_cannot_be_written_works_and_stops() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let desk = Desk::new();
+    desk.write("listening.yaml", LISTENING);
+    let server = desk.dev_logging_to(full.into(), &[]);
+    let office = Office { desk, server };
+    assert_eq!(office.ask(&["workflow", "push", "listening.yaml"]).code, 0);
+    let id = office.start("listening", &[]);
+    office.wait_for(&id, "waiting");
+    assert_eq!(office.ask(&["runs", "signal", &id, "paid", "--payload", r#"{"amount": 1}"#]).code, 0);
+    office.wait_for(&id, "completed");
+    assert_eq!(office.server.stop(), 0);
+}

@@ -64,8 +64,8 @@ pub fn token() -> io::Result<CancellationToken> {
     let tripped = token.clone();
     tokio::spawn(async move {
         signals.next().await;
-        info!("Stopping: steps in flight may finish; a second signal ends the process at once");
         tripped.cancel();
+        info!("Stopping: steps in flight may finish; a second signal ends the process at once");
         let signal = signals.next().await;
         warn!("Stopped at once; what was in flight is taken up again at the next start");
         std::process::exit(exit_code(signal));

@@ -34,7 +34,12 @@ pub fn init(settings: &Settings, default_filter: &str) -> Result<()> {
     let filter = EnvFilter::try_new(directives).with_context(|| {
         format!("the log filter `{directives}` cannot be read; write info or windlass_worker=debug")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, because its disk is full or its reader gone, is nobody's reason to stop: told of it on
+    // standard error, whoever was about to log would panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = match settings.log_format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => {
