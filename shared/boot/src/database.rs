@@ -12,7 +12,7 @@ use crate::{DatabaseUrl, Settings};
 
 /// A process has so many connections to PostgreSQL beside its pool: for writes, creates, claims and the sweep, and two
 /// that show that it lives.
-const CONNECTIONS_BESIDE_POOL: usize = 7;
+const CONNECTIONS_BESIDE_POOL: usize = 8;
 
 /// Opens the database of these settings. A SQLite file is made and migrated when needed; it belongs to this process
 /// alone. A PostgreSQL schema is brought up to date if `migrates`, and must be up to date otherwise.

@@ -58,6 +58,8 @@ pub struct PostgresStore {
     lookups: Pool,
     searches: Pool,
     sweeps: Pool,
+    /// Whoever asks a question waits for others, or for a lock that another process holds. A sign of life must not.
+    renewals: Pool,
     writes: Lane<Writes>,
     creates: Lane<Creates>,
     claims: Lane<Claims>,
@@ -91,6 +93,7 @@ impl PostgresStore {
             lookups: Pool::new(&server, Purpose::Lookups, options.lookups_max),
             searches: Pool::new(&server, Purpose::Searches, options.searches_max),
             sweeps: Pool::new(&server, Purpose::Sweeps, 1),
+            renewals: Pool::new(&server, Purpose::Renewals, 1),
             writes: Lane::start(&server, Purpose::Ticks, WRITE_LINES),
             creates: Lane::start(&server, Purpose::Ticks, CREATE_LINES),
             claims: Lane::start(&server, Purpose::Claims, CLAIM_LINES),

@@ -53,6 +53,8 @@ pub(crate) enum Purpose {
     Searches,
     /// Looks every second for all that is due, and mostly finds nothing: planned once, as lookups are.
     Sweeps,
+    /// Gives signs of life.
+    Renewals,
     /// Holds locks that show that this process lives.
     Liveness,
     /// Long walks that nobody waits for by the second.
@@ -68,6 +70,7 @@ impl Purpose {
             Self::Lookups => "windlass lookups",
             Self::Searches => "windlass searches",
             Self::Sweeps => "windlass sweeps",
+            Self::Renewals => "windlass renewals",
             Self::Liveness => "windlass liveness",
             Self::Walk => "windlass walk",
             Self::Migration => "windlass migrate",
@@ -85,7 +88,7 @@ impl Purpose {
                 ("enable_mergejoin", "off"),
             ],
             Self::Claims => &CLAIMS,
-            Self::Lookups | Self::Sweeps => &LOOKUPS,
+            Self::Lookups | Self::Sweeps | Self::Renewals => &LOOKUPS,
             Self::Searches | Self::Walk => &[("plan_cache_mode", "force_custom_plan")],
             // A machine that is gone says no goodbye; the server finds out in about ten seconds instead of hours.
             Self::Liveness => &[
@@ -103,8 +106,8 @@ impl Purpose {
             Self::Ticks | Self::Claims | Self::Lookups | Self::Searches | Self::Walk | Self::Migration => {
                 Duration::from_secs(1)
             }
-            // Longer than from sweep to sweep: the next one asks again.
-            Self::Sweeps => Duration::from_secs(5),
+            // Longer than from turn to turn: the next one asks again.
+            Self::Sweeps | Self::Renewals => Duration::from_secs(5),
             // Whoever holds locks on it must hear that it was lost, and asks for that.
             Self::Liveness => Duration::MAX,
         }
@@ -116,7 +119,7 @@ impl Purpose {
         match self {
             Self::Ticks | Self::Claims => Some(Duration::from_secs(1)),
             Self::Sweeps => Some(Duration::from_secs(5)),
-            Self::Lookups => Some(Duration::from_secs(10)),
+            Self::Lookups | Self::Renewals => Some(Duration::from_secs(10)),
             Self::Searches | Self::Liveness | Self::Walk | Self::Migration => None,
         }
     }
@@ -124,9 +127,13 @@ impl Purpose {
     fn statement_max(self) -> Duration {
         match self {
             Self::Walk | Self::Migration => MIGRATION_STATEMENT_MAX,
-            Self::Ticks | Self::Claims | Self::Lookups | Self::Searches | Self::Sweeps | Self::Liveness => {
-                STATEMENT_MAX
-            }
+            Self::Ticks
+            | Self::Claims
+            | Self::Lookups
+            | Self::Searches
+            | Self::Sweeps
+            | Self::Renewals
+            | Self::Liveness => STATEMENT_MAX,
         }
     }
 }

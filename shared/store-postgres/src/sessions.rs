@@ -18,7 +18,7 @@ const MONTHS_AHEAD: i32 = 2;
 impl Sessions for PostgresStore {
     async fn renew_session(&self, session: SessionId, ttl: Duration) -> Result<Timestamp, StoreError> {
         let liveness = self.liveness.key_of(session).await;
-        self.lookups
+        self.renewals
             .ask(move |db| {
                 Box::pin(async move {
                     let query =

@@ -84,9 +84,9 @@ pub const SETTINGS: &[Setting] = &[
     },
     server(
         "database_max_connections",
-        "14",
+        "15",
         "connections",
-        "How many connections to PostgreSQL one process opens at the most; at least 9.",
+        "How many connections to PostgreSQL one process opens at the most; at least 10.",
     ),
     server(
         "migrate_on_start",

@@ -187,7 +187,7 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
 }
 
 /// Writes, creates, claims, the sweep and signs of life have connections of their own, whatever else goes on.
-const CONNECTIONS_MIN: usize = 9;
+const CONNECTIONS_MIN: usize = 10;
 
 pub(super) fn connections(text: &str) -> Result<usize, String> {
     match count(text)? {

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use servers::Postgres;
-use windlass_store::{Runs, Sessions, StoreError, WriteError};
-use windlass_store_postgres::PostgresStore;
+use windlass_model::callee::CalleeKind;
+use windlass_model::rate_limit::{LimitKey, Limited, OnLimit, RateLimit};
+use windlass_store::{RateLimits, Runs, Sessions, StoreError, WriteError};
+use windlass_store_postgres::{PostgresOptions, PostgresStore};
 
 use crate::hands::{Hand, TENANT, TTL, definition, fresh_id, fresh_session, new_run};
 use crate::subject::Schema;
@@ -160,4 +162,36 @@ async fn a_claim_whose_answer_is_lost_is_granted_all_the_same() {
     write_on(&store, &mut hand, 3).await;
     // And one that was not granted is not granted afterwards.
     assert!(store.claim_run(id, session, TTL).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_of_life_waits_for_nobody_who_waits_for_a_turn() {
+    let schema = Schema::fresh().await;
+    let options = PostgresOptions { lookups_max: 2, ..PostgresOptions::default() };
+    let store = PostgresStore::open_with(&schema.url, options).await.unwrap();
+    let session = fresh_session();
+    store.renew_session(session, TTL).await.unwrap();
+    // Somebody holds the turns of a tool, and is frozen meanwhile.
+    let mut holding = schema.pool().await.begin().await.unwrap();
+    let lock = include_str!("../../src/queries/put_workflow.lock.sql");
+    sqlx::query(lock).bind("mail.send").bind(i64::from(TENANT.0)).execute(&mut *holding).await.unwrap();
+    let key = LimitKey { tenant: TENANT, kind: Limited::Calls(CalleeKind::Tool), name: "mail.send".into() };
+    let limit = RateLimit { turns: 5, per: TTL, burst: 1, on_limit: OnLimit::Wait };
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let (store, key) = (store.clone(), key.clone());
+            tokio::spawn(async move { store.take_turn(key, limit).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for _ in 0..3 {
+        let renewed =
+            tokio::time::timeout(Duration::from_millis(500), store.renew_session(session, TTL)).await;
+        renewed.expect("it waits for nobody").unwrap();
+    }
+    assert!(waiting.iter().all(|turn| !turn.is_finished()), "the lock is held");
+    drop(holding);
+    for turn in waiting {
+        assert!(turn.await.unwrap().is_ok());
+    }
 }
