@@ -86,7 +86,8 @@ impl Sweep {
             }
             metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
             let may_wait = !self.room.has_been_idle() && left_out < TURNS_LEFT_OUT_MAX && !somebody_died;
-            let limit = if may_wait || turned_at < judges_from || engine.is_draining() {
+            let judges = somebody_died || turned_at >= judges_from;
+            let limit = if may_wait || !judges || engine.is_draining() {
                 left_out += 1;
                 0
             } else {
@@ -105,6 +106,8 @@ impl Sweep {
                 }
                 Err(error) => {
                     is_full = false;
+                    // Others could not give a sign of life either, and are not dead for that.
+                    judges_from = Instant::now() + self.session_ttl;
                     warn!(error = %error, "The sweep failed; the next one will try again");
                 }
             }

@@ -15,6 +15,9 @@ const REDIS_STALLS: Duration = Duration::from_secs(5);
 
 const NOOP: &str = "{ version: 1, name: noop, type: steps, steps: [ { id: a, type: noop } ] }";
 
+const DEED: &str =
+    "{ version: 1, name: deed, type: steps, steps: [ { id: a, type: script, run: 'sleep 12' } ] }";
+
 async fn a_run_completes(house: &House) {
     let run = house.run(NOOP, json!({})).await;
     house.wait_for(&run, "completed").await;
@@ -71,6 +74,28 @@ async fn postgres_restarts_three_times() {
     house.close().await;
 }
 
+/// Each is under way when the database goes, and may not be done twice.
+async fn deeds_outlast_an_outage() {
+    let mut house = Plan::of(Mode::Fleet).own_postgres().workers(3).open().await;
+    house.push(DEED).await;
+    house.until_ready().await;
+    let mut runs = Vec::new();
+    for _ in 0..12 {
+        runs.push(house.run(DEED, json!({})).await);
+    }
+    for run in &runs {
+        house.wait_for_step(run, "a", "running").await;
+    }
+    house.postgres().stop();
+    // Longer than any lease.
+    tokio::time::sleep(scenarios::house::LEASE_IS_OVER * 2).await;
+    house.postgres().start_again();
+    for run in &runs {
+        house.wait_for(run, "completed").await;
+    }
+    house.close().await;
+}
+
 async fn postgres_stands_still() {
     let mut house = Plan::of(Mode::Fleet).own_postgres().open().await;
     house.push(NOOP).await;
@@ -109,6 +134,11 @@ async fn redis_is_flushed_killed_and_stalled() {
 #[test]
 fn after_three_restarts_of_postgresql_every_loop_turns_and_meanwhile_nobody_is_kept_waiting() {
     tell(postgres_restarts_three_times());
+}
+
+#[test]
+fn what_is_under_way_outlasts_an_outage_that_is_longer_than_every_lease() {
+    tell(deeds_outlast_an_outage());
 }
 
 #[test]
