@@ -116,6 +116,15 @@ async fn redis_is_flushed_killed_and_stalled() {
     house.redis().flush();
     a_run_completes(&house).await;
     house.redis().kill();
+    // Nobody has anything to send, and everybody notices.
+    for process in house.processes() {
+        eventually("the alert for a Redis that is away", || async {
+            let metrics = process.get("/metrics").await.text;
+            metrics.contains("windlass_redis_connected 0").then_some(())
+        })
+        .await;
+        assert!(process.log().contains("Redis is away"), "{}", process.name());
+    }
     a_run_completes(&house).await;
     house.until_ready().await;
     house.redis().start_again();

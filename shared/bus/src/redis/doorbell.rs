@@ -75,10 +75,14 @@ async fn take_for_ever(
     let mut patience = Patience::default();
     let mut wanted = None;
     let mut turn = 0_u64;
+    let mut was_away = false;
     loop {
         // Waiting is what this connection is for; how long, we say ourselves.
         let mut connection = shared.connect(&mut patience, None).await;
         shared.takes.store(true, Ordering::Relaxed);
+        if was_away {
+            tracing::info!("Rings are taken from Redis again");
+        }
         let error = loop {
             let limit = match wanted.take() {
                 Some(limit) => limit,
@@ -104,6 +108,7 @@ async fn take_for_ever(
             }
         };
         shared.takes.store(false, Ordering::Relaxed);
+        was_away = true;
         tracing::warn!(%error, "Rings cannot be taken from Redis; the sweep finds what they were for");
     }
 }

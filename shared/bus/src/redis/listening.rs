@@ -11,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use windlass_model::{Ring, RunId, SessionId};
 
 use super::message::{self, Channel};
+use super::outgoing::Post;
 use super::patience::Patience;
 use crate::{NEWS_BUFFERED_MAX, News, POKES_WAITING_MAX, Pokes, Subscription};
 
@@ -58,10 +59,10 @@ struct Topic {
 }
 
 impl Listening {
-    pub(super) fn start(client: redis::Client) -> Self {
+    pub(super) fn start(client: redis::Client, posts: mpsc::Sender<Post>) -> Self {
         let audience = Arc::new(Audience::default());
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
-        tokio::spawn(Ear { client, audience: audience.clone(), wishes: wished }.listen_for_ever());
+        tokio::spawn(Ear { client, posts, audience: audience.clone(), wishes: wished }.listen_for_ever());
         Self { audience, wishes }
     }
 
@@ -174,6 +175,7 @@ impl Audience {
 /// The task that hears.
 struct Ear {
     client: redis::Client,
+    posts: mpsc::Sender<Post>,
     audience: Arc<Audience>,
     wishes: mpsc::Receiver<Wish>,
 }
@@ -199,6 +201,8 @@ impl Ear {
                 End::NoAnswer => tracing::debug!("The connection that hears news is silent"),
                 End::Refused(error) => tracing::warn!(%error, "Redis lets nobody listen"),
             }
+            // If there is no room, there is something to send.
+            let _ = self.posts.try_send(Post::Ping);
         }
     }
 

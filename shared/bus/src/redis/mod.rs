@@ -76,7 +76,7 @@ impl RedisBus {
         });
         let (posts, posted) = mpsc::channel(POSTS_WAITING_MAX);
         tokio::spawn(outgoing::send_all(shared.clone(), posted));
-        let listening = Listening::start(shared.client.clone());
+        let listening = Listening::start(shared.client.clone(), posts.clone());
         Ok(Arc::new(Self { shared, posts, listening }))
     }
 

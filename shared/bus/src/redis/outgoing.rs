@@ -31,6 +31,8 @@ pub(super) enum Post {
     Poke(SessionId, Ring),
     Events(RunId, Vec<Event>),
     Progress(RunId, Value),
+    /// Whoever has nothing to send does not hear that Redis is away: another connection has.
+    Ping,
 }
 
 /// Sends until nobody can post any more.
@@ -84,6 +86,7 @@ struct Outgoing {
 /// Posts, sorted by what Redis is told.
 #[derive(Default)]
 struct Batch {
+    asks: bool,
     rings: Vec<Ring>,
     pokes: Vec<(SessionId, Ring)>,
     /// In the order in which runs were first mentioned.
@@ -108,6 +111,7 @@ impl Batch {
                 Post::Poke(session, ring) => batch.pokes.push((session, ring)),
                 Post::Events(run_id, events) => batch.tell(&mut places, run_id, Told::Events(events)),
                 Post::Progress(run_id, value) => batch.tell(&mut places, run_id, Told::Progress(value)),
+                Post::Ping => batch.asks = true,
             }
         }
         batch
@@ -141,11 +145,11 @@ impl Outgoing {
     /// # Errors
     /// When there is no answer; then all rings come back: they may or may not have been heard.
     async fn send(&mut self, batch: Batch) -> Result<Vec<Ring>, (Vec<Ring>, RedisError)> {
-        let Batch { rings, pokes, news } = batch;
+        let Batch { asks, rings, pokes, news } = batch;
         if self.watched.len() > WATCHED_MAX {
             self.watched.clear();
         }
-        match self.send_parts(&rings, &pokes, news).await {
+        match self.send_parts(asks, &rings, &pokes, news).await {
             Ok(refused) => Ok(rings.into_iter().filter(|ring| refused.contains(&Queue::of(ring))).collect()),
             Err(error) => Err((rings, error)),
         }
@@ -154,6 +158,7 @@ impl Outgoing {
     /// Says which of the lists took no rings.
     async fn send_parts(
         &mut self,
+        asks: bool,
         rings: &[Ring],
         pokes: &[(SessionId, Ring)],
         news: Vec<(RunId, Vec<Told>)>,
@@ -161,6 +166,9 @@ impl Outgoing {
         let (known, unknown): (Vec<_>, Vec<_>) =
             news.into_iter().partition(|(run_id, _)| self.watched.contains(run_id));
         let mut letter = Letter::default();
+        if asks {
+            letter.ping();
+        }
         letter.ring(rings);
         letter.poke(pokes);
         letter.ask_who_watches(&unknown);
@@ -214,6 +222,7 @@ struct Letter {
 }
 
 enum Part {
+    Ping,
     Rings(Queue),
     Poke,
     WhoWatches,
@@ -227,6 +236,11 @@ struct Answers {
 }
 
 impl Letter {
+    fn ping(&mut self) {
+        self.pipeline.cmd("PING");
+        self.parts.push(Part::Ping);
+    }
+
     fn ring(&mut self, rings: &[Ring]) {
         let mut by_queue: Vec<(Queue, Vec<&Ring>)> = Vec::new();
         for ring in rings {

@@ -39,6 +39,11 @@ impl Patience {
             self.wait().await;
             match tokio::time::timeout(CONNECT_MAX, connect()).await {
                 Ok(Ok(connection)) => return connection,
+                // Once: it goes on like this, a hundred times a minute.
+                Ok(Err(error)) if self.failures == 1 => {
+                    tracing::warn!(%error, "Redis does not let us in; trying again");
+                }
+                Err(_) if self.failures == 1 => tracing::warn!("Redis does not answer; trying again"),
                 Ok(Err(error)) => tracing::debug!(%error, "Redis does not let us in"),
                 Err(_) => tracing::debug!("Redis does not answer"),
             }
