@@ -280,3 +280,15 @@ fn a_server_whose_log_cannot_be_written_works_and_stops() {
     office.wait_for(&id, "completed");
     assert_eq!(office.server.stop(), 0);
 }
+
+#[test]
+fn a_database_that_cannot_be_opened_is_told_of_with_its_cause_and_once() {
+    let desk = Desk::new();
+    let nowhere =
+        desk.command(&["migrate"]).env("WINDLASS_DATABASE_URL", "postgres://u:pw@127.0.0.1:1/x").output();
+    let nowhere = Ended::from(nowhere.unwrap());
+    assert_eq!(nowhere.err.matches("Connection refused").count(), 1, "{nowhere:?}");
+    desk.write("text.db", "this is no database, and long enough to be looked at as one");
+    let text = desk.run(&["dev", "--port", "0", "--db", "text.db"]);
+    assert_eq!(text.err.matches("not a database").count(), 1, "{text:?}");
+}

@@ -37,7 +37,7 @@ async fn apply_missing(connection: &mut PgConnection) -> Result<(), OpenError> {
         return Err(OpenError::Newer { found: seen, known: known() });
     }
     for (number, (name, sql)) in (1..).zip(MIGRATIONS).skip(usize::try_from(seen).unwrap_or_default()) {
-        let failed = |source| OpenError::Migration { name, source };
+        let failed = |error| OpenError::Migration { name, error };
         apply(connection, number, name, sql).await.map_err(failed)?;
         tracing::info!(migration = name, "The database schema was brought up to date");
     }

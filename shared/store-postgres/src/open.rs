@@ -24,13 +24,13 @@ impl Default for PostgresOptions {
     }
 }
 
-/// Why a database could not be opened.
+/// Why a database could not be opened. A cause is told here, and not once more as a source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("the address of the database cannot be read: {0}")]
-    Address(#[source] sqlx::Error),
+    Address(sqlx::Error),
     #[error("the database cannot be reached: {0}")]
-    Connect(#[source] sqlx::Error),
+    Connect(sqlx::Error),
     #[error("the database runs PostgreSQL {found}, and Windlass needs 14 or newer")]
     TooOld { found: String },
     #[error("the database stores text as {found}, and Windlass needs UTF8")]
@@ -39,10 +39,16 @@ pub enum OpenError {
     Newer { found: i32, known: i32 },
     #[error("the database has schema {found} instead of {known}: run `windlass migrate`")]
     Older { found: i32, known: i32 },
-    #[error("migration {name} failed: {source}")]
-    Migration { name: &'static str, source: sqlx::Error },
+    #[error("migration {name} failed: {error}")]
+    Migration { name: &'static str, error: sqlx::Error },
     #[error("PostgreSQL: {0}")]
-    Postgres(#[from] sqlx::Error),
+    Postgres(sqlx::Error),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Postgres(error)
+    }
 }
 
 /// The oldest server that knows all we say, as `server_version_num` writes it.

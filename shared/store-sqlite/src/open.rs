@@ -25,13 +25,13 @@ const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
 /// All statements that the writer uses at least once per run.
 const STATEMENTS_MAX: usize = 96;
 
-/// Why a database could not be opened.
+/// Why a database could not be opened. A cause is told here, and not once more as a source.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{path} is in use by another process{}", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Owned { path: PathBuf, pid: Option<u32> },
-    #[error("the lock file {path} cannot be used: {source}")]
-    Lock { path: PathBuf, source: std::io::Error },
+    #[error("the lock file {path} cannot be used: {error}")]
+    Lock { path: PathBuf, error: std::io::Error },
     #[error("the database has schema {found}, and this Windlass knows {known}: use a newer Windlass")]
     Newer { found: u32, known: u32 },
     #[error(
@@ -43,9 +43,15 @@ pub enum OpenError {
     #[error("the file system does not allow a write-ahead log; is it a network drive?")]
     NoWriteAheadLog,
     #[error("a thread for the database could not be started: {0}")]
-    Thread(#[source] std::io::Error),
+    Thread(std::io::Error),
     #[error("SQLite: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
 }
 
 /// The writer's connection of the process that owns the database; the schema is up to date afterwards.

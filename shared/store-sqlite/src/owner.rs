@@ -21,7 +21,7 @@ impl OwnerLock {
     /// Takes the lock `<database>.lock` and writes this process' id into it.
     pub(crate) fn take(database: &Path) -> Result<Self, OpenError> {
         let path = lock_path(database);
-        let unusable = |source| OpenError::Lock { path: path.clone(), source };
+        let unusable = |error| OpenError::Lock { path: path.clone(), error };
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -133,7 +133,10 @@ fn write_group(
             let _ = connection.execute_batch("rollback");
         }
     }
-    let failure = commit.err().map(|error| error.to_string());
+    let failure = commit.err().map(|error| match error {
+        StoreError::Unavailable(cause) | StoreError::Refused(cause) => cause.to_string(),
+        StoreError::Damaged(what) => what,
+    });
     for job in group.drain(..) {
         job.answer(match &failure {
             None => Ok(()),

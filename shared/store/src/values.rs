@@ -19,18 +19,18 @@ use crate::NewRun;
 /// A run's whole state is stored anew after this many events.
 pub const SNAPSHOT_EVERY_EVENTS: u32 = 256;
 
-/// The database could not do what was asked.
+/// The database could not do what was asked. A cause is told here, and not once more as a source.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not there right now; the same call may work later.
     #[error("the database is not available: {0}")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// A row does not say what it must.
     #[error("the database holds something unreadable: {0}")]
     Damaged(String),
     /// A fault in Windlass or in the schema.
     #[error("the database refused: {0}")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Refused(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A write did not happen.
