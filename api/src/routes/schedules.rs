@@ -204,7 +204,8 @@ pub(crate) async fn post(
             Some(row) => Precondition::Revision(row.revision),
             None => Precondition::Absent,
         };
-        match write(&app, &deed, NewSchedule { precondition, ..new.clone() }, before.as_ref()).await {
+        let new = NewSchedule { precondition, ..new.clone() };
+        match write_once(&app, &deed, new, before.as_ref()).await {
             Ok(written) => return answer(written),
             Err(WriteError::Moved) => tokio::task::yield_now().await,
             Err(WriteError::KeyTaken) => return answered_meanwhile(&app, &deed).await,
@@ -252,7 +253,7 @@ pub(crate) async fn put(
     }
     let before = load(&app, new.tenant, &new.name).await?;
     let precondition = Precondition::Revision(wanted.of(before.revision)?);
-    match write(&app, &deed, NewSchedule { precondition, ..new }, Some(&before)).await {
+    match write(&app, NewSchedule { precondition, ..new }).await {
         Ok(written) => answer(written),
         Err(WriteError::Moved) => Err(precondition_failed()),
         Err(other) => Err(other.into()),
@@ -355,7 +356,7 @@ async fn change(
             remember: None,
         };
         how(&mut new, &clock, app.now().await?);
-        match write(app, deed, new, Some(&before)).await {
+        match write_once(app, deed, new, Some(&before)).await {
             Ok(written) => return answer(written),
             Err(WriteError::Moved) => tokio::task::yield_now().await,
             Err(WriteError::KeyTaken) => return answered_meanwhile(app, deed).await,
@@ -374,7 +375,8 @@ async fn load(app: &App, tenant: TenantId, name: &str) -> Result<ScheduleRow> {
     found.ok_or_else(|| Problem::not_found("schedule"))
 }
 
-async fn write(
+/// Keeps the reply along with what is written.
+async fn write_once(
     app: &Shared,
     deed: &Deed,
     mut new: NewSchedule,
@@ -387,6 +389,10 @@ async fn write(
         let location = location(&new.name);
         new.remember = deed.remember(status(created), &view, created.then_some(location.as_str()));
     }
+    write(app, new).await
+}
+
+async fn write(app: &Shared, new: NewSchedule) -> Result<(ScheduleRow, bool), WriteError> {
     let store = app.store.clone();
     to_the_end(async move { store.put_schedule(new).await }).await
 }

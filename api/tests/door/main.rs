@@ -18,6 +18,7 @@ mod idempotency;
 mod lists;
 mod origins;
 mod runs;
+mod schedules;
 mod serving;
 mod slow;
 mod steps;

@@ -1,0 +1,33 @@
+//! Schedules, at the door.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use crate::house::{Answer, House, quick, with_header, with_json};
+
+const NIGHTLY: &str = "/v1/schedules/nightly";
+
+fn nightly(cron: &str) -> Value {
+    json!({"name": "nightly", "workflow": "report", "cron": cron})
+}
+
+async fn house_with_report() -> House {
+    let house = House::new();
+    house.publish(&quick("report")).await;
+    house
+}
+
+async fn put_with_key(house: &House, key: &str, body: &Value) -> Answer {
+    let request = with_header(with_json(Method::PUT, NIGHTLY, body), "if-match", "*");
+    house.send(with_header(request, "idempotency-key", key)).await
+}
+
+#[tokio::test]
+async fn a_change_by_put_is_made_each_time_whatever_its_key() {
+    let house = house_with_report().await;
+    house.post("/v1/schedules", nightly("@daily")).await.ok();
+    for cron in ["@hourly", "@weekly", "@hourly"] {
+        let changed = put_with_key(&house, "same", &nightly(cron)).await.ok();
+        assert_eq!(changed["cron"], cron);
+    }
+}
