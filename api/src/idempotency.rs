@@ -1,5 +1,7 @@
 //! One request, one deed: the same `Idempotency-Key` gets the same answer, however often it is sent.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +22,8 @@ pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// A key is kept as part of a row's key.
 pub(crate) const KEY_CHARS_MAX: usize = 255;
+/// Who has taken what another request is refused for writes its run next; that takes a few milliseconds.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// A request that does something: who asks, what for, and how to know it again.
 #[derive(Debug)]
@@ -87,6 +91,17 @@ impl Deed {
     pub(crate) async fn answered_before(&self, app: &App) -> Result<Option<Response>> {
         let reply = self.reply_of(app, self.key.clone(), &self.digest).await?;
         reply.map(|reply| replay(&reply)).transpose()
+    }
+
+    /// A refusal, unless what is in the way was taken for this very request, sent before or just now.
+    pub(crate) async fn answered_or(&self, app: &App, refusal: impl Into<Problem>) -> Result<Response> {
+        if let Some(answer) = self.answered_before(app).await? {
+            return Ok(answer);
+        }
+        if self.key.is_some() {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        self.answered_before(app).await?.ok_or_else(|| refusal.into())
     }
 
     /// What to keep along with the deed; nothing when the client sent no key.

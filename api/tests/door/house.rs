@@ -96,6 +96,10 @@ impl House {
         self.send(request(Method::GET, path)).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(request(Method::DELETE, path)).await
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(with_json(Method::POST, path, &body)).await
     }

@@ -29,6 +29,28 @@ async fn many_requests_at_once_with_one_key_make_one_run() {
 }
 
 #[tokio::test]
+async fn many_requests_at_once_with_one_key_take_one_turn_and_get_one_answer() {
+    let house = House::new();
+    let mut spec = quick("seldom");
+    spec["rate_limit"] = json!({"runs": 1, "per": "1h", "on_limit": "reject"});
+    house.publish(&spec).await;
+    let body = json!({"workflow": "seldom"});
+    let answers = futures::future::join_all((0..20).map(|_| house.post_with_key(RUNS, "rush", &body))).await;
+    let wrong: Vec<_> = answers.iter().filter(|it| it.status != 201 || it.body != answers[0].body).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    house.post_with_key(RUNS, "another", &body).await.refused(429, "rate_limited");
+
+    house.delete("/v1/rate-limits/workflow/seldom").await.ok();
+    let run = answers[0].body["id"].as_str().unwrap();
+    house.drive(run).await;
+    let path = format!("{RUNS}/{run}/rerun");
+    let nothing = json!({});
+    let reruns = (0..20).map(|_| house.post_with_key(&path, "again", &nothing));
+    let reruns = futures::future::join_all(reruns).await;
+    assert!(reruns.iter().all(|it| it.status == 201 && it.body == reruns[0].body), "{reruns:#?}");
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_given_again() {
     let house = House::new();
     let body = json!({"spec": quick("lost")});

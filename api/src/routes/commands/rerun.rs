@@ -128,9 +128,15 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
         };
         let place = match place {
             Ok(place) => place,
-            Err(full) => return deed.answered_before(&app).await?.ok_or_else(|| full.into()),
+            Err(full) => return deed.answered_or(&app, full).await,
         };
-        let (mut new, said) = order(&app, &deed, &mut next, run, definition, plan, &body).await?;
+        let (mut new, said) = match order(&app, &deed, &mut next, run, definition, plan, &body).await {
+            Ok(ordered) => ordered,
+            Err(refused) if refused.code() == Code::RateLimited => {
+                return deed.answered_or(&app, refused).await;
+            }
+            Err(other) => return Err(other),
+        };
         if body.dry_run {
             return Ok(Json(Continued { run: None, ..said }).into_response());
         }
@@ -138,9 +144,8 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
         match begin(&app, new, place).await {
             Ok(()) => return Ok(created(next.run_id, &said)),
             Err(WriteError::Moved) => app.published.forget(deed.caller.tenant),
-            // What is in the way may be the run that an earlier request with the same key has started.
             Err(WriteError::Occupied { by }) => {
-                return deed.answered_before(&app).await?.ok_or_else(|| Problem::group_occupied(by));
+                return deed.answered_or(&app, Problem::group_occupied(by)).await;
             }
             Err(WriteError::KeyTaken) => return deed.answered_before(&app).await?.ok_or_else(contended),
             Err(other) => return Err(other.into()),

@@ -141,7 +141,11 @@ pub(crate) async fn create(
         };
         let mut ordered = read_order(&app, &deed, run_id).await?;
         if turn_at.is_none() {
-            turn_at = take_turn(&app, deed.caller.tenant, &ordered.definition.plan, &ordered.created).await?;
+            let turn = take_turn(&app, deed.caller.tenant, &ordered.definition.plan, &ordered.created).await;
+            turn_at = match turn {
+                Ok(turn_at) => turn_at,
+                Err(refused) => return unless_answered(&app, &deed, wait, refused).await,
+            };
         }
         ordered.created.turn_at = turn_at;
         match write(&app, &deed, run_id, ordered, place).await {
@@ -167,17 +171,15 @@ pub(crate) async fn create(
     Err(contended())
 }
 
-/// What is in the way may be the run that an earlier request with the same key has started.
+/// What is in the way may be the run that another request with the same key starts.
 async fn unless_answered(
     app: &Shared,
     deed: &Deed,
     wait: Option<Duration>,
     problem: impl Into<Problem>,
 ) -> Result<Response> {
-    match deed.answered_before(app).await? {
-        Some(answer) => show_after(app, deed, answer, wait).await,
-        None => Err(problem.into()),
-    }
+    let answer = deed.answered_or(app, problem).await?;
+    show_after(app, deed, answer, wait).await
 }
 
 async fn write(
