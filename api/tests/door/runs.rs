@@ -140,6 +140,25 @@ async fn an_order_that_makes_no_sense_is_refused_with_its_place() {
 }
 
 #[tokio::test]
+async fn a_run_that_its_group_refuses_takes_no_turn() {
+    let house = House::new();
+    let mut spec = gate("import");
+    spec["rate_limit"] = json!({"runs": 2, "per": "1h", "on_limit": "reject"});
+    spec["concurrency"] = json!({"group": "import-${{ inputs.of }}", "on_conflict": "reject"});
+    house.publish(&spec).await;
+    let start = async |inputs| house.post(RUNS, json!({"workflow": "import", "inputs": inputs})).await;
+    let run = start(json!({"of": "a"})).await.ok()["id"].as_str().unwrap().to_owned();
+    house.command(&run, "pause", json!({})).await.ok();
+    for _ in 0..2 {
+        start(json!({"of": "a"})).await.refused(409, "group_occupied");
+        house.command(&run, "rerun", json!({})).await.refused(409, "group_occupied");
+        house.command(&run, "rerun", json!({"inputs": {}})).await.refused(422, "no_group");
+    }
+    start(json!({"of": "b"})).await.ok();
+    start(json!({"of": "c"})).await.refused(429, "rate_limited");
+}
+
+#[tokio::test]
 async fn a_client_may_wait_for_the_end_or_a_pause() {
     let house = House::new();
     for (spec, status) in

@@ -14,6 +14,7 @@ in_every_mode!(
     a_call_that_will_not_wait_fails,
     runs_start_one_after_the_other,
     a_run_that_is_one_too_many_is_refused_where_the_workflow_says_so,
+    a_run_that_its_group_refuses_takes_no_turn,
 );
 
 fn calling(name: &str, limit: &str) -> String {
@@ -179,5 +180,36 @@ async fn a_run_that_is_one_too_many_is_refused_where_the_workflow_says_so(mode: 
     assert_eq!(reset(&house, "workflow/import").await, 204);
     let run = id_of(&start().await.ok());
     house.wait_for(&run, "completed").await;
+    house.close().await;
+}
+
+async fn a_run_that_its_group_refuses_takes_no_turn(mode: Mode) {
+    let house = House::open(mode).await;
+    let yaml = "{ version: 1, name: import, type: steps, rate_limit: { runs: 2, per: 1h, on_limit: reject }, \
+        concurrency: { group: 'import-${{ inputs.of }}', on_conflict: reject }, steps: [ { id: ok, type: approval } ] }";
+    house.push(yaml).await;
+    let start = async |inputs: Value| {
+        house.post("/v1/workflow-runs", &json!({ "workflow": "import", "inputs": inputs })).await
+    };
+    let run = id_of(&start(json!({ "of": "a" })).await.ok());
+    house.wait_for_gate(&run, "ok").await;
+    let paused = house.pause(&run).await;
+    assert_eq!(paused.status, 200, "{paused}");
+    let rerun = format!("/v1/workflow-runs/{run}/rerun");
+    for _ in 0..2 {
+        let refused = start(json!({ "of": "a" })).await;
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("group_occupied")), "{refused}");
+        let refused = house.post(&rerun, &json!({})).await;
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("group_occupied")), "{refused}");
+        let refused = house.post(&rerun, &json!({ "inputs": {} })).await;
+        assert_eq!((refused.status, &refused.body["code"]), (422, &json!("no_group")), "{refused}");
+    }
+    let second = id_of(&start(json!({ "of": "b" })).await.ok());
+    let refused = start(json!({ "of": "c" })).await;
+    assert_eq!((refused.status, &refused.body["code"]), (429, &json!("rate_limited")), "{refused}");
+    for run in [&run, &second] {
+        house.cancel(run).await.ok();
+        house.wait_for(run, "canceled").await;
+    }
     house.close().await;
 }

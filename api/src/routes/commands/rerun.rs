@@ -132,7 +132,7 @@ pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed:
         };
         let (mut new, said) = match order(&app, &deed, &mut next, run, definition, plan, &body).await {
             Ok(ordered) => ordered,
-            Err(refused) if refused.code() == Code::RateLimited => {
+            Err(refused) if matches!(refused.code(), Code::RateLimited | Code::GroupOccupied) => {
                 return deed.answered_or(&app, refused).await;
             }
             Err(other) => return Err(other),
@@ -318,14 +318,14 @@ async fn order(
     let origin = Some(Box::new(origin));
     // Whatever reads for which of its times a schedule started the run reads the same.
     let scheduled = before.state.scheduled;
-    let mut created =
-        RunCreated { inputs, start_at, scheduled, deadline_at, origin, ..RunCreated::default() };
+    let created = RunCreated { inputs, start_at, scheduled, deadline_at, origin, ..RunCreated::default() };
+    let mut created = join_group(&definition.plan, next.run_id, created, &labels, now)?;
     if starts && !body.dry_run && next.turn_at.is_none() {
         next.turn_at = take_turn(app, deed.caller.tenant, &definition.plan, &created).await?;
     }
     created.turn_at = next.turn_at;
     let ordered = Ordered {
-        created: join_group(&definition.plan, next.run_id, created, &labels, now)?,
+        created,
         workflow: before.row.workflow.clone(),
         labels,
         priority: body.priority.unwrap_or(before.row.priority),

@@ -11,12 +11,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use windlass_bus::Subscription;
+use windlass_model::concurrency::OnConflict;
 use windlass_model::event::RunCreated;
 use windlass_model::rate_limit::{LimitKey, Limited, OnLimit, Turn};
 use windlass_model::time::{SPAN_MAX, parse_duration};
 use windlass_model::workflow::Document;
 use windlass_model::{Payload, Plan, Priority, Ring, RunId, TenantId, Timestamp, decide};
-use windlass_store::{Labels, NewRun, Pin, Place, WriteError, point};
+use windlass_store::{Labels, NewRun, Pin, Place, WriteError, occupant, point};
 
 use crate::actor::Caller;
 use crate::app::{App, Shared, promptly, to_the_end};
@@ -337,7 +338,8 @@ pub(crate) fn join_group(
     Ok(created)
 }
 
-/// A run whose workflow refuses what is one too many takes its turn here. All others ask when they are to begin.
+/// A run whose workflow refuses what is one too many takes its turn here, once its group is known. All others ask when
+/// they are to begin.
 pub(crate) async fn take_turn(
     app: &Shared,
     tenant: TenantId,
@@ -346,12 +348,21 @@ pub(crate) async fn take_turn(
 ) -> Result<Option<Timestamp>> {
     let limit = plan.rate_limit.filter(|limit| limit.on_limit == OnLimit::Reject);
     let Some(limit) = limit.filter(|_| created.start_at.is_none()) else { return Ok(None) };
+    refuse_if_occupied(app, tenant, created).await?;
     let (store, key) = (app.store.clone(), LimitKey { tenant, kind: Limited::Runs, name: plan.name.clone() });
     match to_the_end(async move { Ok(store.take_turn(key, limit).await?) }).await? {
         Turn::Now => Ok(Some(app.now().await?)),
         Turn::At(at) => Ok(Some(at)),
         Turn::Refused { retry_after } => Err(Problem::rate_limited(&plan.name, retry_after)),
     }
+}
+
+/// A turn that was taken is spent. So who will be refused by its group is refused before, unless that fills up just now.
+async fn refuse_if_occupied(app: &App, tenant: TenantId, created: &RunCreated) -> Result<()> {
+    let group = created.group.as_ref().filter(|group| group.on_conflict == OnConflict::Reject);
+    let Some(group) = group else { return Ok(()) };
+    let members = app.store.list_group(tenant, &group.name, group.max).await?;
+    occupant(&members, group.max).map_or(Ok(()), |by| Err(Problem::group_occupied(by)))
 }
 
 async fn find_published(app: &App, tenant: TenantId, workflow: &str) -> Result<Definite> {
