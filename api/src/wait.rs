@@ -39,7 +39,7 @@ pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
 
 /// Returns when the run has ended, when it begins to need a person, or when the time is over.
 ///
-/// A run that is paused already is waited for: else a client that waits in a loop would spin.
+/// A run that is paused or at a gate already is waited for: else a client that waits in a loop would spin.
 pub(crate) async fn wait_for_rest(
     app: &App,
     tenant: TenantId,
@@ -78,7 +78,8 @@ async fn rests_before(news: &mut Subscription, look_at: Instant) -> bool {
 }
 
 fn is_rest(body: &EventBody) -> bool {
-    body.is_terminal() || matches!(body, EventBody::RunPaused(_) | EventBody::RunQuarantined(_))
+    use EventBody::{ApprovalRequested, RunPaused, RunQuarantined};
+    body.is_terminal() || matches!(body, RunPaused(_) | RunQuarantined(_) | ApprovalRequested(_))
 }
 
 #[cfg(test)]

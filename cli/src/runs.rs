@@ -288,7 +288,7 @@ async fn wait_for(client: &Client, id: &str, wait: Duration) -> Result<(Value, E
         if left.is_zero() {
             return Ok((run, Exit::TimedOut));
         }
-        // A paused run is answered at once; somebody may resume it.
+        // The answer came early because the run has come to need a person, who may be about to see to it.
         tokio::time::sleep(ASK_AGAIN_AFTER.min(left)).await;
     }
 }

@@ -159,16 +159,20 @@ async fn a_run_that_its_group_refuses_takes_no_turn() {
 }
 
 #[tokio::test]
-async fn a_client_may_wait_for_the_end_or_a_pause() {
+async fn a_client_may_wait_for_the_end_or_until_a_person_is_needed() {
     let house = House::new();
-    for (spec, status) in
-        [(quick("ends"), "completed"), (steps("pauses", json!([{"id": "a", "type": "fail"}])), "paused")]
-    {
+    for (spec, status) in [
+        (quick("ends"), "completed"),
+        (steps("pauses", json!([{"id": "a", "type": "fail"}])), "paused"),
+        (gate("asks"), "waiting"),
+    ] {
         let create = with_header(with_json(Method::POST, RUNS, &json!({"spec": spec})), "prefer", "wait=30");
+        let began = tokio::time::Instant::now();
         let (answer, ()) = tokio::join!(house.send(create), async {
             let run = house.rung().await[0];
             house.drive(&run.to_string()).await;
         });
+        assert!(began.elapsed() < Duration::from_secs(20), "{status}: {:?}", began.elapsed());
         assert_eq!((answer.status.as_u16(), answer.header("preference-applied")), (201, "wait=30"));
         assert_eq!(answer.body["status"], status);
         assert_eq!(answer.header("location"), format!("{RUNS}/{}", answer.body["id"].as_str().unwrap()));

@@ -17,6 +17,7 @@ in_every_mode!(
     a_key_belongs_to_whoever_used_it,
     inputs_must_fit_and_defaults_are_filled_in,
     a_client_may_wait_for_the_end,
+    a_client_may_wait_until_a_person_is_needed,
     a_client_that_waits_too_short_gets_the_run_as_it_is,
     lists_find_runs_by_what_they_carry,
     pages_show_every_run_once_while_new_ones_come,
@@ -148,6 +149,24 @@ async fn a_client_may_wait_for_the_end(mode: Mode) {
     let run = house.run(yaml, json!({})).await;
     let answer = house.get(&format!("{RUNS}/{run}?wait=20s")).await.ok();
     assert_eq!(answer["status"], "completed");
+    house.close().await;
+}
+
+async fn a_client_may_wait_until_a_person_is_needed(mode: Mode) {
+    let house = House::open(mode).await;
+    let spec =
+        json!({"version": 1, "name": "asks", "type": "steps", "steps": [{"id": "ok", "type": "approval"}]});
+    let request = house.request(Method::POST, RUNS).header("Prefer", "wait=25").json(&json!({"spec": spec}));
+    let began = Instant::now();
+    let answer = house.send(request).await.expect("the house answers");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!((answer.status, &answer.body["steps"][0]["waiting_on"]["gate"]["attempt"]), (201, &json!(1)));
+    // From there on, a client waits for what comes next.
+    let run = id_of(&answer.body);
+    let waiting = format!("{RUNS}/{run}?wait=25s");
+    let (ended, approved) = tokio::join!(house.get(&waiting), house.approve(&run, "ok"));
+    approved.ok();
+    assert_eq!(ended.ok()["status"], "completed");
     house.close().await;
 }
 

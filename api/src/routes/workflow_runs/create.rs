@@ -104,8 +104,8 @@ pub(crate) struct Ordered {
 
 /// Start a run
 ///
-/// With `Prefer: wait=30` the answer comes when the run has ended or paused, or after that many seconds, and
-/// shows the whole run as it is then.
+/// With `Prefer: wait=30` the answer comes when the run has ended or begins to need a person, because it is paused or
+/// asks for an approval, or after that many seconds, and shows the whole run as it is then.
 #[utoipa::path(post, path = "/v1/workflow-runs", operation_id = "create_run", tag = "runs",
     params(("Prefer" = Option<String>, Header, description = "`wait=30`: wait up to that many seconds, at most 60.")),
     request_body(content = NewRunBody),

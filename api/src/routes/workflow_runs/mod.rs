@@ -114,7 +114,7 @@ pub(crate) fn read_filter(query: &mut Query) -> Result<RunFilter> {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters that `get` takes")]
 pub(crate) struct GetParams {
-    /// Wait this long for the run to end, or to pause, before answering. `0s` to `60s`.
+    /// Wait this long for the run to end, or to begin to need a person, before answering. `0s` to `60s`.
     #[param(pattern = "^([0-9]|[1-5][0-9]|60)s$")]
     wait: Option<String>,
     /// `full`: values above 64 KiB are fetched and shown instead of their references, up to 16 MiB in all.
