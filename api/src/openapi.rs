@@ -195,7 +195,7 @@ refusals! {
     PreconditionFailed 412,
     UpgradeRequired 426,
     PreconditionRequired 428,
-    TooManyStreams 429,
+    TooMany 429,
     Forbidden 403,
 }
 

@@ -13,7 +13,7 @@ use windlass_model::{EventSeq, RunId, present};
 use crate::actor::Caller;
 use crate::app::{App, Shared};
 use crate::feed::{Feed, read_event_id};
-use crate::openapi::{Forbidden, NotFound, TooManyStreams, UpgradeRequired};
+use crate::openapi::{Forbidden, NotFound, TooMany, UpgradeRequired};
 use crate::problem::{Code, Problem, Result};
 use crate::query::{At, Query, header_text, parse_run_id};
 use crate::view::Envelope;
@@ -57,7 +57,7 @@ pub(crate) struct EventParams {
     responses(
         (status = 200, description = "Events, oldest first.", content((EventPage = "application/json"), (String = "text/event-stream"))),
         (status = 204, description = "Of a stream: the run has ended and everything was seen."),
-        NotFound, TooManyStreams))]
+        NotFound, TooMany))]
 pub(crate) async fn of_run(
     State(app): State<Shared>,
     caller: Caller,
@@ -131,7 +131,7 @@ pub(crate) struct AfterParam {
 /// and closes with 1000 after the run's last event.
 #[utoipa::path(get, path = "/v1/workflow-runs/{id}/events/ws", operation_id = "get_events_over_websocket", tag = "events",
     params(("id" = Uuid, Path), AfterParam),
-    responses((status = 101, description = "The events follow."), Forbidden, NotFound, UpgradeRequired, TooManyStreams))]
+    responses((status = 101, description = "The events follow."), Forbidden, NotFound, UpgradeRequired, TooMany))]
 pub(crate) async fn over_websocket(
     State(app): State<Shared>,
     caller: Caller,
@@ -177,7 +177,7 @@ pub(crate) struct ManyParams {
     responses(
         (status = 200, description = "Events of all the runs.", body = String, content_type = "text/event-stream"),
         (status = 204, description = "All the runs have ended and everything was seen."),
-        NotFound, TooManyStreams))]
+        NotFound, TooMany))]
 pub(crate) async fn of_many(
     State(app): State<Shared>,
     caller: Caller,

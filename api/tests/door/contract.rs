@@ -128,6 +128,9 @@ fn every_operation_is_described_whole() {
                 let is_problem = response["content"].get("application/problem+json").is_some();
                 assert_eq!(is_problem, status.as_str() >= "400", "{what} {status}");
             }
+            // Whatever takes a body, be it none, refuses some.
+            let has_body = method == "post" || method == "put";
+            assert_eq!(operation.get("requestBody").is_some(), has_body, "{what}");
             for segment in path.split('/').filter_map(|it| it.strip_prefix('{')?.strip_suffix('}')) {
                 let parameters = operation["parameters"].as_array().expect("parameters");
                 let described = parameters.iter().any(|it| it["name"] == segment && it["in"] == "path");

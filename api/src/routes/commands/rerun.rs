@@ -17,7 +17,7 @@ use windlass_store::{NewRun, Pin, Place, WriteError};
 use super::carry_out::{consider, contended, write};
 use crate::app::{Folded, Shared, promptly};
 use crate::idempotency::Deed;
-use crate::openapi::{Conflict, NotFound};
+use crate::openapi::{Conflict, NotFound, TooMany};
 use crate::problem::{Code, Problem, Result};
 use crate::published::Definite;
 use crate::query::{At, Query};
@@ -108,7 +108,7 @@ pub(crate) struct Continued {
     request_body(content = Option<RerunBody>, example = json!({"dry_run": true})),
     responses((status = 201, description = "The new run is in the log; an engine will take it.", body = Continued,
             headers(("Location" = String, description = "The new run."))),
-        (status = 200, description = "What would run again.", body = Continued), NotFound, Conflict))]
+        (status = 200, description = "What would run again.", body = Continued), NotFound, Conflict, TooMany))]
 pub(crate) async fn rerun(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
     let before = at.run_id()?;

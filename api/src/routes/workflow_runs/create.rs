@@ -22,6 +22,7 @@ use windlass_store::{Labels, NewRun, Pin, Place, WriteError, occupant, point};
 use crate::actor::Caller;
 use crate::app::{App, Shared, promptly, to_the_end};
 use crate::idempotency::Deed;
+use crate::openapi::{Conflict, TooMany};
 use crate::problem::{Code, Problem, Result};
 use crate::published::Definite;
 use crate::query::{Query, number_within};
@@ -117,7 +118,7 @@ pub(crate) struct Ordered {
             ("pause" = (operation_id = "pause_run", parameters(("id" = "$response.body#/id")))),
             ("approve" = (operation_id = "approve", parameters(("id" = "$response.body#/id")))),
             ("explain" = (operation_id = "explain_run", parameters(("id" = "$response.body#/id")))),
-        ))))]
+        )), Conflict, TooMany))]
 pub(crate) async fn create(
     State(app): State<Shared>,
     query: Query,
