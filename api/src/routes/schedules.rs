@@ -17,6 +17,7 @@ use windlass_model::{Priority, RunId, TenantId, Timestamp};
 use windlass_store::{NewSchedule, Precondition, ScheduleRow, StoreError, WriteError};
 
 use super::callees::ListParams;
+use super::commands::Nothing;
 use super::workflow_runs::create::{
     PriorityWord, check_inputs, labels_schema, look_up_published, read_labels,
 };
@@ -293,10 +294,11 @@ pub(crate) async fn delete(
 ///
 /// Its times pass, and nothing starts.
 #[utoipa::path(post, path = "/v1/schedules/{name}/pause", operation_id = "pause_schedule", tag = "schedules",
-    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")),
-    responses((status = 200, description = "It is paused.", body = ScheduleView), NotFound))]
+    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")), request_body(content = Option<Nothing>),
+    responses((status = 200, description = "It is paused.", body = ScheduleView, headers(("ETag" = String))), NotFound))]
 pub(crate) async fn pause(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
+    let _: Nothing = deed.json_or_nothing()?;
     change(&app, &deed, at.get("name"), |new, _, _| {
         new.is_paused = true;
         new.next_at = None;
@@ -308,10 +310,11 @@ pub(crate) async fn pause(State(app): State<Shared>, at: At, query: Query, deed:
 ///
 /// Its next time is the first one from now on.
 #[utoipa::path(post, path = "/v1/schedules/{name}/resume", operation_id = "resume_schedule", tag = "schedules",
-    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")),
-    responses((status = 200, description = "It goes on.", body = ScheduleView), NotFound))]
+    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")), request_body(content = Option<Nothing>),
+    responses((status = 200, description = "It goes on.", body = ScheduleView, headers(("ETag" = String))), NotFound))]
 pub(crate) async fn resume(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
+    let _: Nothing = deed.json_or_nothing()?;
     change(&app, &deed, at.get("name"), |new, clock, now| {
         if std::mem::take(&mut new.is_paused) {
             new.next_at = clock.after(now);
@@ -325,10 +328,11 @@ pub(crate) async fn resume(State(app): State<Shared>, at: At, query: Query, deed
 /// A run starts as at any of its times, within moments; `last_run_id` names it then. The times to come stay what they
 /// are, and a paused schedule stays paused.
 #[utoipa::path(post, path = "/v1/schedules/{name}/trigger", operation_id = "trigger_schedule", tag = "schedules",
-    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")),
-    responses((status = 200, description = "Its time has come.", body = ScheduleView), NotFound))]
+    params(("name" = String, Path, pattern = "^[a-z][a-z0-9_-]{0,62}$")), request_body(content = Option<Nothing>),
+    responses((status = 200, description = "Its time has come.", body = ScheduleView, headers(("ETag" = String))), NotFound))]
 pub(crate) async fn trigger(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
+    let _: Nothing = deed.json_or_nothing()?;
     // The time that follows this one is the one that would have come next.
     change(&app, &deed, at.get("name"), |new, _, now| new.next_at = Some(now)).await
 }

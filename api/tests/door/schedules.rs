@@ -31,3 +31,20 @@ async fn a_change_by_put_is_made_each_time_whatever_its_key() {
         assert_eq!(changed["cron"], cron);
     }
 }
+
+#[tokio::test]
+async fn a_command_takes_nothing_and_says_so() {
+    let house = house_with_report().await;
+    house.post("/v1/schedules", nightly("@daily")).await.ok();
+    for verb in ["pause", "resume", "trigger"] {
+        let path = format!("{NIGHTLY}/{verb}");
+        let problem = house.post(&path, json!({"until": "2027-01-01"})).await.refused(422, "invalid_body");
+        assert_eq!(problem["errors"][0]["pointer"], "/until", "{problem}");
+        house.post_text(&path, "text/plain", "now").await.refused(415, "unsupported_media_type");
+        house.post_text(&path, "application/json", "{").await.refused(400, "malformed_json");
+    }
+    assert_eq!(house.get(NIGHTLY).await.ok()["revision"], 1, "nothing was changed");
+    for verb in ["pause", "resume", "trigger"] {
+        house.send(crate::house::request(Method::POST, &format!("{NIGHTLY}/{verb}"))).await.ok();
+    }
+}
