@@ -182,7 +182,7 @@ pub(crate) async fn list(State(app): State<Shared>, caller: Caller, mut query: Q
     responses(
         (status = 201, description = "The schedule was made.", body = ScheduleView,
             headers(("Location" = String, description = "The schedule."), ("ETag" = String))),
-        (status = 200, description = "The schedule existed, and was changed.", body = ScheduleView,
+        (status = 200, description = "The schedule existed; it has a new revision unless nothing changed.", body = ScheduleView,
             headers(("ETag" = String))),
         PreconditionFailed,
     ))]
@@ -334,7 +334,11 @@ pub(crate) async fn trigger(State(app): State<Shared>, at: At, query: Query, dee
     query.finish()?;
     let _: Nothing = deed.json_or_nothing()?;
     // The time that follows this one is the one that would have come next.
-    change(&app, &deed, at.get("name"), |new, _, now| new.next_at = Some(now)).await
+    change(&app, &deed, at.get("name"), |new, _, now| {
+        new.is_triggered = true;
+        new.next_at = Some(now);
+    })
+    .await
 }
 
 async fn change(
@@ -356,6 +360,7 @@ async fn change(
             spec: before.spec.clone(),
             is_paused: before.is_paused,
             next_at: before.next_at,
+            is_triggered: false,
             precondition: Precondition::Revision(before.revision),
             remember: None,
         };
@@ -458,6 +463,7 @@ async fn read(app: &Shared, deed: &Deed) -> Result<NewSchedule> {
         spec: serde_json::to_string(&spec).map_err(|error| Problem::internal(&error))?,
         is_paused: body.paused,
         next_at: next_at.filter(|_| !body.paused),
+        is_triggered: false,
         precondition: Precondition::None,
         remember: None,
     })

@@ -48,3 +48,23 @@ async fn a_command_takes_nothing_and_says_so() {
         house.send(crate::house::request(Method::POST, &format!("{NIGHTLY}/{verb}"))).await.ok();
     }
 }
+
+#[tokio::test]
+async fn what_changes_nothing_makes_no_revision() {
+    let house = house_with_report().await;
+    let made = house.post("/v1/schedules", nightly("@daily")).await.ok();
+    let again = house.post("/v1/schedules", nightly("@daily")).await;
+    assert_eq!((again.status.as_u16(), again.header("etag"), &again.body), (200, "\"1\"", &made));
+    for (verb, revision) in [
+        ("resume", 1),
+        ("pause", 2),
+        ("pause", 2),
+        ("resume", 3),
+        ("resume", 3),
+        ("trigger", 4),
+        ("resume", 4),
+    ] {
+        let after = house.post(&format!("{NIGHTLY}/{verb}"), json!({})).await.ok();
+        assert_eq!(after["revision"], revision, "{verb}: {after}");
+    }
+}

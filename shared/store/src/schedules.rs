@@ -14,6 +14,8 @@ pub struct NewSchedule {
     pub is_paused: bool,
     /// When its time comes next; none when it is paused or there is no such time.
     pub next_at: Option<Timestamp>,
+    /// `next_at` is somebody's wish, and counts even when nothing else differs from what is there.
+    pub is_triggered: bool,
     pub precondition: Precondition,
     pub remember: Option<Remember>,
 }
@@ -49,7 +51,7 @@ pub struct Firing {
 }
 
 impl NewSchedule {
-    /// What a store writes in place of `before`, which may have been deleted since.
+    /// What a store writes in place of `before`, which may have been deleted since: that itself when nothing is changed.
     ///
     /// # Errors
     /// [`WriteError::Moved`] when the precondition does not hold.
@@ -68,6 +70,10 @@ impl NewSchedule {
         };
         if !holds {
             return Err(WriteError::Moved);
+        }
+        let is_same = |row: &&ScheduleRow| row.spec == self.spec && row.is_paused == self.is_paused;
+        if let Some(row) = visible.as_ref().filter(is_same).filter(|_| !self.is_triggered) {
+            return Ok((row.clone(), false));
         }
         let row = ScheduleRow {
             tenant: self.tenant,

@@ -158,6 +158,7 @@ macro_rules! conformance_tests {
             }
             schedules {
                 a_schedule_is_written_read_changed_and_deleted
+                a_schedule_that_is_put_as_it_is_stays_as_it_is
                 a_schedule_is_changed_only_by_who_knows_it
                 a_schedule_remembers_its_reply
                 schedules_are_due_when_their_time_has_come

@@ -16,6 +16,7 @@ fn new(name: &str, next_at: Option<Timestamp>) -> NewSchedule {
         spec: r#"{"workflow": "report"}"#.into(),
         is_paused: next_at.is_none(),
         next_at,
+        is_triggered: false,
         precondition: Precondition::None,
         remember: None,
     }
@@ -59,14 +60,26 @@ pub async fn a_schedule_is_written_read_changed_and_deleted(subject: &Subject) {
 }
 
 pub async fn a_schedule_is_changed_only_by_who_knows_it(subject: &Subject) {
-    let put = async |precondition| {
-        subject.store.put_schedule(NewSchedule { precondition, ..new("nightly", None) }).await
+    let put = async |next_at, precondition| {
+        subject.store.put_schedule(NewSchedule { precondition, ..new("nightly", next_at) }).await
     };
-    assert!(matches!(put(Precondition::Revision(1)).await, Err(WriteError::Moved)));
-    put(Precondition::Absent).await.unwrap();
-    assert!(matches!(put(Precondition::Absent).await, Err(WriteError::Moved)));
-    put(Precondition::Revision(1)).await.unwrap();
-    assert!(matches!(put(Precondition::Revision(1)).await, Err(WriteError::Moved)));
+    assert!(matches!(put(None, Precondition::Revision(1)).await, Err(WriteError::Moved)));
+    put(None, Precondition::Absent).await.unwrap();
+    assert!(matches!(put(None, Precondition::Absent).await, Err(WriteError::Moved)));
+    let at = ahead(subject, 60);
+    put(Some(at), Precondition::Revision(1)).await.unwrap();
+    assert!(matches!(put(Some(at), Precondition::Revision(1)).await, Err(WriteError::Moved)));
+}
+
+pub async fn a_schedule_that_is_put_as_it_is_stays_as_it_is(subject: &Subject) {
+    let row = due(subject).await;
+    let later = Some(ahead(subject, 100));
+    let same = new("nightly", later);
+    let put = subject.store.put_schedule(same.clone()).await.unwrap();
+    assert_eq!((put, get(subject, "nightly").await), ((row.clone(), false), Some(row.clone())));
+    let triggered = NewSchedule { is_triggered: true, ..same };
+    let (after, _) = subject.store.put_schedule(triggered).await.unwrap();
+    assert_eq!((after.revision, after.next_at), (row.revision + 1, later));
 }
 
 pub async fn a_schedule_remembers_its_reply(subject: &Subject) {
@@ -137,7 +150,8 @@ pub async fn a_changed_or_deleted_schedule_starts_nothing_of_before(subject: &Su
     let row = due(subject).await;
     let version = subject.definition().await;
     let run = NewRun { firing: Some(firing(&row, None)), ..new_run(1, version) };
-    subject.store.put_schedule(new("nightly", row.next_at)).await.unwrap();
+    let other = r#"{"workflow": "other"}"#.into();
+    subject.store.put_schedule(NewSchedule { spec: other, ..new("nightly", row.next_at) }).await.unwrap();
     assert!(matches!(subject.store.create_run(run.clone()).await, Err(WriteError::Moved)));
     subject.store.delete_schedule(TENANT, "nightly", None).await.unwrap();
     assert!(matches!(subject.store.create_run(run).await, Err(WriteError::Moved)));
