@@ -399,7 +399,7 @@ impl From<Rejection> for Problem {
         };
         let mut problem = Self::new(code, rejection.message);
         problem.0.run_status = Some(rejection.status);
-        problem
+        rejection.violations.into_iter().fold(problem, |problem, it| problem.at(it.pointer, it.detail))
     }
 }
 
@@ -474,7 +474,8 @@ mod tests {
             RejectionCode::UnknownSignal,
             RejectionCode::SignalBufferFull,
         ] {
-            let rejection = Rejection { code, message: String::new(), status: RunStatus::Paused };
+            let status = RunStatus::Paused;
+            let rejection = Rejection { code, message: String::new(), status, violations: Vec::new() };
             assert_eq!(Problem::from(rejection).code().as_str(), code.as_str());
         }
     }

@@ -54,9 +54,9 @@ async fn a_gate_is_decided_by_the_right_people_once() {
     };
     as_editor(&json!({"node": "ok", "attempt": 2})).await.refused(409, "stale_approval");
     as_editor(&json!({"node": "ok", "attempt": 1, "digest": "00"})).await.refused(409, "stale_approval");
-    as_editor(&json!({"node": "ok", "attempt": 1, "form": {"note": 5}}))
-        .await
-        .refused(422, "invalid_payload");
+    let problem = as_editor(&json!({"node": "ok", "attempt": 1, "form": {"note": 5}})).await;
+    let problem = problem.refused(422, "invalid_payload");
+    assert_eq!(problem["errors"][0]["pointer"], "/form/note", "{problem}");
     as_editor(&verdict).await.ok();
     as_editor(&verdict).await.refused(409, "already_decided");
     house.drive(&run).await;
@@ -117,7 +117,9 @@ async fn a_signal_carries_any_json() {
         assert_eq!(house.get(&format!("{RUNS}/{run}/steps/hear/output")).await.ok(), output);
     }
     let run = house.run(&spec).await;
-    house.post(&format!("{RUNS}/{run}/signals/paid"), json!([])).await.refused(422, "invalid_payload");
+    let problem = house.post(&format!("{RUNS}/{run}/signals/paid"), json!([])).await;
+    let problem = problem.refused(422, "invalid_payload");
+    assert_eq!(problem["errors"][0]["pointer"], "", "{problem}");
     house.post(&format!("{RUNS}/{run}/signals/other"), json!({})).await.refused(409, "unknown_signal");
     house.post(&format!("{RUNS}/{run}/signals/%20"), json!({})).await.refused(422, "invalid_parameter");
     let big = json!({"text": "x".repeat(100_000)});

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::event::{Artifact, ChildStarted, EventEmitted};
 use crate::rate_limit::Turn;
+use crate::workflow::schema::Violation;
 use crate::{Actor, Attempt, Digest, NodeIndex, Payload, RunId, RunStatus, StepError, StepKey, Timestamp};
 
 /// What [`crate::decide`] decides about.
@@ -159,6 +160,9 @@ pub struct Rejection {
     pub message: String,
     /// The run's status when the request was refused.
     pub status: RunStatus,
+    /// How a payload breaks its schema, with pointers into what was sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<Violation>,
 }
 
 /// Stable codes that clients may act on.

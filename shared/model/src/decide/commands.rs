@@ -171,7 +171,7 @@ impl Tick<'_> {
             // An approval without a form is one with an empty form: what is required is still missing.
             let empty = Value::Object(Map::new());
             let form = if form.is_null() { &empty } else { &**form };
-            self.check_schema("form", schema.check(form))?;
+            self.check_schema("form", "/form", schema.check(form))?;
         }
         Ok((verdict.node, gate.attempt))
     }
@@ -186,12 +186,12 @@ impl Tick<'_> {
             let value =
                 payload.value().map_or(&empty, |value| if value.is_null() { &empty } else { &**value });
             if !value.is_object() {
-                let sentence = "what an event of a machine brings is an object";
-                return Err(self.refuse(RejectionCode::InvalidPayload, sentence));
+                let detail = "what an event of a machine brings is an object".to_owned();
+                return self.check_schema("payload", "", vec![Violation { pointer: String::new(), detail }]);
             }
             return schema
                 .as_ref()
-                .map_or(Ok(()), |schema| self.check_schema("payload", schema.check(value)));
+                .map_or(Ok(()), |schema| self.check_schema("payload", "", schema.check(value)));
         }
         let mut listeners = self.plan.nodes.iter().filter_map(|node| match &node.role {
             Role::Signal { name: theirs, schema } if theirs == name => Some((node.index, schema)),
@@ -204,7 +204,7 @@ impl Tick<'_> {
         };
         self.check_buffer(self.state.signals.values().map(std::collections::VecDeque::len).sum())?;
         match (schema, payload.value()) {
-            (Some(schema), Some(value)) => self.check_schema("payload", schema.check(value)),
+            (Some(schema), Some(value)) => self.check_schema("payload", "", schema.check(value)),
             _ => Ok(()),
         }
     }
@@ -217,13 +217,19 @@ impl Tick<'_> {
         Ok(())
     }
 
-    pub(super) fn check_schema(&self, what: &str, violations: Vec<Violation>) -> Result<(), Rejection> {
+    /// `at` is where the value stands in what was sent.
+    pub(super) fn check_schema(
+        &self,
+        what: &str,
+        at: &str,
+        mut violations: Vec<Violation>,
+    ) -> Result<(), Rejection> {
         if violations.is_empty() {
             return Ok(());
         }
-        let list: Vec<String> =
-            violations.iter().map(|it| format!("{what}{}: {}", it.pointer, it.detail)).collect();
-        Err(self.refuse(RejectionCode::InvalidPayload, list.join("; ")))
+        violations.iter_mut().for_each(|it| it.pointer.insert_str(0, at));
+        let sentence = format!("the {what} does not fit its schema");
+        Err(Rejection { violations, ..self.refuse(RejectionCode::InvalidPayload, sentence) })
     }
 
     /// Every step that a person must decide about is tried again.
@@ -302,7 +308,8 @@ impl Tick<'_> {
     }
 
     pub(super) fn refuse(&self, code: RejectionCode, message: impl Into<String>) -> Rejection {
-        Rejection { code, message: message.into(), status: self.state.status(false) }
+        let (message, status) = (message.into(), self.state.status(false));
+        Rejection { code, message, status, violations: Vec::new() }
     }
 
     fn wrong_state(&self, command: &Command, because: &str) -> Rejection {

@@ -51,7 +51,10 @@ impl Tick<'_> {
             return Err(self.wrong_step_state(key, "can be edited while nothing works on it"));
         }
         match output.value() {
-            Some(value) => self.check_schema("output", node.violations(value)),
+            Some(value) => {
+                let at = format!("/steps/{}/output", node.id);
+                self.check_schema("output", &at, node.violations(value))
+            }
             None => Ok(()),
         }
     }

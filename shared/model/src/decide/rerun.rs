@@ -47,7 +47,8 @@ pub fn continue_from(
     let rests = before.pause_reason().is_some() && before.in_flight.is_empty();
     if !rests && !before.is_terminal() {
         let message = "rerun is refused: the run has neither ended nor come to rest in a pause".to_owned();
-        return Err(Rejection { code: RejectionCode::WrongState, message, status: before.status(false) });
+        let (code, status) = (RejectionCode::WrongState, before.status(false));
+        return Err(Rejection { code, message, status, violations: Vec::new() });
     }
     let main = &plan.nodes[..plan.main_count()];
     let mut steps: BTreeMap<String, ReusedStep> = BTreeMap::new();
