@@ -137,7 +137,9 @@ impl LimitState {
     /// How many turns are taken and have not come.
     pub fn waiting(&self, now: Timestamp) -> u64 {
         let spacing = self.limit.spacing().as_micros().max(1);
-        u64::try_from(now.until(self.next_at(now)).as_micros().div_ceil(spacing)).unwrap_or(u64::MAX)
+        // Of the turns until then, the last one is nobody's.
+        let turns = now.until(self.next_at(now)).as_micros().div_ceil(spacing);
+        u64::try_from(turns.saturating_sub(1)).unwrap_or(u64::MAX)
     }
 }
 
@@ -171,8 +173,9 @@ mod tests {
         let mut state = LimitState::untouched(limit, at(0));
         let turns: Vec<Turn> = (0..4).map(|_| state.take(limit, at(0))).collect();
         assert_eq!(turns, [Turn::Now, Turn::At(at(250)), Turn::At(at(500)), Turn::At(at(750))]);
-        assert_eq!((state.waiting(at(0)), state.next_at(at(0))), (4, at(1000)));
-        assert_eq!((state.waiting(at(600)), state.waiting(at(5000))), (2, 0));
+        assert_eq!((state.waiting(at(0)), state.next_at(at(0))), (3, at(1000)));
+        // A turn that comes just now does not wait any more.
+        assert_eq!([250, 600, 750, 5000].map(|ms| state.waiting(at(ms))), [2, 1, 0, 0]);
         assert_eq!(state.take(limit, at(5000)), Turn::Now);
     }
 
@@ -182,6 +185,7 @@ mod tests {
         let mut state = LimitState::untouched(limit, at(0));
         let turns: Vec<Turn> = (0..5).map(|_| state.take(limit, at(0))).collect();
         assert_eq!(turns, [Turn::Now, Turn::Now, Turn::Now, Turn::At(at(500)), Turn::At(at(1000))]);
+        assert_eq!(state.waiting(at(0)), 2);
     }
 
     #[test]
@@ -189,6 +193,7 @@ mod tests {
         let limit = limit(2, 1, OnLimit::Reject);
         let mut state = LimitState::untouched(limit, at(0));
         assert_eq!(state.take(limit, at(0)), Turn::Now);
+        assert_eq!(state.waiting(at(0)), 0);
         for ms in [0, 100] {
             let retry_after = Duration::from_millis(500 - ms);
             assert_eq!(state.take(limit, at(ms)), Turn::Refused { retry_after });

@@ -177,6 +177,7 @@ async fn a_run_that_is_one_too_many_is_refused_where_the_workflow_says_so(mode: 
     let again = house.post(&format!("/v1/workflow-runs/{run}/rerun"), &json!({})).await;
     assert_eq!((again.status, &again.body["code"]), (429, &json!("rate_limited")), "{again}");
     assert_eq!(house.all_runs().await, [run]);
+    assert_eq!(limit_of(&house).await["waiting"], 0, "who is refused does not wait");
     assert_eq!(reset(&house, "workflow/import").await, 204);
     let run = id_of(&start().await.ok());
     house.wait_for(&run, "completed").await;
