@@ -17,6 +17,7 @@ use crate::actor::Caller;
 use crate::body::{self, MediaType};
 use crate::problem::{Code, Problem, Result};
 use crate::query::header_text;
+use crate::revision::etag;
 
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -162,6 +163,10 @@ fn replay(reply: &Reply) -> Result<Response> {
     let mut response = (status, axum::Json(&reply.body)).into_response();
     let headers = response.headers_mut();
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    // Whatever has a revision had it as its ETag.
+    if let Some(revision) = reply.body["revision"].as_u64().and_then(|it| u32::try_from(it).ok()) {
+        headers.extend([etag(revision)]);
+    }
     if let Some(location) = &reply.location {
         let location = HeaderValue::from_str(location).map_err(|error| Problem::internal(&error))?;
         headers.insert(header::LOCATION, location);

@@ -155,7 +155,8 @@ pub(super) async fn register(
             None => Precondition::Absent,
         };
         let foreseen = foresee(&new, before);
-        let remember = deed.remember(status(&foreseen), &foreseen, None);
+        let location = location(kind, &foreseen);
+        let remember = deed.remember(status(&foreseen), &foreseen, location.as_deref());
         match write(app, NewCallee { precondition, remember, ..new.clone() }).await {
             Ok(registered) => return Ok(answer(kind, &registered)),
             Err(WriteError::Moved) => tokio::task::yield_now().await,
@@ -188,11 +189,15 @@ fn status(registered: &Registered) -> StatusCode {
     if registered.created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
+/// Where to find what was made.
+fn location(kind: CalleeKind, registered: &Registered) -> Option<String> {
+    registered.created.then(|| format!("/v1/{}/{}", kind.plural(), registered.name))
+}
+
 fn answer(kind: CalleeKind, registered: &Registered) -> Response {
     let tag = etag(registered.revision);
     let mut response = (status(registered), [tag], Json(registered)).into_response();
-    if registered.created {
-        let location = format!("/v1/{}/{}", kind.plural(), registered.name);
+    if let Some(location) = location(kind, registered) {
         let location = HeaderValue::from_str(&location).expect("names of callees are plain");
         response.headers_mut().insert(header::LOCATION, location);
     }

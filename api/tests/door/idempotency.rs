@@ -126,6 +126,32 @@ async fn a_publication_is_answered_again() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_given_again_has_the_same_headers() {
+    let house = House::new();
+    house.publish(&quick("report")).await;
+    let agent = json!({"name": "critic", "do": {"type": "noop"}});
+    let tool = json!({"name": "stock.count", "do": {"type": "noop"}});
+    let schedule = json!({"name": "nightly", "workflow": "report", "cron": "@daily"});
+    for (path, name, body) in [
+        ("/v1/workflows", "doc", json!({"spec": quick("doc")})),
+        ("/v1/tools", "stock.count", json!({"spec": tool})),
+        ("/v1/agents", "critic", json!({"spec": agent})),
+        ("/v1/schedules", "nightly", schedule),
+    ] {
+        let first = house.post_with_key(path, "1", &body).await;
+        assert_eq!(first.status, 201, "{}", first.text);
+        let again = house.post_with_key(path, "1", &body).await;
+        assert_eq!((again.header("etag"), again.header("idempotency-replayed")), ("\"1\"", "true"), "{path}");
+        assert_eq!(again.header("location"), format!("{path}/{name}"));
+        assert_eq!(again.header("location"), first.header("location"));
+        let another = house.post_with_key(path, "2", &body).await;
+        assert_eq!((another.status.as_u16(), another.header("location")), (200, ""), "{path}");
+        let again = house.post_with_key(path, "2", &body).await;
+        assert_eq!((again.header("etag"), again.header("location")), ("\"1\"", ""), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_upload_does_nothing_twice() {
     let house = House::new();
     let yaml = "version: 1\nname: one\ntype: steps\nsteps: [{ id: a, type: noop }]\n";

@@ -45,7 +45,7 @@ pub(super) async fn publish(
     if only_new {
         return put(app, deed, compiled, Precondition::Absent).await;
     }
-    match upsert(app, deed, &compiled, |published| deed.remember(status(published), published, None)).await {
+    match upsert(app, deed, &compiled, |published| remember(deed, published)).await {
         Ok(published) => Ok(answer(&published)),
         Err(WriteError::KeyTaken) => answered_meanwhile(app, deed).await,
         Err(WriteError::Moved) => Err(contended()),
@@ -64,13 +64,17 @@ pub(super) async fn put(
         Precondition::Absent => Some(foresee(&compiled, None)),
         Precondition::Revision(_) | Precondition::None => None,
     };
-    let remember = foreseen.and_then(|published| deed.remember(status(&published), &published, None));
+    let remember = foreseen.and_then(|published| remember(deed, &published));
     match write(app, deed, &compiled, precondition, remember).await {
         Ok(published) => Ok(answer(&published)),
         Err(WriteError::KeyTaken) => answered_meanwhile(app, deed).await,
         Err(WriteError::Moved) => Err(precondition_failed()),
         Err(other) => Err(other.into()),
     }
+}
+
+fn remember(deed: &Deed, published: &Published) -> Option<Remember> {
+    deed.remember(status(published), published, location(published).as_deref())
 }
 
 /// Publishes on top of whatever is there at the moment of writing.
@@ -144,10 +148,14 @@ pub(super) fn status(published: &Published) -> StatusCode {
     if published.created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
+/// Where to find what was made.
+fn location(published: &Published) -> Option<String> {
+    published.created.then(|| format!("/v1/workflows/{}", published.name))
+}
+
 fn answer(published: &Published) -> Response {
     let mut response = (status(published), [etag(published.revision)], Json(published)).into_response();
-    if published.created {
-        let location = format!("/v1/workflows/{}", published.name);
+    if let Some(location) = location(published) {
         let location = HeaderValue::from_str(&location).expect("names of workflows are plain");
         response.headers_mut().insert(header::LOCATION, location);
     }
