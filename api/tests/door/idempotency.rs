@@ -154,20 +154,29 @@ async fn an_answer_that_is_given_again_has_the_same_headers() {
 #[tokio::test]
 async fn a_repeated_upload_does_nothing_twice() {
     let house = House::new();
-    let yaml = "version: 1\nname: one\ntype: steps\nsteps: [{ id: a, type: noop }]\n";
-    let body = format!(
-        "--e\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.yaml\"\r\n\r\n{yaml}\r\n--e--\r\n"
-    );
-    let upload = async || {
+    let upload = async |key: &str, boundary: &str, names: &[&str]| {
+        let parts = names.iter().map(|name| {
+            let yaml = format!("version: 1\nname: {name}\ntype: steps\nsteps: [{{ id: a, type: noop }}]\n");
+            let head = format!("Content-Disposition: form-data; name=\"f\"; filename=\"{name}.yaml\"");
+            format!("--{boundary}\r\n{head}\r\n\r\n{yaml}\r\n")
+        });
         let request = axum::http::Request::post("/v1/workflows/upload")
-            .header("content-type", "multipart/form-data; boundary=e")
-            .header("idempotency-key", "up")
-            .body(body.clone().into());
+            .header("content-type", format!("multipart/form-data; boundary={boundary}"))
+            .header("idempotency-key", key)
+            .body(format!("{}--{boundary}--\r\n", parts.collect::<String>()).into());
         house.send(request.unwrap()).await
     };
-    let (first, again) = (upload().await, upload().await);
+    let (first, again) = (upload("up", "e", &["one", "two"]).await, upload("up", "f", &["one", "two"]).await);
+    assert_eq!(first.status, 200, "{}", first.text);
     assert_eq!((first.status, &first.body), (again.status, &again.body));
     assert_eq!(again.header("idempotency-replayed"), "true");
+    for other in [&["three"][..], &["three", "two"], &["one", "three"], &["one", "two", "three"]] {
+        upload("up", "e", other).await.refused(422, "idempotency_key_reused");
+    }
+    // A file that was refused left no reply.
+    assert_eq!(upload("half", "e", &["Bad", "two"]).await.status, 207);
+    upload("half", "e", &["three", "two"]).await.refused(422, "idempotency_key_reused");
+    house.get("/v1/workflows/three").await.refused(404, "not_found");
 }
 
 #[tokio::test]

@@ -73,15 +73,24 @@ enum Fate {
 pub(crate) async fn upload(State(app): State<Shared>, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
     let files = read_files(&deed).await?;
+    let sent = Sent { deed: &deed, digest: digest_of(&files) };
+    let mut before = Vec::with_capacity(files.len());
+    for index in 0..files.len() {
+        before.push(sent.kept(&app, index).await?);
+    }
     let mut upload = Upload { failed: 0, files: Vec::with_capacity(files.len()) };
     let mut replayed = 0;
-    for (index, (file, content)) in files.into_iter().enumerate() {
-        let fate = match publish_file(&app, &deed, index, &file, content).await {
+    for ((index, (file, content)), kept) in files.into_iter().enumerate().zip(before) {
+        let fate = match kept {
+            Some(kept) => Ok((kept, true)),
+            None => sent.publish_file(&app, index, &file, content).await,
+        };
+        let fate = match fate {
             Ok((workflow, was_there)) => {
                 replayed += usize::from(was_there);
                 Fate::Published { workflow }
             }
-            Err(problem) if problem.code().status() < 500 => {
+            Err(problem) if is_of_one_file(&problem) => {
                 upload.failed += 1;
                 Fate::Failed { errors: faults_of(&problem) }
             }
@@ -129,37 +138,53 @@ async fn read_files(deed: &Deed) -> Result<Vec<(String, Bytes)>> {
     if files.is_empty() { Err(Problem::body("", "at least one file is required")) } else { Ok(files) }
 }
 
-/// True when it was published by an earlier request with the same key.
-async fn publish_file(
-    app: &Shared,
-    deed: &Deed,
-    index: usize,
-    file: &str,
-    content: Bytes,
-) -> Result<(Published, bool)> {
-    let digest = Digest::of(&content);
-    if let Some(kept) = kept(app, deed, index, &digest).await? {
-        return Ok((kept, true));
-    }
-    let format = if file.ends_with(".json") { Format::Json } else { Format::Yaml };
-    let compiled = read_text(app, deed, body::read_text(&content)?.to_owned(), format).await?;
-    let remember = |published: &Published| {
-        deed.remember_as(deed.part(index), digest.clone(), status(published), published, None)
-    };
-    match upsert(app, deed, &compiled, remember).await {
-        Ok(published) => Ok((published, false)),
-        Err(WriteError::KeyTaken) => {
-            Ok((kept(app, deed, index, &digest).await?.ok_or_else(contended)?, true))
-        }
-        Err(WriteError::Moved) => Err(contended()),
-        Err(other) => Err(other.into()),
-    }
+/// Of names and contents: whoever sends the same files again may part them by another boundary.
+fn digest_of(files: &[(String, Bytes)]) -> Digest {
+    let parts = files.iter().flat_map(|(file, content)| [file.as_bytes(), content]);
+    let framed = parts.flat_map(|part| [&part.len().to_le_bytes()[..], part].concat());
+    Digest::of(&framed.collect::<Vec<u8>>())
 }
 
-async fn kept(app: &Shared, deed: &Deed, index: usize, digest: &Digest) -> Result<Option<Published>> {
-    let reply = deed.reply_of(app, deed.part(index), digest).await?;
-    let kept = reply.map(|reply| serde_json::from_value(reply.body)).transpose();
-    kept.map_err(|error| windlass_store::StoreError::Damaged(error.to_string()).into())
+/// Whether the next file may fare better.
+fn is_of_one_file(problem: &Problem) -> bool {
+    problem.code().status() < 500 && problem.code() != Code::IdempotencyKeyReused
+}
+
+/// An upload, and how to know it again.
+struct Sent<'a> {
+    deed: &'a Deed,
+    digest: Digest,
+}
+
+impl Sent<'_> {
+    /// True when it was published meanwhile, by another request with the same key.
+    async fn publish_file(
+        &self,
+        app: &Shared,
+        index: usize,
+        file: &str,
+        content: Bytes,
+    ) -> Result<(Published, bool)> {
+        let Self { deed, digest } = self;
+        let format = if file.ends_with(".json") { Format::Json } else { Format::Yaml };
+        let compiled = read_text(app, deed, body::read_text(&content)?.to_owned(), format).await?;
+        let remember = |published: &Published| {
+            deed.remember_as(deed.part(index), digest.clone(), status(published), published, None)
+        };
+        match upsert(app, deed, &compiled, remember).await {
+            Ok(published) => Ok((published, false)),
+            Err(WriteError::KeyTaken) => Ok((self.kept(app, index).await?.ok_or_else(contended)?, true)),
+            Err(WriteError::Moved) => Err(contended()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// What became of a file of this very request, if it was published before.
+    async fn kept(&self, app: &Shared, index: usize) -> Result<Option<Published>> {
+        let reply = self.deed.reply_of(app, self.deed.part(index), &self.digest).await?;
+        let kept = reply.map(|reply| serde_json::from_value(reply.body)).transpose();
+        kept.map_err(|error| windlass_store::StoreError::Damaged(error.to_string()).into())
+    }
 }
 
 fn faults_of(problem: &Problem) -> Vec<Fault> {
