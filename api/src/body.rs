@@ -96,8 +96,42 @@ pub(crate) fn shape<T: DeserializeOwned>(value: Value) -> Result<T> {
     })
 }
 
+/// In the words of JSON; those of the deserializer are Rust's.
 fn sentence_of(text: &str) -> String {
-    text.replace("invalid type: ", "wrong type: ")
+    if text.starts_with("UUID parsing failed") {
+        return "wrong value: expected an id such as 01890000-0000-7000-8000-000000000000".to_owned();
+    }
+    let kinds = [("invalid type: ", "wrong type: "), ("invalid value: ", "wrong value: ")];
+    let said = kinds.into_iter().find_map(|(theirs, ours)| Some((ours, text.strip_prefix(theirs)?)));
+    let Some((what, (found, expected))) =
+        said.and_then(|(what, rest)| Some((what, rest.rsplit_once(", expected ")?)))
+    else {
+        return text.to_owned();
+    };
+    format!("{what}{}, expected {}", found_in_json(found), expected_of_json(expected))
+}
+
+fn found_in_json(found: &str) -> String {
+    match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "an object".to_owned(),
+        "unit value" => "null".to_owned(),
+        _ => found.replacen("integer `", "number `", 1).replacen("floating point `", "number `", 1),
+    }
+}
+
+fn expected_of_json(expected: &str) -> String {
+    let whole = |most: u64| format!("a whole number from 0 to {most}");
+    match expected {
+        "u8" => whole(u8::MAX.into()),
+        "u16" => whole(u16::MAX.into()),
+        "u32" => whole(u32::MAX.into()),
+        "u64" | "usize" => whole(u64::MAX),
+        "a map" => "an object".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        structure if structure.starts_with("struct ") => "an object".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
@@ -321,6 +355,8 @@ mod tests {
     struct Outer {
         #[serde(rename = "list")]
         _list: Vec<Inner>,
+        #[serde(default, rename = "id")]
+        _id: Option<uuid::Uuid>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -333,7 +369,22 @@ mod tests {
     #[test]
     fn a_wrong_shape_is_told_with_its_pointer() {
         for (value, pointer, part) in [
-            (json!({"list": [{"n": 1}, {"n": "x"}]}), "/list/1/n", "wrong type"),
+            (
+                json!({"list": [{"n": 1}, {"n": "x"}]}),
+                "/list/1/n",
+                "wrong type: string \"x\", expected a whole number from 0 to 255",
+            ),
+            (
+                json!({"list": [{"n": 256}]}),
+                "/list/0/n",
+                "wrong value: number `256`, expected a whole number",
+            ),
+            (json!({"list": [{"n": 1.5}]}), "/list/0/n", "wrong type: number `1.5`, expected a whole number"),
+            (json!({"list": [{"n": [1]}]}), "/list/0/n", "wrong type: a list, expected a whole number"),
+            (json!({"list": {}}), "/list", "wrong type: an object, expected a list"),
+            (json!({"list": null}), "/list", "wrong type: null, expected a list"),
+            (json!({"list": ["x"]}), "/list/0", "expected an object"),
+            (json!({"list": [], "id": "x"}), "/id", "expected an id such as"),
             (json!({"list": [{"n": 1, "bog/us": 2}]}), "/list/0/bog~1us", "unknown field"),
             (json!({"list": [], "status": 1}), "/status", "unknown field"),
             (json!({}), "", "missing field `list`"),

@@ -33,6 +33,25 @@ async fn json_that_means_different_things_to_different_readers_is_refused() {
 }
 
 #[tokio::test]
+async fn a_wrong_shape_is_told_in_the_words_of_json() {
+    let house = House::new();
+    let run = house.start(&quick("a")).await;
+    for (verb, body, pointer, part) in [
+        ("move", json!({"version": "1"}), "/version", "expected a number from 1, or `latest`"),
+        ("approve", json!({"node": "a", "attempt": 70_000}), "/attempt", "a whole number from 0 to 65535"),
+        ("rerun", json!({"labels": []}), "/labels", "wrong type: a list, expected an object"),
+    ] {
+        let problem = house.command(&run, verb, body.clone()).await.refused(422, "invalid_body");
+        let error = &problem["errors"][0];
+        assert_eq!(error["pointer"], pointer, "{body}: {problem}");
+        assert!(error["detail"].as_str().unwrap().contains(part), "{body}: {problem}");
+    }
+    let unknown = json!({"action": "cancel", "ids": ["x"]});
+    let problem = house.post(&format!("{RUNS}/bulk"), unknown).await.refused(422, "invalid_body");
+    assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("an id such as"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_body_says_what_it_is() {
     let house = House::new();
     for kind in [

@@ -14,6 +14,14 @@ use crate::{Priority, Timestamp};
 
 /// Characters of a cron expression: longer ones only say the same in another way.
 pub const CRON_CHARS_MAX: usize = 200;
+/// The fields of a cron expression, in turn, and what may stand there.
+const CRON_FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, or `L` for the last one"),
+    ("month", "1 to 12, or `JAN` to `DEC`"),
+    ("day of the week", "0 to 7, or `SUN` to `SAT`"),
+];
 /// Times that nobody was there for are made up for when they are no older than this, unless the schedule says otherwise.
 pub const CATCH_UP_DEFAULT: Duration = Duration::from_secs(3_600);
 
@@ -125,7 +133,8 @@ impl CronClock {
             return Err(("cron", format!("has more than {CRON_CHARS_MAX} characters")));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(cron).map_err(|error| ("cron", error.to_string()))?;
+        let parses = |text: &str| parser.parse(text).is_ok();
+        let cron = parser.parse(cron).map_err(|_| ("cron", misread(cron, parses)))?;
         let zone = TimeZone::get(time_zone)
             .map_err(|_| ("time_zone", "is no IANA time zone such as `Europe/Berlin` or `UTC`".to_owned()))?;
         Ok(Self { cron, zone })
@@ -144,6 +153,31 @@ impl CronClock {
     /// The first few times after `at`.
     pub fn following(&self, at: Timestamp, count: usize) -> Vec<Timestamp> {
         std::iter::successors(self.after(at), |at| self.after(*at)).take(count).collect()
+    }
+}
+
+/// Why a cron expression cannot be read: the parser does not say which of the fields it is.
+fn misread(cron: &str, parses: impl Fn(&str) -> bool) -> String {
+    let fields: Vec<&str> = cron.split_whitespace().collect();
+    if let [word] = fields.as_slice()
+        && word.starts_with('@')
+    {
+        return format!("`{word}` is none of `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`");
+    }
+    if fields.len() != CRON_FIELDS.len() {
+        let names = CRON_FIELDS.map(|(name, _)| name).join(", ");
+        return format!("has {} fields instead of five: {names}", fields.len());
+    }
+    let wrong = CRON_FIELDS.iter().zip(&fields).enumerate().find(|(index, (_, field))| {
+        let mut alone = ["*"; CRON_FIELDS.len()];
+        alone[*index] = field;
+        !parses(&alone.join(" "))
+    });
+    match wrong {
+        Some((_, ((name, range), field))) => format!(
+            "`{field}` is no {name}: that is a number from {range}; or `*`, a list, a range or steps of these"
+        ),
+        None => "is no cron expression".to_owned(),
     }
 }
 
@@ -246,5 +280,24 @@ mod tests {
             Some(late),
             "nothing in between is lost"
         );
+    }
+
+    #[test]
+    fn what_is_no_cron_expression_is_told_by_its_field() {
+        for (cron, part) in [
+            ("61 * * * *", "`61` is no minute: that is a number from 0 to 59;"),
+            ("0 24 * * *", "`24` is no hour: that is a number from 0 to 23;"),
+            ("0 0 0 * *", "`0` is no day of the month: that is a number from 1 to 31,"),
+            ("0 0 1 JANUARY *", "`JANUARY` is no month"),
+            ("0 0 * * 1-9", "`1-9` is no day of the week"),
+            ("*/0 * * * *", "`*/0` is no minute"),
+            ("* * * * * *", "has 6 fields instead of five: minute, hour,"),
+            ("", "has 0 fields"),
+            ("daily", "has 1 fields"),
+            ("@dayly", "`@dayly` is none of `@hourly`"),
+        ] {
+            let (field, why) = spec(cron, "UTC").clock().err().unwrap_or_else(|| panic!("{cron} is fine"));
+            assert!(field == "cron" && why.contains(part), "{cron}: {why}");
+        }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) struct MoveBody {
 
 /// The number of a version, or `latest`.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number from 1, or `latest`")]
 pub(crate) enum VersionWord {
     Number(u32),
     Word(Latest),
