@@ -155,7 +155,7 @@ pub(crate) struct Explanation {
     #[schema(required)]
     queue: Option<Queue>,
     steps: Vec<StepExplanation>,
-    /// Commands that would be accepted now.
+    /// Commands that would be accepted now: for the run, for the steps that it is at, and signals that it listens to.
     would_move: Vec<String>,
 }
 
@@ -332,14 +332,15 @@ fn accepted_commands(run: &Folded, actor: &Actor, now: Timestamp) -> Vec<String>
         ("cancel".into(), Command::Cancel { reason: None }),
         ("retry".into(), Command::Retry { node: None }),
     ];
-    for (node, step) in run.plan.nodes.iter().zip(&run.state.steps) {
+    let is_at = |step: &FoldedStep| matches!(step.status, StepStatus::Paused | StepStatus::Waiting);
+    let steps = run.plan.nodes.iter().zip(&run.state.steps).filter(|(_, step)| is_at(step));
+    for (node, step) in steps.take(STEPS_EXPLAINED_MAX) {
         if let Some(gate) = step.gate.as_ref().filter(|gate| gate.outcome.is_none()) {
-            let approve = Command::Approve(open_verdict(node.index, gate.attempt));
-            commands.push((format!("approve {}", node.id), approve));
+            let verdict = open_verdict(node.index, gate.attempt);
+            commands.push((format!("approve {}", node.id), Command::Approve(verdict.clone())));
+            commands.push((format!("reject {}", node.id), Command::Reject(verdict)));
         }
-        if step.status == StepStatus::Paused {
-            commands.push((format!("skip {}", node.id), Command::Skip { node: node.index.into() }));
-        }
+        commands.push((format!("skip {}", node.id), Command::Skip { node: node.index.into() }));
     }
     let signals = run.state.listening.keys();
     commands.extend(signals.map(|name| {

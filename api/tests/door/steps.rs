@@ -50,7 +50,7 @@ async fn an_explanation_says_what_a_run_waits_for_and_what_would_move_it() {
         parked["steps"][0],
         json!({"node": "ok", "status": "waiting", "sentence": "It waits for an approval."})
     );
-    assert_eq!(parked["would_move"], json!(["pause", "cancel", "approve ok"]));
+    assert_eq!(parked["would_move"], json!(["pause", "cancel", "approve ok", "reject ok", "skip ok"]));
 
     let red = explain(&house.run(&steps("r", json!([{"id": "a", "type": "fail"}]))).await).await;
     assert_eq!(red["summary"], "The run is paused (step_failed) and needs a person.");
@@ -60,7 +60,7 @@ async fn an_explanation_says_what_a_run_waits_for_and_what_would_move_it() {
     let spec =
         steps("s", json!([{"id": "hear", "type": "signal", "name": "go", "schema": {"type": "object"}}]));
     let listening = explain(&house.run(&spec).await).await;
-    assert_eq!(listening["would_move"], json!(["pause", "cancel", "signal go"]));
+    assert_eq!(listening["would_move"], json!(["pause", "cancel", "skip hear", "signal go"]));
 
     let nap = explain(&house.run(&steps("n", json!([{"id": "a", "type": "wait", "for": "1h"}]))).await).await;
     assert!(
