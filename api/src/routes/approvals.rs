@@ -50,6 +50,10 @@ pub(crate) struct Approval {
     approvers: Vec<String>,
     /// How many different people must approve.
     min: u32,
+    /// Who has approved already, while it is open and others must: `user:ada`.
+    granted_by: Vec<String>,
+    /// Whether the person who created the run may not decide.
+    exclude_requester: bool,
     /// JSON Schema of the form to fill in; null when there is none.
     #[schema(value_type = Option<Value>, required)]
     form: Option<Value>,
@@ -128,7 +132,8 @@ fn read_position(text: &str) -> Option<ApprovalCursor> {
     })
 }
 
-/// The inbox row is narrow; what is shown stands in the log, who may decide in the definition.
+/// The inbox row is narrow; what is shown stands in the log, who may decide in the definition. Who has approved already is
+/// folded, and only for gates where several people must.
 async fn look_up(app: &App, tenant: TenantId, row: ApprovalRow) -> Result<Approval> {
     let run = app.get_run(tenant, row.run_id).await?;
     let plan = app.plans.get(run.version_id).await?;
@@ -138,7 +143,16 @@ async fn look_up(app: &App, tenant: TenantId, row: ApprovalRow) -> Result<Approv
     else {
         return Err(Problem::from(StoreError::Damaged(format!("event {} of run {}", row.seq, row.run_id))));
     };
-    let gate = plan.find(&row.node).and_then(|node| node.spec_of(request.rule.as_deref()));
+    let node = plan.find(&row.node);
+    let gate = node.and_then(|node| node.spec_of(request.rule.as_deref()));
+    let granted_by = match (node, gate) {
+        (Some(node), Some(gate)) if gate.min > 1 && row.decision.is_none() => {
+            let run = app.fold_run(tenant, row.run_id).await?;
+            let open = run.state.step(node.index).gate.as_ref().filter(|open| open.attempt == row.attempt);
+            open.into_iter().flat_map(|open| &open.grants).map(|grant| grant.by.to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
     Ok(Approval {
         run_id: row.run_id,
         workflow: row.workflow,
@@ -153,6 +167,8 @@ async fn look_up(app: &App, tenant: TenantId, row: ApprovalRow) -> Result<Approv
         digest: request.digest,
         approvers: gate.map(|gate| gate.any_of.clone()).unwrap_or_default(),
         min: gate.map_or(1, |gate| gate.min),
+        granted_by,
+        exclude_requester: gate.is_some_and(|gate| gate.exclude_requester),
         form: gate.and_then(|gate| gate.form.as_ref()).map(|form| form.source().clone()),
     })
 }

@@ -1,8 +1,9 @@
 //! The inbox.
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
-use crate::house::{House, gate};
+use crate::house::{House, RUNS, gate, with_header, with_json};
 
 fn nodes(page: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -27,7 +28,24 @@ async fn the_inbox_shows_what_is_to_be_decided_and_by_whom() {
         (&item["approvers"], &item["min"], &item["form"]),
         (&json!(["role:editor", "user:ada"]), &json!(2), &json!({"type": "object"}))
     );
+    assert_eq!((&item["granted_by"], &item["exclude_requester"]), (&json!([]), &json!(false)));
     assert_eq!(item["digest"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
+async fn the_inbox_says_who_has_approved_already_and_who_may_not() {
+    let house = House::new();
+    let mut spec = gate("ask");
+    spec["steps"][0]["approvers"] = json!({"min": 2, "exclude_requester": true});
+    let run = house.run(&spec).await;
+    let shown = async || {
+        let page = house.get("/v1/approvals").await.ok();
+        (page["items"][0]["granted_by"].clone(), page["items"][0]["exclude_requester"].clone())
+    };
+    assert_eq!(shown().await, (json!([]), json!(true)));
+    let approve = with_json(Method::POST, &format!("{RUNS}/{run}/approve"), &json!({"node": "ok"}));
+    house.send(with_header(approve, "x-windlass-user", "ada")).await.ok();
+    assert_eq!(shown().await, (json!(["user:ada"]), json!(true)));
 }
 
 #[tokio::test]
