@@ -63,13 +63,23 @@ pub(crate) async fn output(
     query.finish()?;
     let run = app.fold_run(caller.tenant, at.run_id()?).await?;
     let node = run.plan.find(at.get("node")).ok_or_else(|| Problem::not_found("step"))?;
-    let output = &run.state.step(StepKey { node: node.index, item }).output;
+    let step = StepKey { node: node.index, item };
+    if item.is_some_and(|item| !has_item(&run, step, item)) {
+        return Err(Problem::not_found("item"));
+    }
+    let output = &run.state.step(step).output;
     let json = [(header::CONTENT_TYPE, "application/json")];
     match output.missing() {
         // What lies in the blob store is JSON already.
         Some(blob) => Ok((json, app.get_blob(caller.tenant, &blob.digest).await?).into_response()),
         None => Ok(Json(read_payload(&app, caller.tenant, output).await?.value()).into_response()),
     }
+}
+
+/// Also one that was not begun.
+fn has_item(run: &Folded, step: StepKey, item: u32) -> bool {
+    let fan = run.plan.fan_of(step.node).and_then(|of| run.state.fans.get(&of));
+    fan.is_some_and(|fan| item < fan.count) || run.state.all_steps().any(|(known, _)| known == step)
 }
 
 // ---- timeline ----------------------------------------------------------------------------------

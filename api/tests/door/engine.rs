@@ -82,7 +82,8 @@ impl House {
             self.tick(&mut held, Input::Advance, vec![]).await;
             let work = open_work(&held.state).find_map(|work| {
                 let (outcome, blobs) = run_node(&held.plan, work.node)?;
-                let input = Input::Outcome { node: work.node, item: None, attempt: work.attempt, outcome };
+                let input =
+                    Input::Outcome { node: work.node, item: work.item, attempt: work.attempt, outcome };
                 Some((input, blobs))
             });
             let Some((input, blobs)) = work else { return Some(held) };

@@ -87,4 +87,14 @@ async fn the_output_of_a_step_is_read_raw() {
     assert_eq!(house.get(&format!("{RUNS}/{run}/steps/a/output")).await.text, r#"[1,{"b":null}]"#);
     assert_eq!(house.get(&format!("{RUNS}/{run}/steps/ok/output")).await.text, "null");
     house.get(&format!("{RUNS}/{run}/steps/ghost/output")).await.refused(404, "not_found");
+    house.get(&format!("{RUNS}/{run}/steps/a/output?item=0")).await.refused(404, "not_found");
+
+    let each = json!({"id": "each", "type": "map", "each": "${{ [1, 2] }}", "do": {"type": "transform", "output": 7}});
+    let run = house.run(&steps("m", json!([each]))).await;
+    let item = async |item: &str| house.get(&format!("{RUNS}/{run}/steps/each.do/output?item={item}")).await;
+    assert_eq!(item("0").await.ok(), 7);
+    assert_eq!(item("1").await.ok(), 7);
+    for beyond in ["2", "4294967295"] {
+        item(beyond).await.refused(404, "not_found");
+    }
 }

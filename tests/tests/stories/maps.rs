@@ -63,6 +63,8 @@ async fn each_item_is_done_once_and_the_outputs_come_in_order(mode: Mode) {
     let shown = item(&house, &run, "send.do", 3).await;
     assert_eq!((&shown["status"], &shown["kind"]), (&json!("succeeded"), &json!("http")));
     let whole = house.get(&format!("/v1/workflow-runs/{run}/steps/send.do/output?item=3")).await.ok();
+    let beyond = house.get(&format!("/v1/workflow-runs/{run}/steps/send.do/output?item=1000000")).await;
+    assert_eq!(beyond.status, 404, "{beyond}");
     assert_eq!(whole["status"], 200);
     house.close_with(&[&sink]).await;
 }
