@@ -7,11 +7,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use utoipa::IntoParams;
 use windlass_model::payload::PAYLOAD_BYTES_MAX;
+use windlass_model::workflow::validate::{ID_CHARS_MAX, NAME_CHARS_MAX};
 use windlass_model::{Payload, RunStatus, TenantId, Timestamp};
 use windlass_store::RunFilter;
 
 use crate::actor::Caller;
 use crate::app::{App, Folded, Shared};
+use crate::body::DEPTH_MAX;
 use crate::openapi::NotFound;
 use crate::page::Page;
 use crate::problem::{Problem, Result};
@@ -78,6 +80,9 @@ pub(crate) async fn list(State(app): State<Shared>, caller: Caller, mut query: Q
     Ok(Json(Page::of(rows, limit, &list, |row| row.id.to_string(), RunSummary::from)).into_response())
 }
 
+/// The workflow of a body has the names of all nodes around it in its own, as deep as a definition may be.
+const WORKFLOW_CHARS_MAX: usize = NAME_CHARS_MAX + DEPTH_MAX * (ID_CHARS_MAX + 1);
+
 /// The parameters that choose runs.
 pub(crate) fn read_filter(query: &mut Query) -> Result<RunFilter> {
     let statuses = query.many("status")?.into_iter().map(|text| {
@@ -99,7 +104,7 @@ pub(crate) fn read_filter(query: &mut Query) -> Result<RunFilter> {
         statuses,
         labels,
         workflow: query.read("workflow", |text| match text.len() {
-            1..=63 => Ok(text.to_owned()),
+            1..=WORKFLOW_CHARS_MAX => Ok(text.to_owned()),
             _ => Err("is not the name of a workflow".to_owned()),
         })?,
         parent: query
