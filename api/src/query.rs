@@ -5,6 +5,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
+use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 use windlass_model::RunId;
 
@@ -33,16 +34,16 @@ impl<S: Sync> FromRequestParts<S> for Query {
 
 impl Query {
     fn parse(text: &str) -> Result<Self> {
+        // The decoder would put U+FFFD where the bytes are no UTF-8; that is a character like any other.
+        if percent_decode_str(text).decode_utf8().is_err() {
+            return Err(Problem::new(Code::MalformedRequest, "The query is not valid UTF-8."));
+        }
         Self::of(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// What stands elsewhere but is read like parameters.
     pub(crate) fn of(pairs: Vec<(String, String)>) -> Result<Self> {
         for (name, value) in &pairs {
-            // The decoder puts U+FFFD where the bytes were no UTF-8.
-            if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
-                return Err(Problem::new(Code::MalformedRequest, "The query is not valid UTF-8."));
-            }
             if value.chars().any(char::is_control) {
                 return Err(Problem::parameter(name, "control characters are not allowed"));
             }
@@ -183,6 +184,7 @@ mod tests {
             Query::parse("sort=password").unwrap().finish().unwrap_err().code(),
             Code::InvalidParameter
         );
+        assert_eq!(Query::parse("text=%ef%bf%bd").unwrap().search().unwrap().as_deref(), Some("\u{fffd}"));
         assert_eq!(Query::parse("text=%ff").unwrap_err().code(), Code::MalformedRequest);
         assert_eq!(Query::parse("text=a%00").unwrap_err().code(), Code::InvalidParameter);
     }

@@ -93,6 +93,10 @@ async fn a_parameter_that_makes_no_sense_is_refused_by_name() {
     let long = "x".repeat(201);
     house.get(&format!("{RUNS}?text={long}")).await.refused(422, "invalid_parameter");
     house.get(&format!("{RUNS}?text=%ff%fe")).await.refused(400, "malformed_request");
+    house.get(&format!("{RUNS}?text=%EF%BF%BD")).await.ok();
+    house.get(&format!("{RUNS}?text=%EF%BF")).await.refused(400, "malformed_request");
+    let filter = json!({"action": "pause", "filter": {"text": "\u{fffd}"}, "dry_run": true});
+    house.post(&format!("{RUNS}/bulk"), filter).await.ok();
     let body = format!("{}.each.do.{}", "w".repeat(63), "n".repeat(64));
     house.get(&format!("{RUNS}?workflow={body}")).await.ok();
     house.get(&format!("{RUNS}?workflow={}", "w".repeat(5_000))).await.refused(422, "invalid_parameter");
