@@ -51,6 +51,19 @@ pub(crate) fn refuse_media_type(wanted: &str) -> Problem {
     )
 }
 
+/// Refuses a body that is packed: its bytes would be taken for what they are not.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut packed = encodings.filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    match packed.next() {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "Send the body as it is, without a Content-Encoding: it would not be unpacked.",
+        )),
+    }
+}
+
 /// Reads the text of a definition, whose own parser looks at everything else.
 pub(crate) fn read_text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|error| {

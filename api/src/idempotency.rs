@@ -49,6 +49,9 @@ impl<S: Send + Sync> FromRequest<S> for Deed {
         // The intake has read it already, within its limits.
         let bytes =
             axum::body::to_bytes(body, usize::MAX).await.map_err(|error| Problem::internal(&error))?;
+        if !bytes.is_empty() {
+            body::check_encoding(&parts.headers)?;
+        }
         let media_type = MediaType::of(&parts.headers);
         // Nothing has no wrong type.
         let media_type = if bytes.is_empty() { media_type.unwrap_or_default() } else { media_type? };

@@ -92,7 +92,7 @@ codes! {
     BodyTooLarge 413 "body_too_large" "The body is too large"
         "2 MiB, or 8 MiB for uploads, unless configured otherwise.",
     UnsupportedMediaType 415 "unsupported_media_type" "The body has a media type that is not understood here"
-        "`application/json` everywhere; `application/yaml` for definitions; `multipart/form-data` for uploads.",
+        "`application/json` everywhere; `application/yaml` for definitions; `multipart/form-data` for uploads; no `Content-Encoding`.",
     HostNotAllowed 421 "host_not_allowed" "This server is not known under that name"
         "`Host` names neither an address, nor `localhost`, nor one of `WINDLASS_HOSTS`.",
     InvalidBody 422 "invalid_body" "The body does not have the right shape"

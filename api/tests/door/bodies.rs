@@ -1,11 +1,11 @@
 //! Bodies that are broken, too deep, too large, or of the wrong kind.
 
 use axum::body::{Body, Bytes};
-use axum::http::Request;
+use axum::http::{Method, Request};
 use serde_json::json;
 use windlass_api::DoorOptions;
 
-use crate::house::{House, RUNS, quick};
+use crate::house::{House, RUNS, quick, with_header, with_json};
 
 #[tokio::test]
 async fn json_that_means_different_things_to_different_readers_is_refused() {
@@ -63,6 +63,15 @@ async fn a_body_says_what_it_is() {
     ] {
         house.post_text(RUNS, kind, r#"{"workflow": "x"}"#).await.refused(415, "unsupported_media_type");
     }
+    let encoded = |encoding: &str| {
+        let request = with_json(Method::POST, RUNS, &json!({"spec": quick("x")}));
+        house.send(with_header(request, "content-encoding", encoding))
+    };
+    for encoding in ["gzip", "deflate", "br", "zstd", "identity, gzip"] {
+        let problem = encoded(encoding).await.refused(415, "unsupported_media_type");
+        assert!(problem["detail"].as_str().unwrap().contains("Content-Encoding"), "{problem}");
+    }
+    encoded("Identity").await.ok();
     let nothing_said = Request::post(RUNS).body(Body::from(r#"{"workflow": "x"}"#)).unwrap();
     house.send(nothing_said).await.refused(415, "unsupported_media_type");
     house
