@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::http::Method;
 use serde_json::{Value, json};
 
+use windlass_api::DoorOptions;
+
 use crate::house::{House, NOBODY, RUNS, gate, quick, request, steps, with_header, with_json};
 
 /// What differs from run to run, made equal.
@@ -137,6 +139,18 @@ async fn an_order_that_makes_no_sense_is_refused_with_its_place() {
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}: {problem}");
     }
     assert_eq!(house.get(RUNS).await.ok()["items"], json!([]), "nothing was started");
+}
+
+#[tokio::test]
+async fn an_order_that_makes_no_sense_is_told_so_even_when_there_is_no_room() {
+    let house = House::with(DoorOptions { open_runs_max: Some(0), ..DoorOptions::default() });
+    house.publish(&quick("doc")).await;
+    house.post(RUNS, json!({"workflow": "doc"})).await.refused(429, "quota");
+    house.post(RUNS, json!({"spec": quick("own")})).await.refused(429, "quota");
+    house.post(RUNS, json!({"workflow": "nope"})).await.refused(422, "unknown_workflow");
+    house.post(RUNS, json!({})).await.refused(422, "invalid_body");
+    let spec = steps("own", json!([{"id": "a", "type": "nope"}]));
+    house.post(RUNS, json!({"spec": spec})).await.refused(422, "invalid_workflow");
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ async fn a_run_that_is_one_too_many_is_refused_until_one_has_ended(mode: Mode) {
     }
     let inline = json!({ "spec": { "version": 1, "name": "own", "type": "steps", "steps": [{"id": "a", "type": "noop"}] } });
     assert_full(&house.post("/v1/workflow-runs", &inline).await);
+    house.post("/v1/workflow-runs", &json!({ "workflow": "nobody" })).await.refused(422, "unknown_workflow");
+    house.post("/v1/workflow-runs", &json!({})).await.refused(422, "invalid_body");
     assert_eq!(house.all_runs().await.len(), 2, "nothing was written");
     let metrics = house.get("/metrics").await.text;
     assert!(metrics.contains("windlass_quota_refusals_total 4"), "{metrics}");

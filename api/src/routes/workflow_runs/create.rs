@@ -1,6 +1,7 @@
 //! Starts runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -26,7 +27,7 @@ use crate::openapi::{Conflict, TooMany};
 use crate::problem::{Code, Problem, Result};
 use crate::published::Definite;
 use crate::query::{Query, number_within};
-use crate::routes::workflows::{compile, contended};
+use crate::routes::workflows::{Compiled, compile, contended};
 use crate::view::{CreatedRun, RunSummary};
 use crate::wait::{preferred_wait, wait_for_rest};
 
@@ -137,18 +138,19 @@ pub(crate) async fn create(
     };
     let mut turn_at = None;
     for _ in 0..ATTEMPTS_MAX {
+        let order = read_order(&app, &deed, run_id).await?;
         let place = match promptly(app.quota.take(deed.caller.tenant)).await? {
             Ok(place) => place,
             Err(full) => return unless_answered(&app, &deed, wait, full).await,
         };
-        let mut ordered = read_order(&app, &deed, run_id).await?;
         if turn_at.is_none() {
-            let turn = take_turn(&app, deed.caller.tenant, &ordered.definition.plan, &ordered.created).await;
+            let turn = take_turn(&app, deed.caller.tenant, order.definition.plan(), &order.created).await;
             turn_at = match turn {
                 Ok(turn_at) => turn_at,
                 Err(refused) => return unless_answered(&app, &deed, wait, refused).await,
             };
         }
+        let mut ordered = order.keep(&app, deed.caller.tenant).await?;
         ordered.created.turn_at = turn_at;
         match write(&app, &deed, run_id, ordered, place).await {
             Ok(summary) => {
@@ -293,7 +295,43 @@ async fn show_run(
 
 // ---- reading the order -------------------------------------------------------------------------
 
-async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Ordered> {
+/// What is to be run, found and checked, before anything is taken or kept for it.
+struct Order {
+    definition: Found,
+    created: RunCreated,
+    labels: Labels,
+    priority: Priority,
+    now: Timestamp,
+}
+
+enum Found {
+    Published(Definite),
+    Inline(Compiled),
+}
+
+impl Found {
+    fn plan(&self) -> &Arc<Plan> {
+        match self {
+            Self::Published(definition) => &definition.plan,
+            Self::Inline(compiled) => &compiled.plan,
+        }
+    }
+}
+
+impl Order {
+    /// Keeps a definition that came inline, so that the run can be pinned to it.
+    async fn keep(self, app: &Shared, tenant: TenantId) -> Result<Ordered> {
+        let Self { definition, created, labels, priority, now } = self;
+        let definition = match definition {
+            Found::Published(definition) => definition,
+            Found::Inline(compiled) => keep_inline(app, tenant, compiled).await?,
+        };
+        let workflow = definition.plan.name.clone();
+        Ok(Ordered { definition, workflow, created, labels, priority, now })
+    }
+}
+
+async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Order> {
     let body: NewRunBody = deed.json()?;
     let labels = read_labels(body.labels.unwrap_or_default())?;
     let now = app.now().await?;
@@ -304,16 +342,18 @@ async fn read_order(app: &Shared, deed: &Deed, run_id: RunId) -> Result<Ordered>
     }
     let tenant = deed.caller.tenant;
     let definition = match (body.workflow, body.spec) {
-        (Some(workflow), None) => find_published(app, tenant, &workflow).await?,
-        (None, Some(spec)) => keep_inline(app, tenant, spec, deed.bytes.len()).await?,
+        (Some(workflow), None) => Found::Published(find_published(app, tenant, &workflow).await?),
+        (None, Some(spec)) => {
+            let document = Document::from_value(Value::Object(spec));
+            Found::Inline(compile(app, tenant, document, deed.bytes.len(), "/spec").await?)
+        }
         _ => return Err(Problem::body("", "either `workflow` or `spec` is required, and not both")),
     };
-    let inputs = check_inputs(&definition.plan, body.inputs.unwrap_or_default())?;
+    let inputs = check_inputs(definition.plan(), body.inputs.unwrap_or_default())?;
     let inputs = Payload::new(inputs);
     let created = RunCreated { inputs, start_at, deadline_at, ..RunCreated::default() };
-    let created = join_group(&definition.plan, run_id, created, &labels, now)?;
-    let (workflow, priority) = (definition.plan.name.clone(), body.priority.unwrap_or_default());
-    Ok(Ordered { definition, workflow, created, labels, priority, now })
+    let created = join_group(definition.plan(), run_id, created, &labels, now)?;
+    Ok(Order { definition, created, labels, priority: body.priority.unwrap_or_default(), now })
 }
 
 /// Fills in defaults.
@@ -391,13 +431,7 @@ pub(crate) async fn look_up_published(app: &App, tenant: TenantId, workflow: &st
     Ok(found)
 }
 
-async fn keep_inline(
-    app: &Shared,
-    tenant: TenantId,
-    spec: Map<String, Value>,
-    size: usize,
-) -> Result<Definite> {
-    let compiled = compile(app, tenant, Document::from_value(Value::Object(spec)), size, "/spec").await?;
+async fn keep_inline(app: &Shared, tenant: TenantId, compiled: Compiled) -> Result<Definite> {
     let (plans, plan, spec) = (app.plans.clone(), compiled.plan.clone(), compiled.definition.spec);
     let id = to_the_end(async move { Ok(plans.put_inline(tenant, &spec, &plan).await?) }).await?;
     Ok(Definite { plan: compiled.plan, version_id: id, version: None, pin: Pin::Inline })
