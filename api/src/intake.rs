@@ -146,6 +146,7 @@ fn cors(app: &App) -> Option<CorsLayer> {
                 header::RETRY_AFTER,
                 REQUEST_ID,
                 idempotency::REPLAYED,
+                wait::PREFERENCE_APPLIED,
             ])
     })
 }
@@ -165,7 +166,8 @@ fn may_wait(request: &Request) -> bool {
             request.uri().path() == RUNS_PATH && wait::preferred_wait(request.headers()).is_some()
         }
         Method::GET => {
-            request.uri().query().is_some_and(|query| query.starts_with("wait=") || query.contains("&wait="))
+            let query = request.uri().query().unwrap_or_default();
+            form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "wait")
         }
         _ => false,
     }

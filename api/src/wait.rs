@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use windlass_bus::{News, Subscription};
@@ -11,6 +11,7 @@ use windlass_model::{EventBody, RunId, TenantId};
 use crate::app::App;
 use crate::query::number_within;
 
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// The longest wait that a client may ask for.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 /// News may be lost; the row tells the truth.

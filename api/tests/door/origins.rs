@@ -51,6 +51,12 @@ async fn pages_of_allowed_and_of_our_own_origin_may_do_both() {
     let write = with_header(with_json(Method::POST, RUNS, &json!({"workflow": "x"})), "origin", ALLOWED);
     let answer = house.send(write).await;
     assert_eq!(answer.header("access-control-allow-origin"), ALLOWED);
+    let readable = answer.header("access-control-expose-headers");
+    for header in
+        ["etag", "location", "retry-after", "x-request-id", "idempotency-replayed", "preference-applied"]
+    {
+        assert!(readable.split(',').any(|it| it.trim() == header), "{header}: {readable}");
+    }
     assert_eq!(answer.header("access-control-allow-credentials"), "");
     answer.refused(422, "unknown_workflow");
 

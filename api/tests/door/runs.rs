@@ -200,6 +200,10 @@ async fn a_wait_ends_in_time_and_shows_the_run_as_it_is() {
     let began = tokio::time::Instant::now();
     let shown = house.get(&format!("{RUNS}/{run}?wait=30s")).await.ok();
     assert_eq!((shown["status"].as_str(), began.elapsed().as_secs()), (Some("waiting"), 30));
+    // However it is written.
+    let began = tokio::time::Instant::now();
+    house.get(&format!("{RUNS}/{run}?w%61it=20s")).await.ok();
+    assert_eq!(began.elapsed().as_secs(), 20);
     // Nobody waits for what has ended.
     house.command(&run, "cancel", json!({})).await.ok();
     house.drive(&run).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ use crate::published::Definite;
 use crate::query::{Query, number_within};
 use crate::routes::workflows::{Compiled, compile, contended};
 use crate::view::{CreatedRun, RunSummary};
-use crate::wait::{preferred_wait, wait_for_rest};
+use crate::wait::{PREFERENCE_APPLIED, preferred_wait, wait_for_rest};
 
 /// Labels that a run may have: each is a row.
 pub(crate) const LABELS_MAX: usize = 64;
@@ -37,7 +37,6 @@ pub(crate) const LABEL_KEY_CHARS_MAX: usize = 63;
 pub(crate) const LABEL_VALUE_CHARS_MAX: usize = 255;
 /// How often a workflow may be published anew while a run of it is being started.
 const ATTEMPTS_MAX: u32 = 5;
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What to run, and with what. Either `workflow` or `spec` is required.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -112,7 +111,10 @@ pub(crate) struct Ordered {
     params(("Prefer" = Option<String>, Header, description = "`wait=30`: wait up to that many seconds, at most 60.")),
     request_body(content = NewRunBody),
     responses((status = 201, description = "The run is in the log; an engine will take it.", body = CreatedRun,
-        headers(("Location" = String, description = "The run.")),
+        headers(
+            ("Location" = String, description = "The run."),
+            ("Preference-Applied" = String, description = "With `Prefer: wait`, how long was waited at most: `wait=30`."),
+        ),
         links(
             ("get" = (operation_id = "get_run", parameters(("id" = "$response.body#/id")))),
             ("cancel" = (operation_id = "cancel_run", parameters(("id" = "$response.body#/id")))),
