@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use windlass_bus::Bus;
+use windlass_model::callee::CalleeKind;
 use windlass_model::command::Outcome;
 use windlass_model::event::Artifact;
 use windlass_model::payload::Blob;
@@ -23,9 +24,10 @@ const fn kind(name: &'static str) -> KindSpec {
 }
 
 /// `noop`, `transform` (gives `output` as it is), `fail`, `file` (leaves `file`, `media_type`, `content`), and
-/// `hang`, which is started and never ends.
+/// `hang`, which is started and never ends. Tools and agents do `noop`.
 pub(crate) fn catalog() -> Catalog {
-    Catalog::new([kind("noop"), kind("transform"), kind("fail"), kind("file"), kind("hang")])
+    let kinds = Catalog::new([kind("noop"), kind("transform"), kind("fail"), kind("file"), kind("hang")]);
+    CalleeKind::ALL.into_iter().fold(kinds, |kinds, of| kinds.with_deeds(of, vec![kind("noop")]))
 }
 
 fn run_node(plan: &Plan, node: NodeIndex) -> Option<(Outcome, Vec<Blob>)> {
