@@ -6,6 +6,7 @@ use crate::problem::{Code, Problem, Result};
 use crate::query::header_text;
 
 /// What `If-Match` asks for.
+#[derive(Clone, Copy)]
 pub(crate) enum Wanted {
     /// `*`: whatever there is.
     Any,

@@ -197,15 +197,16 @@ pub(crate) async fn post(
     if let Some(answer) = deed.answered_before(&app).await? {
         return Ok(answer);
     }
-    let new = read(&app, &deed).await?;
     for _ in 0..TRIES_MAX {
+        // Each time anew: the time that it would wait for may have come.
+        let new = read(&app, &deed).await?;
         let before = app.store.get_schedule(new.tenant, &new.name).await?;
         let precondition = match &before {
             Some(_) if only_new => return Err(precondition_failed()),
             Some(row) => Precondition::Revision(row.revision),
             None => Precondition::Absent,
         };
-        let new = NewSchedule { precondition, ..new.clone() };
+        let new = NewSchedule { precondition, ..new };
         match write_once(&app, &deed, new, before.as_ref()).await {
             Ok(written) => return answer(written),
             Err(WriteError::Moved) => tokio::task::yield_now().await,
@@ -247,18 +248,22 @@ pub(crate) async fn put(
 ) -> Result<Response> {
     query.finish()?;
     let wanted = if_match(&headers)?.ok_or_else(precondition_required)?;
-    let new = read(&app, &deed).await?;
-    if new.name != at.get("name") {
-        let detail = format!("the schedule is named `{}`, the address `{}`", new.name, at.get("name"));
-        return Err(Problem::body("/name", detail));
+    for _ in 0..TRIES_MAX {
+        let new = read(&app, &deed).await?;
+        if new.name != at.get("name") {
+            let detail = format!("the schedule is named `{}`, the address `{}`", new.name, at.get("name"));
+            return Err(Problem::body("/name", detail));
+        }
+        let before = load(&app, new.tenant, &new.name).await?;
+        let precondition = Precondition::Revision(wanted.of(before.revision)?);
+        match write(&app, NewSchedule { precondition, ..new }).await {
+            Ok(written) => return answer(written),
+            // Somebody has changed it, which the next look says; or its time has come just then.
+            Err(WriteError::Moved) => tokio::task::yield_now().await,
+            Err(other) => return Err(other.into()),
+        }
     }
-    let before = load(&app, new.tenant, &new.name).await?;
-    let precondition = Precondition::Revision(wanted.of(before.revision)?);
-    match write(&app, NewSchedule { precondition, ..new }).await {
-        Ok(written) => answer(written),
-        Err(WriteError::Moved) => Err(precondition_failed()),
-        Err(other) => Err(other.into()),
-    }
+    Err(contended())
 }
 
 /// Delete a schedule

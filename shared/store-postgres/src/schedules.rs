@@ -129,6 +129,7 @@ async fn put(db: &mut PgConnection, new: &NewSchedule) -> Result<(ScheduleRow, b
     // A name that is not there yet has no row to lock; one that is, a firing may be about to change.
     let lock = sqlx::query(query!("put_workflow.lock")).bind(&new.name).bind(i64::from(new.tenant.0));
     lock.execute(&mut *db).await?;
+    sqlx::query(query!("put_schedule.lock")).bind(new.tenant.0).bind(&new.name).execute(&mut *db).await?;
     let now = sqlx::query(query!("now")).fetch_one(&mut *db).await?.try_get::<At, _>(0)?.into();
     let (row, created) = new.onto(find(db, new.tenant, &new.name).await?, now)?;
     sqlx::query(query!("put_schedule"))

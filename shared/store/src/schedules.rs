@@ -54,7 +54,7 @@ impl NewSchedule {
     /// What a store writes in place of `before`, which may have been deleted since: that itself when nothing is changed.
     ///
     /// # Errors
-    /// [`WriteError::Moved`] when the precondition does not hold.
+    /// [`WriteError::Moved`] when the precondition does not hold, or the time that it would wait for has come meanwhile.
     pub fn onto(
         &self,
         before: Option<(ScheduleRow, bool)>,
@@ -75,6 +75,10 @@ impl NewSchedule {
         if let Some(row) = visible.as_ref().filter(is_same).filter(|_| !self.is_triggered) {
             return Ok((row.clone(), false));
         }
+        let last_at = visible.as_ref().and_then(|row| row.last_at);
+        if self.next_at.is_some() && self.next_at <= last_at {
+            return Err(WriteError::Moved);
+        }
         let row = ScheduleRow {
             tenant: self.tenant,
             name: self.name.clone(),
@@ -82,7 +86,7 @@ impl NewSchedule {
             spec: self.spec.clone(),
             is_paused: self.is_paused,
             next_at: self.next_at,
-            last_at: visible.as_ref().and_then(|row| row.last_at),
+            last_at,
             last_run_id: visible.as_ref().and_then(|row| row.last_run_id),
             last_problem: visible.as_ref().and_then(|row| row.last_problem.clone()),
             created_at: visible.as_ref().map_or(now, |row| row.created_at),

@@ -160,6 +160,7 @@ macro_rules! conformance_tests {
                 a_schedule_is_written_read_changed_and_deleted
                 a_schedule_that_is_put_as_it_is_stays_as_it_is
                 a_schedule_is_changed_only_by_who_knows_it
+                a_time_that_has_come_is_not_waited_for_again
                 a_schedule_remembers_its_reply
                 schedules_are_due_when_their_time_has_come
                 a_time_comes_with_its_run_or_not_at_all

@@ -82,6 +82,25 @@ pub async fn a_schedule_that_is_put_as_it_is_stays_as_it_is(subject: &Subject) {
     assert_eq!((after.revision, after.next_at), (row.revision + 1, later));
 }
 
+pub async fn a_time_that_has_come_is_not_waited_for_again(subject: &Subject) {
+    let row = due(subject).await;
+    // Somebody looks at it, and writes when its time has come: nothing that others see as a change.
+    let next_at = Some(ahead(subject, 100));
+    subject.store.fire_schedule(firing(&row, next_at)).await.unwrap();
+    let other = NewSchedule {
+        spec: r#"{"workflow": "other"}"#.into(),
+        precondition: Precondition::Revision(row.revision),
+        ..new("nightly", row.next_at)
+    };
+    for is_triggered in [false, true] {
+        let put = subject.store.put_schedule(NewSchedule { is_triggered, ..other.clone() }).await;
+        assert!(matches!(put, Err(WriteError::Moved)), "{put:?}");
+    }
+    assert_eq!(get(subject, "nightly").await.unwrap().next_at, next_at);
+    let put = subject.store.put_schedule(NewSchedule { next_at, ..other }).await.unwrap();
+    assert_eq!(put.0.revision, row.revision + 1);
+}
+
 pub async fn a_schedule_remembers_its_reply(subject: &Subject) {
     let remembered = NewSchedule { remember: Some(remember("a")), ..new("nightly", None) };
     subject.store.put_schedule(remembered.clone()).await.unwrap();
