@@ -45,10 +45,11 @@ Without --attempt, what is approved is what the run shows at this moment.")]
 Examples:
   windlass runs retry ID                       all that need a person
   windlass runs retry ID publish
+  windlass runs retry ID 'each.do[1]'          one item of a map or a loop
   windlass runs retry ID --version latest      under a version that is mended")]
     Retry {
         id: String,
-        /// One step; all that need a person when none is named
+        /// One step, or one item as NODE[ITEM]; all that need a person when none is named
         node: Option<String>,
         /// Under this version of the workflow, a number or `latest`: as a new run in place of this one
         #[arg(long, conflicts_with = "node")]
@@ -57,8 +58,13 @@ Examples:
         common: Common,
     },
     /// Go on as if a step need not run
+    #[command(after_help = "\
+Examples:
+  windlass runs skip ID publish
+  windlass runs skip ID 'each.do[1]'           one item of a map or a loop")]
     Skip {
         id: String,
+        /// The step, or one item as NODE[ITEM]
         node: String,
         #[command(flatten)]
         common: Common,
@@ -178,12 +184,18 @@ pub async fn command(command: RunCommand) -> Result<Exit> {
             go_on_from(&common, &id, "retry", &json!({ "version": version_word(&version) })).await
         }
         RunCommand::Retry { id, node, common, .. } => {
-            let body = node.map_or_else(|| json!({}), |node| json!({ "node": node }));
-            let receipt = common.server.client()?.command(&id, "retry", &body).await?;
+            let client = common.server.client()?;
+            let body = match node {
+                Some(label) => step_called(&client, &id, &label).await?,
+                None => json!({}),
+            };
+            let receipt = client.command(&id, "retry", &body).await?;
             show(&common, &id, &receipt)
         }
         RunCommand::Skip { id, node, common } => {
-            let receipt = common.server.client()?.command(&id, "skip", &json!({ "node": node })).await?;
+            let client = common.server.client()?;
+            let body = step_called(&client, &id, &node).await?;
+            let receipt = client.command(&id, "skip", &body).await?;
             show(&common, &id, &receipt)
         }
         RunCommand::Edit { id, outputs, context, common } => {
@@ -206,6 +218,23 @@ pub async fn command(command: RunCommand) -> Result<Exit> {
             let receipt = common.server.client()?.signal(&id, &name, &payload).await?;
             show(&common, &id, &receipt)
         }
+    }
+}
+
+/// A step as `explain` and `get` call it, `NODE`, `NODE[INDEX]` or `NODE[BRANCH]`, in the words of the API.
+async fn step_called(client: &Client, id: &str, label: &str) -> Result<Value> {
+    // No name of a node has a bracket.
+    let Some((node, item)) = label.strip_suffix(']').and_then(|label| label.split_once('[')) else {
+        return Ok(json!({ "node": label }));
+    };
+    if let Ok(index) = item.parse::<u32>() {
+        return Ok(json!({ "node": node, "item": index }));
+    }
+    let run = client.get_run(id, None).await?;
+    let mut steps = run.get("steps").and_then(Value::as_array).into_iter().flatten();
+    match steps.find(|step| text(step, "/node") == node && text(step, "/branch") == item) {
+        Some(step) => Ok(json!({ "node": node, "item": step["item"] })),
+        None => Err(Failure::new(Exit::NotFound, format!("this run has no step `{label}`")).into()),
     }
 }
 

@@ -26,6 +26,24 @@ steps:
 outputs: { amount: "${{ nodes.paid.output.amount }}" }
 "#;
 
+/// Two of its three items fail.
+const MAPPED: &str = r#"
+version: 1
+name: mapped
+type: steps
+steps:
+  - id: each
+    type: map
+    each: [red, blue, green]
+    as: color
+    max_parallel: 3
+    do:
+      type: script
+      on_error: pause
+      env: { COLOR: "${{ color }}" }
+      run: if [ "$COLOR" = red ]; then echo 1; else exit 3; fi
+"#;
+
 /// A server and the desk from which it is spoken to.
 struct Office {
     desk: Desk,
@@ -42,6 +60,13 @@ impl Office {
         let pushed = office.ask(&["workflow", "push", "gated.yaml", "listening.yaml"]);
         assert_eq!(pushed.code, 0, "{pushed:?}");
         office
+    }
+
+    fn publish(&self, name: &str, definition: &str) {
+        let file = format!("{name}.yaml");
+        self.desk.write(&file, definition);
+        let pushed = self.ask(&["workflow", "push", &file]);
+        assert_eq!(pushed.code, 0, "{pushed:?}");
     }
 
     fn ask(&self, args: &[&str]) -> Ended {
@@ -291,4 +316,27 @@ fn a_database_that_cannot_be_opened_is_told_of_with_its_cause_and_once() {
     desk.write("text.db", "this is no database, and long enough to be looked at as one");
     let text = desk.run(&["dev", "--port", "0", "--db", "text.db"]);
     assert_eq!(text.err.matches("not a database").count(), 1, "{text:?}");
+}
+
+#[test]
+fn one_item_of_a_map_is_retried_and_skipped_by_the_name_that_explain_gives_it() {
+    let office = Office::open();
+    office.publish("mapped", MAPPED);
+    let id = office.start("mapped", &[]);
+    let both = || {
+        let found = office.ask(&["runs", "explain", &id]).out;
+        (found.contains("each.do[1]  paused") && found.contains("each.do[2]  paused")).then_some(())
+    };
+    eventually("two items that need a person", both);
+    assert_eq!(office.ask(&["runs", "skip", &id, "each.do"]).code, 2, "which item?");
+    let skipped = office.ask(&["runs", "skip", &id, "each.do[1]"]);
+    assert_eq!(skipped.code, 0, "{skipped:?}");
+    let retried = office.ask(&["runs", "retry", &id, "each.do[2]"]);
+    assert_eq!(retried.code, 0, "{retried:?}");
+    let items = || office.json(&["runs", "get", &id])["steps"].as_array().unwrap().clone();
+    let item = |at: u64| items().into_iter().find(|step| step["item"] == at).unwrap();
+    assert_eq!(item(1)["status"], "skipped");
+    eventually("its second attempt", || (item(2)["attempt"] == 2).then_some(()));
+    let nowhere = office.ask(&["runs", "skip", &id, "each.do[left]"]);
+    assert_eq!(nowhere.code, 3, "{nowhere:?}");
 }
