@@ -11,6 +11,7 @@ use crate::client::{Client, Identity, Refusal};
 use crate::failure::{Exit, Failure};
 use crate::output::{Style, clean, note, text, yaml};
 use crate::prompt::{Person, Reply};
+use crate::show_run::step_label;
 
 /// More of what is shown would push the question off the screen.
 const SHOWN_LINES_MAX: usize = 60;
@@ -271,7 +272,7 @@ impl Answers {
         let whose = self.whose(run);
         let paused: Vec<&Value> = steps(run).filter(|step| text(step, "/status") == "paused").collect();
         for step in &paused {
-            let (node, attempt) = (text(step, "/node"), text(step, "/attempt"));
+            let (node, attempt) = (step_label(step), text(step, "/attempt"));
             let (kind, message) = (text(step, "/error/type"), text(step, "/error/message"));
             let why = if kind.is_empty() {
                 "its outcome is unknown".to_owned()
@@ -288,44 +289,48 @@ impl Answers {
         let Some(person) = &mut self.person else {
             return Err(self.nobody_decides(&reason, paused.first().copied()).into());
         };
-        let Some(step) = paused.first() else {
+        // What is being undone is ending already, and refuses a cancel.
+        let may_cancel = reason != "compensation_failed";
+        let (question, letters) = questions(paused.first().is_some(), may_cancel);
+        if paused.is_empty() {
             note(&format!("! the run{whose} is paused: {}", clean(&reason)));
-            return match person.choose("  [r]esume, [c]ancel:", &['r', 'c'], signals).await {
-                Some('r') => self.command(&self.asking, "resume", &json!({})).await,
-                _ => self.cancel().await.map(|_| Next::GoOn),
-            };
-        };
-        let node = json!({ "node": text(step, "/node"), "item": step["item"] });
-        match person.choose("  [r]etry, [s]kip, [c]ancel the run:", &['r', 's', 'c'], signals).await {
-            Some('r') => self.command(&self.asking, "retry", &node).await,
-            Some('s') => self.command(&self.asking, "skip", &node).await,
-            _ => self.cancel().await.map(|_| Next::GoOn),
+        }
+        let chosen = person.choose(question, letters, signals).await;
+        let step = paused.first().copied().unwrap_or(&Value::Null);
+        let named = json!({ "node": text(step, "/node"), "item": step["item"] });
+        match chosen {
+            Some('r') if paused.is_empty() => self.command(&self.asking, "resume", &json!({})).await,
+            Some('r') => self.command(&self.asking, "retry", &named).await,
+            Some('s') => self.command(&self.asking, "skip", &named).await,
+            Some(_) => self.command(&self.run_id, "cancel", &json!({})).await,
+            None if may_cancel => self.cancel().await.map(|_| Next::GoOn),
+            None => Err(self.nobody_decides(&reason, paused.first().copied()).into()),
         }
     }
 
     fn nobody_decides(&self, reason: &str, step: Option<&Value>) -> Failure {
         let (what, command) = match step {
             Some(step) => {
-                let node = text(step, "/node");
-                (format!("step `{node}` needs a person"), format!("retry {} {node}", self.asking))
+                let label = step_label(step);
+                // Brackets mean something to a shell.
+                let quoted = if label.contains('[') { format!("'{label}'") } else { label.clone() };
+                (format!("step `{label}` needs a person"), format!("retry {} {quoted}", self.asking))
             }
             None => ("the run needs a person".to_owned(), format!("resume {}", self.asking)),
         };
-        Failure::new(Exit::Failed, format!("{what} ({reason}), and there is no terminal to ask at"))
-            .hint(self.how.hint(&command))
+        let why = if self.person.is_some() { "nobody decides" } else { "there is no terminal to ask at" };
+        Failure::new(Exit::Failed, format!("{what} ({reason}), and {why}")).hint(self.how.hint(&command))
     }
 
-    /// A command that may come too late: then the run is looked at again.
+    /// A command that may come too late. Whatever came of it, the run is looked at again: it may still be paused.
     async fn command(&self, run_id: &str, command: &str, body: &Value) -> Result<Next> {
-        match self.client.command(run_id, command, body).await {
-            Ok(_) => Ok(Next::AskAgain),
-            Err(error) => {
-                note(&format!("  {} {error}", self.style.red("refused:")));
-                match error.downcast_ref::<Refusal>() {
-                    Some(refusal) if refusal.exit() == Exit::Conflict => Ok(Next::GoOn),
-                    _ => Err(error),
-                }
-            }
+        let Err(error) = self.client.command(run_id, command, body).await else {
+            return Ok(if command == "cancel" { Next::GoOn } else { Next::AskAgain });
+        };
+        note(&format!("  {} {error}", self.style.red("refused:")));
+        match error.downcast_ref::<Refusal>() {
+            Some(refusal) if refusal.exit() == Exit::Conflict => Ok(Next::AskAgain),
+            _ => Err(error),
         }
     }
 
@@ -338,6 +343,16 @@ impl Answers {
 enum Next {
     AskAgain,
     GoOn,
+}
+
+/// What a person is asked at a pause, and the letters that answer it.
+fn questions(at_step: bool, may_cancel: bool) -> (&'static str, &'static [char]) {
+    match (at_step, may_cancel) {
+        (true, true) => ("  [r]etry, [s]kip, [c]ancel the run:", &['r', 's', 'c']),
+        (true, false) => ("  [r]etry, [s]kip:", &['r', 's']),
+        (false, true) => ("  [r]esume, [c]ancel:", &['r', 'c']),
+        (false, false) => ("  [r]esume:", &['r']),
+    }
 }
 
 fn steps(run: &Value) -> impl Iterator<Item = &Value> {

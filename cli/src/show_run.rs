@@ -49,6 +49,14 @@ const STEP_COLUMNS: &[Column] = &[
     Column { title: "DETAILS", cell: step_details },
 ];
 
+/// `NODE`; of one of its items `NODE[INDEX]`, and of a branch `NODE[BRANCH]`.
+pub fn step_label(step: &Value) -> String {
+    let branch = text(step, "/branch");
+    let item = if branch.is_empty() { text(step, "/item") } else { branch };
+    let node = text(step, "/node");
+    if item.is_empty() { node } else { format!("{node}[{item}]") }
+}
+
 pub fn workflow_name(run: &Value) -> String {
     let (name, version) = (text(run, "/workflow"), text(run, "/version"));
     if version.is_empty() { name } else { format!("{name}@{version}") }

@@ -137,6 +137,16 @@ pub fn steady(text: &str, folder: &Path) -> String {
 
 /// Types `answers` into a terminal that runs this command, one line per question, as each question comes.
 pub fn at_a_terminal(desk: &Desk, args: &[&str], dialogue: &[(&str, &str)]) -> Ended {
+    at_a_terminal_while(desk, args, dialogue, |_| ())
+}
+
+/// `meanwhile` happens once a question was read, before its answer is typed; it is told which question.
+pub fn at_a_terminal_while(
+    desk: &Desk,
+    args: &[&str],
+    dialogue: &[(&str, &str)],
+    mut meanwhile: impl FnMut(usize),
+) -> Ended {
     let quoted: Vec<String> = [env!("CARGO_BIN_EXE_windlass")]
         .iter()
         .chain(args)
@@ -165,11 +175,12 @@ pub fn at_a_terminal(desk: &Desk, args: &[&str], dialogue: &[(&str, &str)]) -> E
     let mut seen = Vec::new();
     let mut from = 0;
     let until = Instant::now() + Duration::from_secs(60);
-    for (question, answer) in dialogue {
+    for (number, (question, answer)) in dialogue.iter().enumerate() {
         loop {
             let text = String::from_utf8_lossy(&seen[from..]).into_owned();
             if let Some(at) = text.find(question) {
                 from += at + question.len();
+                meanwhile(number);
                 writeln!(stdin, "{answer}").expect("it listens");
                 break;
             }

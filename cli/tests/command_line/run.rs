@@ -306,3 +306,28 @@ fn a_name_that_no_header_can_carry_is_refused() {
     assert_eq!(ended.code, 2, "{ended:?}");
     assert!(ended.err.contains("`Ada Lovelace` is no name that can be claimed"), "{}", ended.err);
 }
+
+#[test]
+fn an_undoing_that_failed_is_retried_or_skipped_and_a_cancel_is_not_offered() {
+    let desk = Desk::new();
+    desk.write(
+        "undone.yaml",
+        r#"
+version: 1
+name: undone
+type: steps
+on_error: fail
+compensation: { when: [failed] }
+steps:
+  - id: book
+    type: noop
+    compensate: { type: script, run: exit 4 }
+  - { id: pay, type: script, run: exit 3 }
+"#,
+    );
+    let dialogue = [("[r]etry, [s]kip:", "c"), ("[r]etry, [s]kip:", "r"), ("[r]etry, [s]kip:", "s")];
+    let ended = at_a_terminal(&desk, &["run", "undone.yaml"], &dialogue);
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    assert!(!ended.out.contains("[c]ancel"), "{}", ended.out);
+    assert!(ended.out.contains("book.compensate needs you (attempt 2)"), "{}", ended.out);
+}

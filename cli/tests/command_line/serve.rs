@@ -1,6 +1,6 @@
 //! `windlass dev` and the commands that talk to it.
 
-use crate::desk::{Desk, Ended, Server, eventually, steady};
+use crate::desk::{Desk, Ended, Server, at_a_terminal_while, eventually, steady};
 use serde_json::Value;
 
 const GATED: &str = r#"
@@ -339,4 +339,31 @@ fn one_item_of_a_map_is_retried_and_skipped_by_the_name_that_explain_gives_it() 
     eventually("its second attempt", || (item(2)["attempt"] == 2).then_some(()));
     let nowhere = office.ask(&["runs", "skip", &id, "each.do[left]"]);
     assert_eq!(nowhere.code, 3, "{nowhere:?}");
+}
+
+#[test]
+fn after_a_refusal_a_run_that_is_still_paused_asks_again() {
+    let office = Office::open();
+    office.publish(
+        "twofold",
+        "version: 1\nname: twofold\ntype: dag\nnodes:\n  left: { type: script, run: exit 3 }\n  right: { type: script, run: exit 3 }\n",
+    );
+    let args = ["run", "twofold", "--server", &office.server.url];
+    // Somebody else is faster at the first step.
+    let faster = |question| {
+        if question == 0 {
+            let id = eventually("both to have failed", || {
+                let id =
+                    office.ask(&["runs", "list", "--status", "paused", "-o", "id"]).out.trim().to_owned();
+                let found = office.ask(&["runs", "explain", &id]).out;
+                (found.matches("  paused  ").count() == 2).then_some(id)
+            });
+            let skipped = office.ask(&["runs", "skip", &id, "left"]);
+            assert_eq!(skipped.code, 0, "{skipped:?}");
+        }
+    };
+    let question = "[r]etry, [s]kip, [c]ancel the run:";
+    let ended = at_a_terminal_while(&office.desk, &args, &[(question, "s"), (question, "s")], faster);
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    assert!(ended.out.contains("refused:"), "{}", ended.out);
 }
