@@ -54,6 +54,6 @@ const COLUMNS: &[Column] = &[
     Column { title: "STEP", cell: |it| text(it, "/node") },
     Column { title: "REQUESTED (UTC)", cell: |it| time(it, "/requested_at") },
     Column { title: "EXPIRES (UTC)", cell: |it| time(it, "/expires_at") },
-    Column { title: "DECISION", cell: |it| text(it, "/decision") },
+    Column { title: "STATUS", cell: |it| text(it, "/status") },
     Column { title: "BY", cell: |it| text(it, "/decided_by") },
 ];

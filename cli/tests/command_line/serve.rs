@@ -107,6 +107,9 @@ fn a_run_is_started_approved_and_watched_to_its_end() {
         office.ask(&["runs", "approve", &id, "--user", "bob", "--role", "editor", "--comment", "fine"]);
     assert_eq!(editor.code, 0, "{editor:?}");
 
+    let decided = office.ask(&["approvals", "list", "--status", "decided"]);
+    assert!(decided.out.contains("  granted  user:bob"), "{decided:?}");
+
     let watched = office.ask(&["runs", "watch", &id]);
     assert_eq!((watched.code, watched.out.as_str()), (0, "next: 13\n"), "{watched:?}");
     assert!(watched.err.contains("approved by bob: fine"), "{}", watched.err);
