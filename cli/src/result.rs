@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::live::seconds;
 use crate::output::{self, Format, Style, clean, note, text, yaml};
+use crate::show_run::partial_end;
 
 /// The log of a step is an artifact of this name; it was shown while it grew.
 const LOG: &str = "log";
@@ -56,6 +57,10 @@ fn ending(run: &Value) -> String {
     let mut line = format!("run {}", style.status(&status));
     if let Some(took) = took {
         line.push_str(&format!(" in {took}"));
+    }
+    let partial = partial_end(run);
+    if !partial.is_empty() {
+        line.push_str(&format!(" ({})", style.red(&partial)));
     }
     if let Some(error) = run.get("error").filter(|error| !error.is_null()) {
         line.push_str(&format!(": {}: {}", clean(&text(error, "/type")), clean(&text(error, "/message"))));

@@ -344,7 +344,7 @@ const EVENT_COLUMNS: &[Column] = &[
     Column { title: "SEQ", cell: |event| text(event, "/seq") },
     Column { title: "AT (UTC)", cell: |event| show_run::precise_time(event, "/at") },
     Column { title: "EVENT", cell: |event| text(event, "/event/type") },
-    Column { title: "NODE", cell: |event| text(event, "/event/node") },
+    Column { title: "NODE", cell: show_run::event_step },
     Column { title: "ATTEMPT", cell: |event| text(event, "/event/attempt") },
     Column { title: "BY", cell: |event| text(event, "/event/actor/id") },
     Column { title: "DETAILS", cell: show_run::event_details },

@@ -24,6 +24,7 @@ pub fn summary(run: &Value) -> String {
     let reason = reason(run);
     let reason = if reason.is_empty() { reason } else { format!(" ({})", clean(&reason)) };
     line("status", format!("{}{reason}", style.status(&text(run, "/status"))));
+    line("outcome", partial_end(run));
     line("created", time(run, "/created_at"));
     line("started", time(run, "/started_at"));
     line("ended", time(run, "/ended_at"));
@@ -41,7 +42,7 @@ pub fn summary(run: &Value) -> String {
 }
 
 const STEP_COLUMNS: &[Column] = &[
-    Column { title: "STEP", cell: |step| text(step, "/node") },
+    Column { title: "STEP", cell: step_label },
     Column { title: "KIND", cell: |step| text(step, "/kind") },
     Column { title: "STATUS", cell: |step| text(step, "/status") },
     Column { title: "ATTEMPT", cell: |step| text(step, "/attempt") },
@@ -70,6 +71,14 @@ pub fn reason(run: &Value) -> String {
         // Lists are narrow: they carry the type alone.
         (_, None) => text(run, "/error_type"),
     }
+}
+
+/// What the status of a run that has ended does not say: that some of it failed, or was not undone.
+pub fn partial_end(run: &Value) -> String {
+    let outcome = Some(text(run, "/outcome")).filter(|outcome| outcome == "partial_failure");
+    let undoing = Some(text(run, "/compensation/outcome")).filter(|outcome| outcome == "incomplete");
+    let undoing = undoing.map(|_| "incomplete compensation".to_owned());
+    outcome.into_iter().chain(undoing).collect::<Vec<_>>().join(", ")
 }
 
 pub fn has_ended(run: &Value) -> bool {
@@ -122,7 +131,7 @@ fn step_details(step: &Value) -> String {
     }
     let on = text(step, "/waiting_on/on");
     if on.is_empty() {
-        return text(step, "/skip_reason");
+        return failed_items(step).unwrap_or_else(|| text(step, "/skip_reason"));
     }
     let name = text(step, "/waiting_on/name");
     let name = if name.is_empty() { text(step, "/waiting_on/run_id") } else { format!("`{name}`") };
@@ -132,12 +141,24 @@ fn step_details(step: &Value) -> String {
     format!("waits for {on}{name}{until}")
 }
 
+/// None of a step without items, and of one whose items have all gone well.
+fn failed_items(step: &Value) -> Option<String> {
+    let count = step.pointer("/items/count")?.as_u64()?;
+    let failed = step.pointer("/items/failed")?.as_u64().filter(|failed| *failed > 0)?;
+    Some(format!("{failed} of {count} items failed"))
+}
+
 // ---- events ------------------------------------------------------------------------------------
 
 /// `2026-11-20 14:52:03.123`
 pub fn precise_time(value: &Value, pointer: &str) -> String {
     let text = text(value, pointer);
     text.get(..23).map_or_else(|| text.clone(), |it| it.replace('T', " "))
+}
+
+/// The step or the item that an event is about.
+pub fn event_step(envelope: &Value) -> String {
+    envelope.get("event").map(step_label).unwrap_or_default()
 }
 
 /// What an event says beside its columns.
@@ -157,7 +178,7 @@ pub fn event_details(envelope: &Value) -> String {
 
 /// An event as one line, for those who follow.
 pub fn event_line(envelope: &Value) -> String {
-    let node = text(envelope, "/event/node");
+    let node = event_step(envelope);
     let attempt = text(envelope, "/event/attempt");
     let whose = match (node.is_empty(), attempt.is_empty()) {
         (true, _) => String::new(),

@@ -330,4 +330,5 @@ steps:
     assert_eq!(ended.code, 1, "{}", ended.out);
     assert!(!ended.out.contains("[c]ancel"), "{}", ended.out);
     assert!(ended.out.contains("book.compensate needs you (attempt 2)"), "{}", ended.out);
+    assert!(ended.out.contains("(incomplete compensation): script.exit_3"), "{}", ended.out);
 }

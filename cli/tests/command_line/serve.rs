@@ -370,3 +370,24 @@ fn after_a_refusal_a_run_that_is_still_paused_asks_again() {
     assert_eq!(ended.code, 0, "{}", ended.out);
     assert!(ended.out.contains("refused:"), "{}", ended.out);
 }
+
+#[test]
+fn a_run_some_of_whose_items_failed_does_not_look_like_any_other() {
+    let office = Office::open();
+    let tolerant = MAPPED
+        .replace("      on_error: pause\n", "")
+        .replace("max_parallel: 3", "max_parallel: 3\n    tolerate: { failed_count: 2 }");
+    office.publish("mapped", &tolerant);
+    let ended = office.ask(&["run", "mapped"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.err.contains("(partial_failure)"), "{}", ended.err);
+    let id = office.ask(&["runs", "list", "-o", "id"]).out.trim().to_owned();
+    let shown = office.ask(&["runs", "get", &id]).out;
+    for part in
+        ["outcome    partial_failure", "2 of 3 items failed", "each.do[0]", "each.do[1]", "each.do[2]"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let events = office.ask(&["runs", "events", &id]).out;
+    assert!(events.contains("each.do[2]"), "{events}");
+}
