@@ -278,6 +278,17 @@ impl Client {
         self.get(&["v1", "workflow-runs", id, "explain"]).await
     }
 
+    /// Where the state machine of a run stands; none of a run that is no machine.
+    pub async fn get_machine(&self, id: &str) -> Result<Option<Value>> {
+        match self.get(&["v1", "workflow-runs", id, "machine"]).await {
+            Ok(machine) => Ok(Some(machine)),
+            Err(error) if error.downcast_ref::<Refusal>().is_some_and(|it| it.exit() == Exit::NotFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The run's history and then its news, until it ends. Goes on by itself when the connection breaks.
     pub fn watch_run(&self, id: &str, after: u32) -> tokio::sync::mpsc::Receiver<Result<News>> {
         watch::start(self.clone(), id.to_owned(), after)

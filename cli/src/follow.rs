@@ -13,10 +13,11 @@ use crate::client::{Client, Refusal};
 use crate::failure::Exit;
 use crate::live::{Live, REDRAW_INTERVAL};
 use crate::output::{self, text};
+use crate::show_run::sendable;
 use crate::watch::News;
 
-/// How soon a person hears what a run below asks.
-const CHILDREN_GLANCE_INTERVAL: Duration = Duration::from_millis(500);
+/// How soon a person hears what a run below asks, or where a machine has come to a stand.
+const GLANCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What Ctrl-C means while a run is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Follow {
     presses: u32,
     /// Runs that this one waits for. What they ask stands in their logs, and not in this one's.
     children: BTreeSet<String>,
+    /// The machine has moved since somebody looked where it stands.
+    has_moved: bool,
 }
 
 impl Follow {
@@ -56,6 +59,7 @@ impl Follow {
             after: 0,
             presses: 0,
             children: BTreeSet::new(),
+            has_moved: false,
         }
     }
 
@@ -63,21 +67,28 @@ impl Follow {
     pub async fn follow_to_the_end(&mut self) -> Result<Option<Exit>> {
         let mut news = self.client.watch_run(&self.run_id, self.after);
         let mut clock = tokio::time::interval(REDRAW_INTERVAL);
-        let mut glance = tokio::time::interval(CHILDREN_GLANCE_INTERVAL);
+        let mut glance = tokio::time::interval(GLANCE_INTERVAL);
         glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 next = news.recv() => match next {
                     None => return Ok(None),
                     Some(next) => {
+                        let had_moved = self.has_moved;
                         if let Some(exit) = self.take(next?).await? {
                             return Ok(Some(exit));
+                        }
+                        // What only passes through a state does not stand there.
+                        if self.has_moved && !had_moved {
+                            glance.reset();
                         }
                     }
                 },
                 _ = clock.tick() => self.live.tick(),
-                _ = glance.tick(), if !self.children.is_empty() => {
-                    if let Some(answers) = &self.answers
+                _ = glance.tick(), if self.has_moved || !self.children.is_empty() => {
+                    self.look_at_machine().await;
+                    if !self.children.is_empty()
+                        && let Some(answers) = &self.answers
                         && answers.is_asked().await?
                         && let Some(exit) = self.answer().await?
                     {
@@ -97,12 +108,27 @@ impl Follow {
         }
         let child = || text(&envelope, "/event/run_id");
         match News::kind(&envelope) {
+            "machine.transitioned" => self.has_moved = true,
             "child.started" => drop(self.children.insert(child())),
             "child.finished" => drop(self.children.remove(&child())),
             "approval.requested" | "run.paused" | "run.quarantined" => return self.answer().await,
             _ => {}
         }
         Ok(None)
+    }
+
+    /// A machine that has come to a stand says so in no event: it was parked.
+    async fn look_at_machine(&mut self) {
+        if !self.has_moved {
+            return;
+        }
+        // A server that is away for a moment is asked again; the stream of news says what is to be said about it.
+        let Ok(machine) = self.client.get_machine(&self.run_id).await else { return };
+        self.has_moved = false;
+        let is_idle = |it: &Value| it.get("invoked").and_then(Value::as_array).is_none_or(Vec::is_empty);
+        if let Some(machine) = machine.filter(|it| is_idle(it) && sendable(it).next().is_some()) {
+            self.live.stands(&machine);
+        }
     }
 
     async fn answer(&mut self) -> Result<Option<Exit>> {

@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use windlass_model::Timestamp;
 
 use crate::output::{Style, clean, shorten, text};
+use crate::show_run::{sendable, states};
 use crate::watch::News;
 
 /// How often the lower part is drawn anew on a terminal.
@@ -109,6 +110,21 @@ impl Live {
     /// Writes a line above what is drawn.
     pub fn say(&mut self, line: &str) {
         self.print(&[line.to_owned()]);
+    }
+
+    /// Where a machine stands that does nothing by itself, and how each event is sent that it has a way for.
+    pub fn stands(&mut self, machine: &Value) {
+        let states = states(machine);
+        let (id, server) = (self.run_id.clone(), self.server_flag.clone());
+        let mut lines = vec![format!("◆ {}", self.style.bold(&clean(&states)))];
+        for event in sendable(machine) {
+            let name = text(event, "/name");
+            let wants_payload = event.pointer("/schema/required").is_some();
+            let payload = if wants_payload { " --payload JSON" } else { "" };
+            let what = format!("    waits for `{name}`: windlass runs signal {id} {name}{payload}{server}");
+            lines.push(clean(&what).into_owned());
+        }
+        self.print(&lines);
     }
 
     // ---- what happened -------------------------------------------------------------------------

@@ -242,7 +242,7 @@ async fn start(args: StartArgs) -> Result<Exit> {
         Some(wait) => wait_for(&client, &id, wait).await?,
         None => (run, Exit::Ok),
     };
-    output::object(args.common.output.output, &run, &id, || show_run::summary(&run))?;
+    output::object(args.common.output.output, &run, &id, || show_run::summary(&run, None))?;
     Ok(exit)
 }
 
@@ -271,7 +271,12 @@ async fn get(args: GetArgs) -> Result<Exit> {
         }
         None => (client.get_run(&args.id, None).await?, Exit::Ok),
     };
-    output::object(args.common.output.output, &run, &args.id, || show_run::summary(&run))?;
+    let format = args.common.output.output;
+    let machine = match format {
+        Format::Table => client.get_machine(&args.id).await?,
+        _ => None,
+    };
+    output::object(format, &run, &args.id, || show_run::summary(&run, machine.as_ref()))?;
     Ok(exit)
 }
 

@@ -9,8 +9,8 @@ use windlass_model::{RunStatus, Timestamp};
 use crate::live::seconds;
 use crate::output::{Column, Style, clean, table, text, time, yaml};
 
-/// One run: what it is, where it stands, and each step.
-pub fn summary(run: &Value) -> String {
+/// One run: what it is, where it stands, and each step; and the states of its machine, if it is one.
+pub fn summary(run: &Value, machine: Option<&Value>) -> String {
     let style = Style::stdout();
     let mut lines = String::new();
     let mut line = |title: &str, value: String| {
@@ -25,6 +25,14 @@ pub fn summary(run: &Value) -> String {
     let reason = if reason.is_empty() { reason } else { format!(" ({})", clean(&reason)) };
     line("status", format!("{}{reason}", style.status(&text(run, "/status"))));
     line("outcome", partial_end(run));
+    if let Some(machine) = machine {
+        line("state", clean(&states(machine)).into_owned());
+        line(
+            "events",
+            clean(&sendable(machine).map(|event| text(event, "/name")).collect::<Vec<_>>().join(", "))
+                .into_owned(),
+        );
+    }
     line("created", time(run, "/created_at"));
     line("started", time(run, "/started_at"));
     line("ended", time(run, "/ended_at"));
@@ -56,6 +64,17 @@ pub fn step_label(step: &Value) -> String {
     let item = if branch.is_empty() { text(step, "/item") } else { branch };
     let node = text(step, "/node");
     if item.is_empty() { node } else { format!("{node}[{item}]") }
+}
+
+/// The states that a machine is in, by their paths.
+pub fn states(machine: &Value) -> String {
+    let states = machine.get("states").and_then(Value::as_array).into_iter().flatten();
+    states.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The events that may be sent to a machine, as signals.
+pub fn sendable(machine: &Value) -> impl Iterator<Item = &Value> {
+    machine.get("events").and_then(Value::as_array).into_iter().flatten()
 }
 
 pub fn workflow_name(run: &Value) -> String {

@@ -391,3 +391,41 @@ fn a_run_some_of_whose_items_failed_does_not_look_like_any_other() {
     let events = office.ask(&["runs", "events", &id]).out;
     assert!(events.contains("each.do[2]"), "{events}");
 }
+
+const DOOR: &str = r#"
+version: 1
+name: door
+type: machine
+events: { OPEN: { type: object, required: [by] }, LOCK: {} }
+initial: closed
+states:
+  closed: { on: { OPEN: open, LOCK: locked } }
+  open: { type: final }
+  locked: { type: final }
+"#;
+
+#[test]
+fn a_machine_says_where_it_stands_and_what_may_be_sent_to_it() {
+    let office = Office::open();
+    office.publish("door", DOOR);
+    let log = std::fs::File::create(office.desk.path("run")).unwrap();
+    let mut command = office.desk.command(&["run", "door", "--server", &office.server.url]);
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap();
+    let seen = || std::fs::read_to_string(office.desk.path("run")).unwrap();
+    eventually("the commands", || seen().contains("waits for `LOCK`").then_some(()));
+    let id = office.ask(&["runs", "list", "-o", "id"]).out.trim().to_owned();
+    let server = &office.server.url;
+    for part in [
+        "◆ closed\n".to_owned(),
+        format!("windlass runs signal {id} OPEN --payload JSON --server {server}\n"),
+        format!("windlass runs signal {id} LOCK --server {server}\n"),
+    ] {
+        assert!(seen().contains(&part), "{part}: {}", seen());
+    }
+    let shown = office.ask(&["runs", "get", &id]).out;
+    assert!(shown.contains("state      closed\nevents     LOCK, OPEN\n"), "{shown}");
+    assert_eq!(office.ask(&["runs", "signal", &id, "LOCK"]).code, 0);
+    assert_eq!(eventually("the end", || child.try_wait().unwrap()).code(), Some(0));
+    let ended = office.ask(&["runs", "get", &id]).out;
+    assert!(ended.contains("state      locked\n") && !ended.contains("\nevents "), "{ended}");
+}
