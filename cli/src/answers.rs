@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -59,6 +60,9 @@ impl HowToGoOn {
         }
     }
 }
+
+/// How soon a person hears that what they are asked has ended without them.
+const GATE_GLANCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A run, a node of it, and an attempt.
 type Gate = (String, String, u64);
@@ -159,7 +163,14 @@ impl Answers {
             ))
             .into());
         };
-        let verb = match person.choose("  approve? [y]es, [n]o:", &['y', 'n'], signals).await {
+        let chosen = tokio::select! {
+            chosen = person.choose("  approve? [y]es, [n]o:", &['y', 'n'], signals) => chosen,
+            () = gate_ends(&self.client, &self.asking, &node, attempt(&gate)) => {
+                note("\n  nobody is asked any more: this approval has ended");
+                return Ok(None);
+            }
+        };
+        let verb = match chosen {
             Some('y') => "approve",
             Some(_) => "reject",
             None => return self.cancel().await,
@@ -365,6 +376,20 @@ fn gate_of(run_id: &str, node: &str, gate: &Value) -> Gate {
 
 fn attempt(gate: &Value) -> u64 {
     gate.get("attempt").and_then(Value::as_u64).unwrap_or(1)
+}
+
+/// Returns when a gate is no longer open: it has expired, somebody else has decided, or the run was canceled.
+async fn gate_ends(client: &Client, run_id: &str, node: &str, of_attempt: u64) {
+    loop {
+        tokio::time::sleep(GATE_GLANCE_INTERVAL).await;
+        // A server that is away for a moment has decided nothing.
+        let Ok(run) = client.get_run(run_id, None).await else { continue };
+        let is_it = |step: &&Value| text(step, "/node") == node;
+        let gate = steps(&run).find(is_it).and_then(|step| step.pointer("/waiting_on/gate"));
+        if gate.map(attempt) != Some(of_attempt) {
+            return;
+        }
+    }
 }
 
 /// The body of approve and reject, naming exactly what was shown.

@@ -332,3 +332,17 @@ steps:
     assert!(ended.out.contains("book.compensate needs you (attempt 2)"), "{}", ended.out);
     assert!(ended.out.contains("(incomplete compensation): script.exit_3"), "{}", ended.out);
 }
+
+#[test]
+fn a_prompt_goes_away_with_the_approval_that_it_asks_for() {
+    let desk = Desk::new();
+    desk.write(
+        "brief.yaml",
+        "version: 1\nname: brief\ntype: steps\non_error: fail\nsteps:\n  - { id: ask, type: approval, timeout: 2s }\n",
+    );
+    let ended = at_a_terminal(&desk, &["run", "brief.yaml"], &[]);
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    for part in ["approve? [y]es, [n]o:", "this approval has ended", "run failed"] {
+        assert!(ended.out.contains(part), "{part}: {}", ended.out);
+    }
+}
