@@ -450,6 +450,9 @@ pub struct ProblemEntry {
     pub column: Option<u32>,
 }
 
+/// How the API says that a run has no such step.
+const NO_NODE: &str = "has no node";
+
 /// The server understood and refused.
 #[derive(Debug)]
 pub struct Refusal {
@@ -459,6 +462,13 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn exit(&self) -> Exit {
+        // The API calls it a body that does not fit; for a person it is a step that is not there.
+        let is_unknown_step = |entry: &ProblemEntry| {
+            ["/node", "/from"].contains(&&*entry.pointer) && entry.detail.contains(NO_NODE)
+        };
+        if self.problem.code == "invalid_body" && self.problem.errors.iter().any(is_unknown_step) {
+            return Exit::NotFound;
+        }
         exit_of(self.status, &self.problem.code)
     }
 }

@@ -333,13 +333,17 @@ async fn decide(decision: Decision, verb: &str) -> Result<Exit> {
 /// The gate that the person means: of the step they named, or the only one there is.
 async fn find_gate(client: &Client, decision: &Decision) -> Result<(String, Value)> {
     let run = client.get_run(&decision.id, None).await?;
-    let steps = run.get("steps").and_then(Value::as_array).into_iter().flatten();
-    let mut open: Vec<(String, Value)> = steps
+    let steps = || run.get("steps").and_then(Value::as_array).into_iter().flatten();
+    let mut open: Vec<(String, Value)> = steps()
         .filter_map(|step| Some((text(step, "/node"), step.pointer("/waiting_on/gate")?.clone())))
         .filter(|(node, _)| decision.node.as_ref().is_none_or(|named| named == node))
         .collect();
     match (open.len(), &decision.node) {
         (1, _) => Ok(open.remove(0)),
+        (0, Some(node)) if !steps().any(|step| text(step, "/node") == *node) => {
+            let problem = format!("this run has no step `{node}`");
+            Err(Failure::new(Exit::NotFound, problem).into())
+        }
         (0, Some(node)) => {
             let status = text(&run, "/status");
             let problem = format!("step `{node}` of this run waits for no approval; the run is {status}");

@@ -429,3 +429,24 @@ fn a_machine_says_where_it_stands_and_what_may_be_sent_to_it() {
     let ended = office.ask(&["runs", "get", &id]).out;
     assert!(ended.contains("state      locked\n") && !ended.contains("\nevents "), "{ended}");
 }
+
+#[test]
+fn a_step_that_is_not_there_is_not_found() {
+    let office = Office::open();
+    let id = office.start("gated", &["-i", "amount=12"]);
+    office.wait_for(&id, "waiting");
+    for args in [
+        &["runs", "approve", &id, "zz"][..],
+        &["runs", "reject", &id, "zz", "--attempt", "1"],
+        &["runs", "skip", &id, "zz"],
+        &["runs", "skip", &id, "zz[1]"],
+        &["runs", "retry", &id, "zz"],
+        &["runs", "rerun", &id, "--from", "zz"],
+    ] {
+        let ended = office.ask(args);
+        assert_eq!(ended.code, 3, "{args:?}: {ended:?}");
+    }
+    // This one is there, and waits for nobody.
+    let after = office.ask(&["runs", "approve", &id, "after"]);
+    assert_eq!(after.code, 5, "{after:?}");
+}
