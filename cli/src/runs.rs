@@ -91,10 +91,11 @@ pub struct StartArgs {
     #[arg(long, value_enum)]
     priority: Option<Priority>,
     /// When the run starts: a time, or a span from now such as 2h
-    #[arg(long, value_name = "WHEN")]
+    // A time that has passed is refused as one, not as an argument that nobody knows.
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     start_at: Option<String>,
     /// When the run must have ended: a time, or a span from now such as 2h
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     deadline: Option<String>,
     /// Requests with the same key start one run, however often they are sent
     #[arg(long, value_name = "KEY")]

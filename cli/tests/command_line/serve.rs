@@ -450,3 +450,13 @@ fn a_step_that_is_not_there_is_not_found() {
     let after = office.ask(&["runs", "approve", &id, "after"]);
     assert_eq!(after.code, 5, "{after:?}");
 }
+
+#[test]
+fn a_run_cannot_start_in_the_past_and_is_told_so() {
+    let office = Office::open();
+    for when in ["--start-at", "--deadline"] {
+        let ended = office.ask(&["runs", "start", "listening", when, "-2h"]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains("`-2h` is negative"), "{}", ended.err);
+    }
+}
