@@ -135,6 +135,23 @@ fn a_secret_may_come_from_a_file_but_not_from_two_places() {
 }
 
 #[test]
+fn of_a_webhook_only_the_host_is_shown() {
+    for (url, shown) in [
+        ("http://user:emitpw@h/x?token=abcsecret", "http://***@h/***"),
+        ("https://hooks.example/T0/B0/abcsecret", "https://hooks.example/***"),
+        ("https://hooks.example?token=abcsecret", "https://hooks.example/***"),
+        ("https://hooks.example:8443/", "https://hooks.example:8443/"),
+        ("https://hooks.example/abcsecret@x", "https://***"),
+        ("https://user:emit/pw@hooks.example/x", "https://***"),
+        ("https://user:p@w/x@hooks.example/x", "https://***"),
+    ] {
+        let settings = read(&[("WINDLASS_EMIT_URL", url)], Vec::new()).unwrap();
+        let found = settings.effective.iter().find(|it| it.name == "emit_url").unwrap();
+        assert_eq!(found.value, shown, "{url}");
+    }
+}
+
+#[test]
 fn passwords_are_masked_and_never_repeated_in_a_problem() {
     let urls = [
         ("WINDLASS_DATABASE_URL", "postgres://ada:hunter2@db/w?application_name=x"),

@@ -88,11 +88,15 @@ impl Values {
     }
 }
 
-/// A URL keeps everything but its password; any other secret keeps nothing.
+/// A URL keeps everything but its password, and the address of a webhook its host alone; any other secret keeps
+/// nothing.
 fn mask(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("://") else {
         return if value.is_empty() { String::new() } else { MASK.to_owned() };
     };
+    if ["http", "https"].contains(&scheme) {
+        return mask_webhook(scheme, rest);
+    }
     // The password may hold an `@` that somebody forgot to encode: look for the last one.
     match rest.rsplit_once('@') {
         Some((login, host)) => {
@@ -101,6 +105,22 @@ fn mask(value: &str) -> String {
         }
         None => value.to_owned(),
     }
+}
+
+/// Login, path and query of a webhook are what lets one in.
+fn mask_webhook(scheme: &str, rest: &str) -> String {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    // It may be a password with a `/` that somebody forgot to encode: where the host begins nobody can say.
+    if tail.contains('@') {
+        return format!("{scheme}://{MASK}");
+    }
+    let host = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{MASK}@{host}"),
+        None => authority.to_owned(),
+    };
+    let tail = if tail.len() > 1 { format!("/{MASK}") } else { tail.to_owned() };
+    format!("{scheme}://{host}{tail}")
 }
 
 /// Which database, and where it is.
