@@ -235,10 +235,7 @@ impl Answers {
                 return Ok(());
             };
             note(&format!("  {} {error}", self.style.red("refused:")));
-            let is_form = error
-                .downcast_ref::<Refusal>()
-                .is_some_and(|refusal| refusal.problem.code == "invalid_payload");
-            let Some(person) = self.person.as_mut().filter(|_| is_form) else {
+            let Some(person) = self.person.as_mut().filter(|_| is_about_form(&error)) else {
                 return self.give_up(node, gate, error);
             };
             match person.ask("  the form, as JSON:", signals).await {
@@ -252,6 +249,11 @@ impl Answers {
         let body = verdict(node, gate, comment, None);
         match self.as_somebody(gate).command(&self.asking, verb, &body).await {
             Ok(_) => Ok(()),
+            Err(error) if is_about_form(&error) => {
+                let why = format!("step `{node}` asks for a form, which --yes cannot fill in: {error}");
+                let hint = self.how.hint(&format!("approve {} {node} --form JSON", self.asking));
+                Err(Failure::usage(why).hint(hint).into())
+            }
             Err(error) => {
                 note(&format!("  {} {error}", self.style.red("refused:")));
                 self.give_up(node, gate, error)
@@ -376,6 +378,10 @@ fn gate_of(run_id: &str, node: &str, gate: &Value) -> Gate {
 
 fn attempt(gate: &Value) -> u64 {
     gate.get("attempt").and_then(Value::as_u64).unwrap_or(1)
+}
+
+fn is_about_form(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.problem.code == "invalid_payload")
 }
 
 /// Returns when a gate is no longer open: it has expired, somebody else has decided, or the run was canceled.

@@ -460,3 +460,18 @@ fn a_run_cannot_start_in_the_past_and_is_told_so() {
         assert!(ended.err.contains("`-2h` is negative"), "{}", ended.err);
     }
 }
+
+#[test]
+fn yes_fills_in_no_form_and_says_who_can() {
+    let office = Office::open();
+    office.publish(
+        "formal",
+        "version: 1\nname: formal\ntype: steps\nsteps:\n  - { id: ask, type: approval, form: { type: object, required: [note] } }\n",
+    );
+    let ended = office.ask(&["run", "formal", "--yes"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    let id = office.ask(&["runs", "list", "-o", "id"]).out.trim().to_owned();
+    let hint = format!("go on with: windlass runs approve {id} ask --form JSON\n");
+    assert!(ended.err.contains("which --yes cannot fill in") && ended.err.contains(&hint), "{}", ended.err);
+    assert_eq!(office.ask(&["runs", "approve", &id, "ask", "--form", r#"{"note": "fine"}"#]).code, 0);
+}
