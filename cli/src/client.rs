@@ -482,7 +482,7 @@ impl std::fmt::Display for Refusal {
         if !code.is_empty() {
             write!(f, " ({})", clean(code))?;
         }
-        for entry in errors {
+        for entry in errors.iter().filter(|entry| !is_said_by(detail, entry)) {
             let place = if entry.pointer.is_empty() { "/" } else { entry.pointer.as_str() };
             write!(f, "\n  {}: {}", clean(place), clean(&entry.detail))?;
         }
@@ -491,6 +491,11 @@ impl std::fmt::Display for Refusal {
         }
         Ok(())
     }
+}
+
+/// Of a parameter or a header the sentence itself says what is wrong.
+fn is_said_by(sentence: &str, entry: &ProblemEntry) -> bool {
+    entry.pointer.is_empty() && sentence.contains(&entry.detail)
 }
 
 impl std::error::Error for Refusal {}

@@ -154,7 +154,12 @@ fn summary(report: &Report) -> String {
         count => format!(", {count} of them repaired,"),
     };
     let Report { runs, events, duration_ms, database, .. } = report;
-    format!("{database}: {found}{repaired} in {runs} runs with {events} events ({duration_ms} ms)")
+    let (runs, events) = (counted(*runs, "run"), counted(*events, "event"));
+    format!("{database}: {found}{repaired} in {runs} with {events} ({duration_ms} ms)")
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 const COLUMNS: &[Column] = &[

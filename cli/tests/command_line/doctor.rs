@@ -36,6 +36,15 @@ fn damage(desk: &Desk, sql: &str) {
 }
 
 #[test]
+fn one_run_is_not_called_runs() {
+    let desk = Desk::new();
+    desk.write("one.yaml", "version: 1\nname: one\ntype: steps\nsteps:\n  - { id: a, type: noop }\n");
+    assert_eq!(desk.run(&["run", "one.yaml", "--db", "runs.db"]).code, 0);
+    let ended = desk.run(&["doctor", "--db", "runs.db"]);
+    assert!(ended.err.contains("nothing wrong in 1 run with"), "{ended:?}");
+}
+
+#[test]
 fn nothing_is_found_in_a_healthy_database() {
     let desk = desk_with_runs();
     assert_eq!(findings(&desk), Vec::<String>::new());

@@ -166,6 +166,8 @@ fn waiting_for_a_run_that_does_not_end_runs_out_of_time() {
     let office = Office::open();
     let ended = office.ask(&["runs", "start", "listening", "--wait=1s"]);
     assert_eq!(ended.code, 124, "{ended:?}");
+    let ended = office.ask(&["runs", "list", "--status", "nosuch"]);
+    assert_eq!((ended.code, ended.err.matches("must be one of").count()), (2, 1), "{ended:?}");
     let ended = office.ask(&["runs", "start", "nowhere"]);
     assert_eq!(ended.code, 3, "{ended:?}");
     let ended = office.ask(&["runs", "start", "gated", "-i", "amount=much"]);
