@@ -19,9 +19,9 @@ same server in several processes: see [operating.md](operating.md).
 windlass run examples/serial-approval.yaml          # asks you at the approval
 windlass dev                                        # http://127.0.0.1:7070, in .windlass/windlass.db
 windlass workflow push examples/serial-approval.yaml
-id=$(windlass runs start serial-approval -i title=Hello -o id)
-windlass runs watch $id                             # in another terminal
-windlass runs approve $id --user ada --role editor
+windlass runs start serial-approval -i title=Hello  # says the ID of the run
+windlass runs watch ID                              # in another terminal
+windlass runs approve ID --user ada --role editor
 windlass doctor                                     # every row against its log
 ```
 
@@ -59,12 +59,13 @@ windlass doctor                                     # every row against its log
 | `NAME[@VERSION]` | on the server | the run |
 
 While a file runs, the same HTTP API as that of `windlass dev` answers on a loopback port of its own: a step that
-waits for a signal shows the command that sends it.
+waits for a signal, and a machine that waits for events, shows the command that sends it.
 
 At an approval you are shown what to approve, and asked. `--yes` approves: on a server in your own name; in a
 process of your own in the name of whoever is asked for, as often as `min` says. Without a terminal and without
 `--yes`, `run` says how to go on and ends with 2. When a step has failed for good, you may retry it, skip it, or
-cancel the run; without a terminal, `run` ends with 1. Ctrl-C cancels the run; pressed again, it leaves at once.
+cancel the run (save when it is one that undoes: the run is ending already); without a terminal, `run` ends with 1.
+Ctrl-C cancels the run; pressed again, it leaves at once.
 
 ## `doctor`: what it looks for
 
