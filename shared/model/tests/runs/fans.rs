@@ -253,6 +253,22 @@ fn a_loop_that_asks_first_may_not_go_round_at_all() {
 }
 
 #[test]
+fn before_the_first_round_there_is_null_and_nothing_in_it() {
+    let plan = loops("while: \"loop.last is none or loop.last.n | default(0) < 1\"", "");
+    let mut run = begun(&plan);
+    assert_eq!(run.in_flight(), ["l.do[0]"]);
+    succeed(&mut run, "l.do[0]", json!({"n": 1}));
+    assert_eq!(output(&run), json!({"last": {"n": 1}, "iterations": 1}));
+
+    let plan = loops("while: \"(loop.last.n | default(7)) == 7\"", "");
+    assert_eq!(begun(&plan).in_flight(), ["l.do[0]"]);
+    let plan = loops("while: loop.last.n", "");
+    let run = begun(&plan);
+    let error = run.state.step(run.node("l")).error.as_ref().unwrap();
+    assert!(error.message.ends_with("`loop.last.n` is undefined"), "{}", error.message);
+}
+
+#[test]
 fn a_loop_that_does_not_end_is_ended_by_its_bound() {
     let plan = loops("while: true", "");
     let mut run = begun(&plan);

@@ -222,7 +222,11 @@ impl<'a> Context<'a> {
             "count" => Ok(Found::Owned(count.into())),
             "value" => fan.map_or(Ok(Found::Missing), |fan| part(&fan.each, Some(index as usize))),
             "output" => output_of(index),
-            "last" => index.checked_sub(1).map_or(Ok(Found::Owned(Value::Null)), output_of),
+            // Null has no members: what is read of it is undefined, and not null.
+            "last" => match index.checked_sub(1) {
+                Some(before) => output_of(before),
+                None => Ok(owned(follow(&Value::Null, rest).cloned())),
+            },
             "error" => {
                 let error = error_json(self.error.or(self.state.step(key).error.as_ref()));
                 Ok(owned(follow(&error, rest).cloned()))
