@@ -1,6 +1,6 @@
 //! What a run that goes on from another one need not do again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Rejection, RejectionCode};
 use crate::event::{Origin, OriginReason, ReusedStep};
@@ -33,7 +33,8 @@ pub struct Continuation {
 /// Finds out what a new run under `plan` has from a run `before`, which ran under `old`.
 ///
 /// A step is reused when it has succeeded, was skipped, or failed and was passed over; when `plan` has a node of the
-/// same id and kind; and when nothing that this node needs is done again.
+/// same id and kind; and when nothing that this node needs is done again. What the run before began to undo is not
+/// there any more, or may not be: it is done again.
 ///
 /// # Errors
 /// `wrong_state` when the run before moves: it may yet come to another end than what is reused of it.
@@ -51,6 +52,7 @@ pub fn continue_from(
         return Err(Rejection { code, message, status, violations: Vec::new() });
     }
     let main = &plan.nodes[..plan.main_count()];
+    let undone = undone(old, before);
     let mut steps: BTreeMap<String, ReusedStep> = BTreeMap::new();
     for index in plan.groups.iter().flatten() {
         let node = plan.node(*index);
@@ -63,7 +65,7 @@ pub fn continue_from(
             || planted("rerun_keeps_what_needs_it");
         if !is_asked_for
             && after_what_is_reused
-            && let Some(step) = step_of(old, before, node)
+            && let Some(step) = step_of(old, before, node, &undone)
         {
             steps.insert(node.id.clone(), reuse(step));
         }
@@ -84,9 +86,27 @@ pub fn continue_from(
     Ok(Continuation { origin, reused, runs, forgotten })
 }
 
-/// The step before of what this node is for, if it has ended well.
-fn step_of<'a>(old: &Plan, before: &'a RunState, node: &Node) -> Option<&'a Step> {
+/// The nodes whose undoing began, whatever came of it; what fallbacks and items did counts as their node's.
+fn undone(old: &Plan, before: &RunState) -> BTreeSet<NodeIndex> {
+    let steps = before.compensation.iter().flat_map(|compensation| &compensation.steps);
+    steps
+        // One that a person skipped or refused before it was begun has undone nothing.
+        .filter(|key| before.step(**key).started_at.is_some())
+        .map(|key| old.written_at(key.node))
+        .collect()
+}
+
+/// The step before of what this node is for, if it has ended well and was left as it was.
+fn step_of<'a>(
+    old: &Plan,
+    before: &'a RunState,
+    node: &Node,
+    undone: &BTreeSet<NodeIndex>,
+) -> Option<&'a Step> {
     let old = old.find(&node.id).filter(|old| old.part == Part::Main && old.kind == node.kind)?;
+    if undone.contains(&old.index) {
+        return None;
+    }
     let step = before.step(old.index);
     let is_over = match step.status {
         StepStatus::Succeeded | StepStatus::Skipped => true,

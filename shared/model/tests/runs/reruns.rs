@@ -95,19 +95,74 @@ fn a_step_after_one_that_did_not_end_well_runs_even_when_it_is_not_asked_for() {
 
 #[test]
 fn what_is_reused_is_not_undone_by_the_run_that_reuses_it() {
-    let plan = plan(&CHAIN.replace("type: steps,", "type: steps, on_error: fail,"));
-    let mut before = Run::new(&plan);
-    before.take();
-    before.succeed("a");
-    before.succeed("b");
-    before.fail("c", "http.500");
-    before.succeed("a.compensate");
-    assert_eq!(before.state.status(true), RunStatus::Failed);
-    let found = continued(&before, &plan, Again::From(plan.by_id["c"]), OriginReason::Rerun);
-    let mut run = start(&plan, found);
+    let (old, new) = (plan(CHAIN), plan(&CHAIN.replace("type: steps,", "type: steps, on_error: fail,")));
+    let found = continued(&stuck(&old), &new, Again::From(new.by_id["c"]), OriginReason::Rerun);
+    assert_eq!(found.reused, ["a", "b"]);
+    let mut run = start(&new, found);
     run.fail("c", "http.500");
     assert_eq!(run.state.status(true), RunStatus::Failed, "{:?}", run.names());
     run.check_fold();
+}
+
+/// `a` and `b` were done and can be undone, `c` has failed for good: `b` is undone first.
+fn undoing(plan: &Plan) -> Run<'_> {
+    let mut run = Run::new(plan);
+    run.take();
+    for step in ["a", "b", "z"] {
+        run.succeed(step);
+    }
+    run.fail("c", "http.500");
+    assert_eq!(run.in_flight(), ["b.compensate"]);
+    run
+}
+
+const UNDONE: &str = "{version: 1, name: undone, type: dag, on_error: fail, nodes: {\
+    a: {type: work, compensate: {type: work}}, b: {type: work, needs: [a], compensate: {type: work}}, \
+    z: {type: noop, needs: [b]}, c: {type: work, needs: [z]}}}";
+
+#[test]
+fn what_was_undone_is_done_again_and_so_is_what_needs_it() {
+    let plan = plan(UNDONE);
+    let mut before = undoing(&plan);
+    before.succeed("b.compensate");
+    before.succeed("a.compensate");
+    assert_eq!(before.state.status(true), RunStatus::Failed);
+    for again in [Again::From(plan.by_id["c"]), Again::Unfinished] {
+        let found = continued(&before, &plan, again, OriginReason::Rerun);
+        assert_eq!(found.runs, ["a", "b", "z", "c"]);
+    }
+    let found = continued(&before, &plan, Again::From(plan.by_id["c"]), OriginReason::Rerun);
+    assert_eq!(start(&plan, found).in_flight(), ["a"]);
+}
+
+#[test]
+fn what_may_have_been_undone_is_done_again_and_what_nobody_began_to_undo_is_not() {
+    let plan = plan(UNDONE);
+    let failed = |run: &mut Run<'_>| run.fail("b.compensate", "http.500");
+    let unknown = |run: &mut Run<'_>| run.take();
+    for undo in [&failed as &dyn Fn(&mut Run<'_>), &unknown] {
+        let mut before = undoing(&plan);
+        undo(&mut before);
+        assert_eq!(before.state.status(true), RunStatus::Paused, "{:?}", before.names());
+        let found = continued(&before, &plan, Again::From(plan.by_id["c"]), OriginReason::Rerun);
+        assert_eq!((found.reused, found.runs), (vec!["a".into()], vec!["b".into(), "z".into(), "c".into()]));
+    }
+}
+
+#[test]
+fn a_map_one_of_whose_items_was_undone_is_done_again() {
+    let plan = plan(
+        "{version: 1, name: items, type: steps, on_error: fail, steps: [\
+           {id: m, type: map, each: [1, 2], do: {type: work, compensate: {type: work}}}, {id: c, type: work}]}",
+    );
+    let mut before = Run::new(&plan);
+    before.take();
+    before.succeed("m.do[0]");
+    before.succeed("m.do[1]");
+    before.fail("c", "http.500");
+    before.fail("m.do.compensate[1]", "http.500");
+    let found = continued(&before, &plan, Again::From(plan.by_id["c"]), OriginReason::Rerun);
+    assert_eq!(found.runs, ["m", "c"]);
 }
 
 #[test]
