@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::workflow::excerpt;
+
 /// Microseconds since 1970-01-01 UTC. Read from the database's clock; RFC 3339 in JSON.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -71,13 +73,14 @@ pub const SPAN_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// # Errors
 /// A sentence for people when the text is no duration, is negative, or is longer than [`SPAN_MAX`].
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let shown = excerpt(text);
     let span: Span =
-        text.parse().map_err(|_| format!("`{text}` is not a duration; write 30s, 5m, 48h, 7d or PT30S"))?;
+        text.parse().map_err(|_| format!("`{shown}` is not a duration; write 30s, 5m, 48h, 7d or PT30S"))?;
     let long = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| {
-        format!("`{text}` has months or years, which have no fixed length; write days instead")
+        format!("`{shown}` has months or years, which have no fixed length; write days instead")
     })?;
-    let span = Duration::try_from(long).map_err(|_| format!("`{text}` is negative"))?;
-    if span > SPAN_MAX { Err(format!("`{text}` is longer than ten years")) } else { Ok(span) }
+    let span = Duration::try_from(long).map_err(|_| format!("`{shown}` is negative"))?;
+    if span > SPAN_MAX { Err(format!("`{shown}` is longer than ten years")) } else { Ok(span) }
 }
 
 /// As [`parse_duration`] reads it, in the largest unit that says it whole: `90m`, `36h`, `250ms`.
@@ -112,6 +115,12 @@ mod tests {
         for text in ["", "5", "soon", "-5s", "1y", "99999999999d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_text_that_is_no_duration_is_not_repeated_as_a_whole() {
+        let detail = parse_duration(&"x".repeat(1_000_000)).unwrap_err();
+        assert!(detail.len() < 200 && detail.contains("is not a duration"), "{detail:.300}");
     }
 
     #[test]

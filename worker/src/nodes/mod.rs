@@ -14,6 +14,7 @@ mod transform;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -59,6 +60,15 @@ pub fn params<T: DeserializeOwned>(step: &mut StepContext) -> Result<T, StepErro
 
 fn invalid(sentence: impl Into<String>) -> StepError {
     StepError::new("schema.input", sentence)
+}
+
+/// How much of a text that somebody gave a message repeats.
+const SHOWN_BYTES_MAX: usize = 256;
+
+/// A text for a message, unless it is long. It is not cut then: a secret in it is masked as a whole, and half of one
+/// would pass.
+fn shown(text: &str) -> Cow<'_, str> {
+    if text.len() <= SHOWN_BYTES_MAX { text.into() } else { format!("… {} bytes …", text.len()).into() }
 }
 
 fn canceled() -> StepError {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use windlass_engine::{Done, Failure, Runner, StepContext};
 use windlass_model::workflow::KindSpec;
 
-use super::{invalid, params};
+use super::{invalid, params, shown};
 
 pub(crate) struct Switch;
 
@@ -71,7 +71,9 @@ impl Runner for Switch {
                 Value::Bool(false) => {}
                 // `"false"` is text, and text counts as true in too many languages to guess here.
                 other => {
-                    let sentence = format!("`cases[{index}].when` must give true or false, not `{other}`");
+                    let given = other.to_string();
+                    let sentence =
+                        format!("`cases[{index}].when` must give true or false, not `{}`", shown(&given));
                     return Err(invalid(sentence).into());
                 }
             }
@@ -106,5 +108,8 @@ mod tests {
             assert_eq!(error.kind, "schema.input");
             assert!(error.message.contains("cases[0].when"), "{}", error.message);
         }
+        let long = json!([{ "when": "x".repeat(1_000_000), "then": [] }]);
+        let error = error_of(Switch.run(step(json!({ "cases": long }))).await);
+        assert!(error.message.len() < 200, "{:.300}", error.message);
     }
 }

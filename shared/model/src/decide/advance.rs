@@ -11,6 +11,7 @@ use crate::event::{
 use crate::plan::{GateSpec, Role, WaitSpec};
 use crate::state::{Gate, GateOutcome, Grant, Phase, WaitReason};
 use crate::time::parse_duration;
+use crate::workflow::excerpt;
 use crate::workflow::expression::{Context, Template};
 use crate::{Attempt, PauseReason, Payload, StepError, StepKey, StepStatus, Timestamp};
 
@@ -300,7 +301,10 @@ impl Tick<'_> {
     fn wake_time(&self, node: StepKey, spec: &WaitSpec) -> Result<Timestamp, StepError> {
         let render = |template: &Template| match template.render(&self.context(node))? {
             Value::String(text) => Ok(text),
-            other => Err(StepError::new("expression", format!("a wait needs text, not {other}"))),
+            other => Err(StepError::new(
+                "expression",
+                format!("a wait needs text, not {}", excerpt(&other.to_string())),
+            )),
         };
         match spec {
             WaitSpec::For(template) => {
@@ -313,7 +317,7 @@ impl Tick<'_> {
                 text.parse().map_err(|_| {
                     StepError::new(
                         "expression",
-                        format!("`{text}` is not a time such as 2027-01-31T09:00:00Z"),
+                        format!("`{}` is not a time such as 2027-01-31T09:00:00Z", excerpt(&text)),
                     )
                 })
             }

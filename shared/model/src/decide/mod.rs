@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::concurrency::{self, Group};
+use crate::error::shorten;
 use crate::event::{Event, EventBody, RunCreated, RunRepaired};
 use crate::workflow::expression::Context;
 use crate::{
@@ -140,7 +141,10 @@ impl Tick<'_> {
         self.emit(Some(key.into()), attempt, body.into());
     }
 
-    fn emit(&mut self, key: Option<StepKey>, attempt: Option<Attempt>, body: EventBody) {
+    fn emit(&mut self, key: Option<StepKey>, attempt: Option<Attempt>, mut body: EventBody) {
+        if let Some(message) = message_of(&mut body) {
+            shorten(message);
+        }
         let event = Event {
             seq: self.state.last_seq.next(),
             at: self.now,
@@ -153,5 +157,18 @@ impl Tick<'_> {
         };
         self.state.apply(self.plan, &event).expect("a rule emits only what can follow");
         self.events.push(event);
+    }
+}
+
+/// What an event says to people about something that went wrong.
+fn message_of(body: &mut EventBody) -> Option<&mut String> {
+    match body {
+        EventBody::RunPaused(body) => body.message.as_mut(),
+        EventBody::RunFailed(body) => Some(&mut body.error.message),
+        EventBody::CompensationPlanned(body) => body.error.as_mut().map(|error| &mut error.message),
+        EventBody::StepFailed(body) => Some(&mut body.error.message),
+        EventBody::StepTimedOut(body) => Some(&mut body.error.message),
+        EventBody::MachineFailed(body) => Some(&mut body.error.message),
+        _ => None,
     }
 }

@@ -310,6 +310,29 @@ fn a_wait_ends_at_its_time_and_not_before() {
 }
 
 #[test]
+fn a_message_repeats_little_of_a_long_value_and_no_event_has_one_without_a_bound() {
+    for wait in ["for", "until"] {
+        let plan = plan(&format!(
+            "{{version: 1, name: s, type: steps, steps: [{{id: w, type: wait, {wait}: '${{{{ \"x\" * 1000000 }}}}'}}]}}"
+        ));
+        let mut run = Run::new(&plan);
+        run.take();
+        let bytes: usize = run.log.iter().map(|event| event.body.data().len()).sum();
+        assert!(bytes < 2000, "{bytes} bytes in {:?}", run.names());
+    }
+    let plan = plan("{version: 1, name: s, type: steps, on_error: fail, steps: [{id: a, type: work}]}");
+    let mut run = Run::new(&plan);
+    run.take();
+    let error = windlass_model::StepError::new("http.500", "x".repeat(1_000_000));
+    run.outcome("a", Outcome::Failed { error, artifacts: Vec::new() });
+    assert_eq!(run.state.status(true), RunStatus::Failed);
+    for event in &run.log {
+        assert!(event.body.data().len() < 5000, "{}", event.body.name());
+    }
+    run.check_fold();
+}
+
+#[test]
 fn a_run_past_its_deadline_fails_once_nothing_is_in_flight() {
     let plan = plan("{version: 1, name: s, type: steps, timeout: 1m, steps: [{id: a, type: work}]}");
     let mut run = Run::new(&plan);

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use windlass_model::StepError;
 
+use crate::nodes::shown;
+
 /// Headers of one request, names and values together.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// No longer name is known to anybody, and the call fails; with a port.
@@ -71,7 +73,7 @@ impl Request {
     pub(super) fn new(with: With, idempotency_key: &str) -> Result<Self, StepError> {
         let method = with.method.to_ascii_uppercase();
         if !METHODS.contains(&method.as_str()) {
-            return Err(invalid(format!("`{method}` is none of {}", METHODS.join(", "))));
+            return Err(invalid(format!("`{}` is none of {}", shown(&method), METHODS.join(", "))));
         }
         let mut headers = header_map(&with.headers)?;
         if !headers.contains_key(IDEMPOTENCY_KEY) {
@@ -110,7 +112,7 @@ impl Request {
         let location = location.to_str().map_err(|_| refused("something that is no URL"))?;
         let url = self.url.join(location).map_err(|_| refused("something that is no URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(refused(&format!("the scheme `{}`", url.scheme())));
+            return Err(refused(&format!("the scheme `{}`", shown(url.scheme()))));
         }
         let mut next = self.clone();
         if url.origin() != self.url.origin() {
@@ -133,7 +135,7 @@ impl Request {
 /// Method and origin. Paths and queries may hold keys, so that no error shows them.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.url.origin().ascii_serialization())
+        write!(f, "{} {}", self.method, shown(&self.url.origin().ascii_serialization()))
     }
 }
 
@@ -216,7 +218,7 @@ fn header_map(headers: &Map<String, Value>) -> Result<HeaderMap, StepError> {
         let text = scalar(name, value)?;
         bytes += name.len() + text.len();
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| invalid(format!("`{}` is no header name", name.escape_debug())))?;
+            .map_err(|_| invalid(format!("`{}` is no header name", shown(name).escape_debug())))?;
         if CLIENTS_OWN.contains(&name.as_str()) {
             return Err(invalid(format!("the header `{name}` is not a definition's to set")));
         }
@@ -234,7 +236,7 @@ fn scalar(name: &str, value: &Value) -> Result<String, StepError> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        _ => Err(invalid(format!("`{}` must be text, a number or a boolean", name.escape_debug()))),
+        _ => Err(invalid(format!("`{}` must be text, a number or a boolean", shown(name).escape_debug()))),
     }
 }
 

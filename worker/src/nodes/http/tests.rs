@@ -264,6 +264,13 @@ async fn what_is_no_request_is_not_sent() {
     ] {
         assert_eq!(error(with.clone()).await.kind, "http.invalid_request", "{with}");
     }
+    for with in [
+        json!({ "url": url, "method": "x".repeat(1_000_000) }),
+        json!({ "url": url, "headers": { "x y".repeat(300_000): 1 } }),
+    ] {
+        let message = error(with).await.message;
+        assert!(message.len() < 200, "{message:.300}");
+    }
     assert_eq!(error(json!({ "url": url, "unknown": 1 })).await.kind, "schema.input");
     assert_eq!(error(json!({})).await.kind, "schema.input");
     assert_eq!(server.connections(), 0);

@@ -11,7 +11,7 @@ use windlass_model::StepError;
 
 use super::limits::{self, Limits, LimitsAsked};
 use super::room::Room;
-use crate::nodes::invalid;
+use crate::nodes::{invalid, shown};
 
 /// Where to look for programs when the worker itself was not told.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -89,7 +89,7 @@ fn environment(
         let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
             && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
         if !is_name || name.starts_with("WINDLASS_") {
-            return Err(invalid(format!("`env` may not set `{}`", name.escape_debug())));
+            return Err(invalid(format!("`env` may not set `{}`", shown(name).escape_debug())));
         }
         environment.insert(name.into(), word(value)?.into());
     }

@@ -21,7 +21,7 @@ use super::keeper;
 use super::limits::Limits;
 use super::log::{LiveLog, Log};
 use super::room::Room;
-use crate::nodes::canceled;
+use crate::nodes::{canceled, shown};
 
 /// How long a canceled program may tidy up.
 pub(super) const CANCEL_GRACE: Duration = Duration::from_secs(2);
@@ -370,5 +370,5 @@ fn not_started(program: &str, error: &io::Error) -> StepError {
         io::ErrorKind::PermissionDenied => "script.not_executable",
         _ => "script.not_started",
     };
-    StepError::new(kind, format!("`{}` did not start: {error}", program.escape_debug()))
+    StepError::new(kind, format!("`{}` did not start: {error}", shown(program).escape_debug()))
 }

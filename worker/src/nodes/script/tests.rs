@@ -171,6 +171,8 @@ async fn what_is_no_program_does_not_start() {
     assert_eq!(error(json!({ "command": ["/etc/passwd"] })).await.kind, "script.not_executable");
     let long = "x".repeat(4 << 20);
     assert_eq!(error(json!({ "command": ["true", long] })).await.kind, "script.not_started");
+    let message = error(json!({ "command": [long] })).await.message;
+    assert!(message.len() < 200 && message.contains("`… 4194304 bytes …` did not start"), "{message:.300}");
 }
 
 #[tokio::test]
