@@ -70,6 +70,24 @@ fn operators_bind_and_type_as_in_jinja() {
         'a' + 'b' ~ 1 ~ none ~ true
         1 < 2 and not 2 < 1
         1 < 2 < 3
+        1 < 3 < 2
+        3 > 2 >= 2 > 1
+        1 < 2 <= 2 and 2 > 1.5 or none
+        1 + 1 < 2 * 2 - 1
+        'a' ~ 1 <= 'a' ~ 2 * 3
+        not 2 < 1
+        not 1 in inputs.list and 2 > 1
+        -1 < 0
+        'a' < 'b' and 'b' > 'a' and 'a' <= 'a' and 'Z' < 'a'
+        inputs.small < inputs.ratio < inputs.big
+        [1 < 2, 2 < 1]
+        {'a': 1 < 2, 'b': 1 if 1 < 2 else 2}
+        inputs.list | sort(reverse=1 < 2)
+        inputs.list[0 if 1 > 2 else 1:]
+        (1 < 2) == true
+        inputs.who == 'Ada' and inputs.limit > 1 and 2 in inputs.list
+        2 is lt 3 and 2 is le(2) and 2 is greaterthan 1.5
+        inputs.none == 1 or inputs.none != 'x'
         inputs.who == 'Ada' and inputs.limit >= 200 or false
         'x' if inputs.yes else 'y'
         'x' if inputs.zero else 'y' if inputs.none else 'z'
@@ -205,6 +223,25 @@ fn what_cannot_be_said_is_refused_with_a_sentence() {
         nodes.load.output.nothing.at.all
         secrets.OTHER
         1 / 0
+        none <= 100
+        inputs.none <= 100 or true
+        inputs.limit < '1000'
+        true > 0
+        [1] < [2]
+        {} < {}
+        inputs.missing < 1
+        1 < 2 < none
+        none is lt 1
+        nodes.load.output.rows | selectattr('amount', 'gt', 'x') | list
+        1 == 1 < 2
+        1 < 2 == true
+        1 < 2 in inputs.list
+        < 1
+        1 <
+        1 < and 2
+        1 < not 2
+        (1 <)
+        1 < < 2
         'a' + 1
         'a' * 'b'
         [1] * 3

@@ -64,8 +64,9 @@ impl Sum {
 fn any_sum() -> impl Strategy<Value = Sum> {
     let leaf = (0..20i64).prop_map(Sum::Number);
     leaf.prop_recursive(5, 24, 2, |inner| {
-        let operator =
-            proptest::sample::select(vec!["+", "-", "*", "*", "/", "//", "%", "<", "==", "and", "or", "~"]);
+        let operator = proptest::sample::select(vec![
+            "+", "-", "*", "*", "/", "//", "%", "<", ">=", "==", "and", "or", "~",
+        ]);
         prop_oneof![
             4 => (inner.clone(), operator, inner.clone())
                 .prop_map(|(left, operator, right)| Sum::Of(Box::new(left), operator, Box::new(right))),
@@ -187,7 +188,7 @@ proptest! {
         let environment = minijinja::Environment::new();
         let native = environment.compile_expression(&text).unwrap().eval(());
         // Ours writes true where minijinja writes True, and refuses what is no JSON.
-        let is_shown = |text: &str| text.contains('~') && (text.contains('<') || text.contains('=') || text.contains(" and ") || text.contains(" or "));
+        let is_shown = |text: &str| text.contains('~') && (text.contains(['<', '>']) || text.contains('=') || text.contains(" and ") || text.contains(" or "));
         match (world.eval(&text), native) {
             (Ok(ours), Ok(native)) if !is_shown(&text) => {
                 prop_assert_eq!(ours, serde_json::to_value(native).unwrap(), "{}", text);
@@ -195,7 +196,12 @@ proptest! {
             (Ok(_), Ok(_)) => {}
             (Err(_), Err(_)) => {}
             (ours, native) => {
-                let is_limit = ours.as_ref().is_err_and(|error| error.message.contains("beyond 64 bits"));
+                // What minijinja would compare, and the end of a chain that it does not look at.
+                let refusals = ["beyond 64 bits", "only two numbers or two texts", "stand in no chain"];
+                let is_limit = ours.as_ref().is_err_and(|error| {
+                    refusals.iter().any(|refusal| error.message.contains(refusal))
+                        || text.matches(['<', '>']).count() > 1
+                });
                 prop_assert!(is_limit || is_shown(&text), "{}: {:?} and {:?}", text, ours, native);
             }
         }

@@ -1,6 +1,7 @@
 //! The one minijinja environment: which filters, tests and functions expressions have, and what they pay.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::sync::LazyLock;
 
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
@@ -52,6 +53,7 @@ const TEXT_FILTERS: &[(&str, Price, Make)] = builtin!(
     "trim" = filters::trim,
     "upper" = filters::upper,
     // Ours, which charge what they make before they make it.
+    "_compare" = compare,
     "_concat" = concat,
     "_times" = times,
     "batch" = batch,
@@ -91,42 +93,42 @@ const ITEM_FILTERS: &[(&str, Price, Make)] = builtin!(
 );
 
 macro_rules! builtin_tests {
-    ($($name:literal = $function:ident),+ $(,)?) => {
-        &[$(($name, || Term::from_function(tests::$function))),+]
+    ($($name:literal = $function:path),+ $(,)?) => {
+        &[$(($name, || Term::from_function($function))),+]
     };
 }
 
 const TESTS: &[(&str, Make)] = builtin_tests!(
-    "boolean" = is_boolean,
-    "defined" = is_defined,
-    "divisibleby" = is_divisibleby,
-    "endingwith" = is_endingwith,
-    "eq" = is_eq,
-    "equalto" = is_eq,
-    "even" = is_even,
-    "false" = is_false,
-    "float" = is_float,
+    "boolean" = tests::is_boolean,
+    "defined" = tests::is_defined,
+    "divisibleby" = tests::is_divisibleby,
+    "endingwith" = tests::is_endingwith,
+    "eq" = tests::is_eq,
+    "equalto" = tests::is_eq,
+    "even" = tests::is_even,
+    "false" = tests::is_false,
+    "float" = tests::is_float,
     "ge" = is_ge,
     "greaterthan" = is_gt,
     "gt" = is_gt,
-    "in" = is_in,
-    "integer" = is_integer,
-    "iterable" = is_iterable,
+    "in" = tests::is_in,
+    "integer" = tests::is_integer,
+    "iterable" = tests::is_iterable,
     "le" = is_le,
     "lessthan" = is_lt,
-    "lower" = is_lower,
+    "lower" = tests::is_lower,
     "lt" = is_lt,
-    "mapping" = is_mapping,
-    "ne" = is_ne,
-    "none" = is_none,
-    "number" = is_number,
-    "odd" = is_odd,
-    "sequence" = is_sequence,
-    "startingwith" = is_startingwith,
-    "string" = is_string,
-    "true" = is_true,
-    "undefined" = is_undefined,
-    "upper" = is_upper,
+    "mapping" = tests::is_mapping,
+    "ne" = tests::is_ne,
+    "none" = tests::is_none,
+    "number" = tests::is_number,
+    "odd" = tests::is_odd,
+    "sequence" = tests::is_sequence,
+    "startingwith" = tests::is_startingwith,
+    "string" = tests::is_string,
+    "true" = tests::is_true,
+    "undefined" = tests::is_undefined,
+    "upper" = tests::is_upper,
 );
 
 /// The tests that expressions have.
@@ -219,11 +221,62 @@ fn times(left: &Term, right: &Term) -> Result<Term, Error> {
     Err(view::invalid(format!("cannot multiply {} by {}", left.kind(), right.kind())))
 }
 
+fn is_lt(left: &Term, right: &Term) -> Result<bool, Error> {
+    Ok(order(left, right)?.is_lt())
+}
+
+fn is_le(left: &Term, right: &Term) -> Result<bool, Error> {
+    Ok(order(left, right)?.is_le())
+}
+
+fn is_gt(left: &Term, right: &Term) -> Result<bool, Error> {
+    Ok(order(left, right)?.is_gt())
+}
+
+fn is_ge(left: &Term, right: &Term) -> Result<bool, Error> {
+    Ok(order(left, right)?.is_ge())
+}
+
 fn as_fraction(number: &Term) -> Result<f64, Error> {
     match i128::try_from(number.clone()) {
         Ok(whole) => Ok(whole as f64),
         Err(_) => f64::try_from(number.clone()),
     }
+}
+
+/// `a < b <= c`, as `a` and `['<', b, '<=', c]`: each with the one after it, up to the first that does not hold.
+fn compare(first: &Term, rest: Rest<Term>) -> Result<bool, Error> {
+    let mut left = first;
+    for pair in rest.chunks_exact(2) {
+        let right = &pair[1];
+        let order = order(left, right)?;
+        let holds = match pair[0].as_str() {
+            Some("<") => order.is_lt(),
+            Some("<=") => order.is_le(),
+            Some(">") => order.is_gt(),
+            Some(">=") => order.is_ge(),
+            _ => return Err(view::invalid("a comparison of no known kind")),
+        };
+        if !holds {
+            return Ok(false);
+        }
+        left = right;
+    }
+    Ok(true)
+}
+
+/// minijinja orders everything with everything: null comes before all numbers, so that a check of a bound lets it pass.
+fn order(left: &Term, right: &Term) -> Result<Ordering, Error> {
+    if left.is_undefined() || right.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    let are_numbers = left.is_number() && right.is_number();
+    let are_texts = left.as_str().is_some() && right.as_str().is_some();
+    if are_numbers || are_texts {
+        return Ok(left.cmp(right));
+    }
+    let (left, right) = (left.kind(), right.kind());
+    Err(view::invalid(format!("only two numbers or two texts can be compared, not {left} and {right}")))
 }
 
 /// `a ~ b`: both as text.

@@ -1,9 +1,10 @@
 //! From the tokens of an expression to the program that minijinja compiles.
 //!
 //! Three things change on the way. References become variables `_r0`, `_r1`, … in the order they are
-//! written. `a * b` becomes `(a)|_times(b)` and `a ~ b` becomes `(a)|_concat(b)`, because minijinja's own
-//! operators repeat text a hundred million times over, and write None where JSON has null. And whatever
-//! is not on the list of what expressions may use is refused here, before a run meets it.
+//! written. `a * b` becomes `(a)|_times(b)`, `a ~ b` becomes `(a)|_concat(b)` and `a < b <= c` becomes
+//! `(a)|_compare('<', b, '<=', c)`, because minijinja's own operators repeat text a hundred million times over,
+//! write None where JSON has null, and find that null is less than any number. And whatever is not on the list
+//! of what expressions may use is refused here, before a run meets it.
 
 use super::engine;
 use super::lexer::{Kind, Token};
@@ -40,6 +41,10 @@ pub(super) fn translate(tokens: &[Token<'_>], names: Names<'_>) -> Result<Transl
     let is_reference = translator.references.len() == 1 && program.trim() == "_r0";
     Ok(Translation { references: translator.references, program, is_reference })
 }
+
+/// Python reads `a == b < c` as `a == b and b < c`, and nobody else does.
+const MIXED: &str =
+    "`<`, `<=`, `>` and `>=` stand in no chain with `==`, `!=` and `in`: use `and`, or brackets";
 
 const TOO_DEEP: &str = "brackets, products or joined texts nest too deep";
 
@@ -88,6 +93,12 @@ struct Level {
     /// A `|_concat(` waits for its closing bracket.
     is_concat_open: bool,
     is_concatenation: bool,
+    /// Where the current chain of comparisons begins. They bind weaker than all of the above.
+    compared_start: usize,
+    /// A `|_compare(` waits for its closing bracket.
+    is_comparison_open: bool,
+    /// The chain so far has an `==`, `!=`, `in` or `not in`.
+    has_equality: bool,
     /// The last token ended an operand: what follows is an operator.
     after_operand: bool,
     /// The last token may be called: a function's, filter's or test's name.
@@ -121,6 +132,56 @@ impl Level {
             self.is_concat_open = false;
             self.is_concatenation = true;
         }
+    }
+
+    fn end_comparison(&mut self) -> Result<(), String> {
+        self.end_part();
+        if self.is_comparison_open {
+            if !self.after_operand {
+                return Err("a comparison has nothing on its right".into());
+            }
+            self.out.push(')');
+            self.is_comparison_open = false;
+        }
+        Ok(())
+    }
+
+    /// An operator that binds weaker than comparisons, or a separator.
+    fn break_all(&mut self, text: &str) -> Result<(), String> {
+        self.end_comparison()?;
+        self.break_chain(text);
+        self.compared_start = self.out.len();
+        self.has_equality = false;
+        Ok(())
+    }
+
+    /// `==`, `!=`, `in` or `not in`, which are minijinja's.
+    fn equality(&mut self, text: &str) -> Result<(), String> {
+        if self.is_comparison_open {
+            return Err(MIXED.into());
+        }
+        self.break_chain(text);
+        self.has_equality = true;
+        Ok(())
+    }
+
+    fn comparison(&mut self, operator: &str) -> Result<(), String> {
+        if !self.after_operand {
+            return Err(format!("`{operator}` has nothing on its left"));
+        }
+        if self.has_equality {
+            return Err(MIXED.into());
+        }
+        self.end_part();
+        if self.is_comparison_open {
+            self.out.push_str(", ");
+        } else {
+            self.out.insert(self.compared_start, '(');
+            self.out.push_str(")|_compare(");
+            self.is_comparison_open = true;
+        }
+        self.break_chain(&format!("'{operator}',"));
+        Ok(())
     }
 
     /// An operator that binds weaker than `~`, or a separator.
@@ -170,13 +231,16 @@ impl Translator<'_> {
             parts_start: 0,
             is_concat_open: false,
             is_concatenation: false,
+            compared_start: 0,
+            is_comparison_open: false,
+            has_equality: false,
             after_operand: false,
             after_callable: false,
         };
         while let Some(token) = self.tokens.get(self.at).copied() {
             if close.is_some_and(|close| token.is(close)) {
                 self.at += 1;
-                level.end_part();
+                level.end_comparison()?;
                 return Ok(level.out);
             }
             match token.kind {
@@ -191,7 +255,7 @@ impl Translator<'_> {
         match close {
             Some(close) => Err(format!("a bracket is not closed: `{close}` is missing")),
             None => {
-                level.end_part();
+                level.end_comparison()?;
                 Ok(level.out)
             }
         }
@@ -200,10 +264,21 @@ impl Translator<'_> {
     fn name(&mut self, token: Token<'_>, level: &mut Level) -> Result<(), String> {
         let next = self.tokens.get(self.at + 1);
         match token.text {
-            "and" | "or" | "not" | "if" | "else" | "in" => {
+            "in" => {
                 self.count()?;
                 self.at += 1;
-                level.break_chain(token.text);
+                level.equality(token.text)?;
+            }
+            // `not in`
+            "not" if level.after_operand => {
+                self.count()?;
+                self.at += 1;
+                level.equality(token.text)?;
+            }
+            "and" | "or" | "not" | "if" | "else" => {
+                self.count()?;
+                self.at += 1;
+                level.break_all(token.text)?;
             }
             "is" => self.test(level)?,
             "true" | "false" | "none" | "True" | "False" | "None" => {
@@ -287,9 +362,9 @@ impl Translator<'_> {
                 if self.colons > SLICE_COLONS_MAX {
                     return Err("an expression has a few slices at most".into());
                 }
-                level.break_chain(token.text);
+                level.break_all(token.text)?;
             }
-            "," | ":" => level.break_chain(token.text),
+            "," | ":" | "=" => level.break_all(token.text)?,
             ")" | "]" | "}" => return Err(format!("`{}` closes nothing", token.text)),
             "(" | "[" | "{" => {
                 self.count()?;
@@ -315,6 +390,14 @@ impl Translator<'_> {
                     return Err(format!("more than {JOINS_MAX} uses of `+`; text is joined by `~`"));
                 }
                 level.break_chain(token.text);
+            }
+            "<" | "<=" | ">" | ">=" => {
+                self.count()?;
+                level.comparison(token.text)?;
+            }
+            "==" | "!=" => {
+                self.count()?;
+                level.equality(token.text)?;
             }
             _ => {
                 self.count()?;
