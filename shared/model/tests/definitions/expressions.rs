@@ -242,6 +242,8 @@ fn what_cannot_be_said_is_refused_with_a_sentence() {
         1 < not 2
         (1 <)
         1 < < 2
+        nodes.load.output.rows | sum(attribute='amuont')
+        [1, inputs.missing] | sum
         'a' + 1
         'a' * 'b'
         [1] * 3

@@ -364,7 +364,7 @@ fn sum(values: &Term, attribute: Option<&str>, options: Kwargs) -> Result<Term, 
     for item in std::iter::once(Ok(start)).chain(items) {
         let item = item?;
         if item.is_undefined() {
-            continue;
+            return Err(Error::from(ErrorKind::UndefinedError));
         }
         if item.is_integer() {
             let number = i128::try_from(item)?;
