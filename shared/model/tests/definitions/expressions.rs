@@ -242,6 +242,9 @@ fn what_cannot_be_said_is_refused_with_a_sentence() {
         1 < not 2
         (1 <)
         1 < < 2
+        3 is divisibleby 0
+        3 is divisibleby(0.0)
+        [3] | select('divisibleby', false) | list
         nodes.load.output.rows | sum(attribute='amuont')
         [1, inputs.missing] | sum
         'a' + 1

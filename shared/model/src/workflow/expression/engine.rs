@@ -101,7 +101,7 @@ macro_rules! builtin_tests {
 const TESTS: &[(&str, Make)] = builtin_tests!(
     "boolean" = tests::is_boolean,
     "defined" = tests::is_defined,
-    "divisibleby" = tests::is_divisibleby,
+    "divisibleby" = is_divisible,
     "endingwith" = tests::is_endingwith,
     "eq" = tests::is_eq,
     "equalto" = tests::is_eq,
@@ -235,6 +235,16 @@ fn is_gt(left: &Term, right: &Term) -> Result<bool, Error> {
 
 fn is_ge(left: &Term, right: &Term) -> Result<bool, Error> {
     Ok(order(left, right)?.is_ge())
+}
+
+/// minijinja's own panics at zero.
+fn is_divisible(number: &Term, by: &Term) -> Result<bool, Error> {
+    let is_zero = by.is_number() && as_fraction(by)? == 0.0 || *by == Term::from(false);
+    if is_zero {
+        Err(view::invalid("nothing is divisible by 0"))
+    } else {
+        Ok(tests::is_divisibleby(number, by))
+    }
 }
 
 fn as_fraction(number: &Term) -> Result<f64, Error> {
