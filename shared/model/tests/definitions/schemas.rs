@@ -112,8 +112,10 @@ fn the_schema_of_the_format_accepts_what_the_compiler_accepts() {
         include_str!("good/large.yaml"),
         include_str!("good/order.yaml"),
         "{version: 1, name: a, type: steps, steps: [{id: a, type: http, with: '${{ inputs.request }}'}]}",
+        "{version: 1, name: a, type: machine, initial: a, states: {a: {dag: [{id: x, type: noop}], on_done: b}, b: {type: final}}}",
     ] {
         assert!(is_valid(good), "{good}");
+        crate::support::good(good);
     }
     for broken in [
         "{version: 1, name: a, type: steps}",
@@ -130,6 +132,7 @@ fn the_schema_of_the_format_accepts_what_the_compiler_accepts() {
         "{version: 1, name: a, type: machine, initial: a, states: {a: {states: {b: {on: {GO: {to: a}}}}}}}",
         "{version: 1, name: a, type: machine, initial: a, states: {a: {invoke: {type: noop, if: true}}}}",
         "{version: 1, name: a, type: machine, initial: a, states: {a: {entry: {shout: 1}}}}",
+        "{version: 1, name: a, type: machine, initial: a, states: {a: {dag: [{type: noop}]}}}",
     ] {
         assert!(!is_valid(broken), "{broken}");
     }

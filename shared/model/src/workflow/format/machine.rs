@@ -161,7 +161,10 @@ fn state() -> Value {
             "exit": { "$ref": "#/$defs/actions" },
             "on_error": invocation_properties()["on_error"],
             "invoke": { "$ref": "#/$defs/invoke" },
-            "dag": { "description": "Runs while the state is active; `on_done` and `on_error` follow", "$ref": "#/$defs/body" },
+            "dag": {
+                "description": "Runs while the state is active; `on_done` and `on_error` follow",
+                "anyOf": [{ "$ref": "#/$defs/body" }, { "$ref": "#/$defs/step_list" }]
+            },
             "output": { "description": "With final: what the state leaves behind" },
             "history": { "description": "With history", "enum": ["shallow", "deep"] },
             "target": { "description": "With history: where to when there is none yet", "$ref": "#/$defs/target" }
