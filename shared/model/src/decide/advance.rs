@@ -302,21 +302,21 @@ impl Tick<'_> {
         let render = |template: &Template| match template.render(&self.context(node))? {
             Value::String(text) => Ok(text),
             other => Err(StepError::new(
-                "expression",
+                "schema.input",
                 format!("a wait needs text, not {}", excerpt(&other.to_string())),
             )),
         };
         match spec {
             WaitSpec::For(template) => {
                 let text = render(template)?;
-                let span = parse_duration(&text).map_err(|detail| StepError::new("expression", detail))?;
+                let span = parse_duration(&text).map_err(|detail| StepError::new("schema.input", detail))?;
                 Ok(self.now.plus(span))
             }
             WaitSpec::Until(template) => {
                 let text = render(template)?;
                 text.parse().map_err(|_| {
                     StepError::new(
-                        "expression",
+                        "schema.input",
                         format!("`{}` is not a time such as 2027-01-31T09:00:00Z", excerpt(&text)),
                     )
                 })

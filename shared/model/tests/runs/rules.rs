@@ -310,6 +310,19 @@ fn a_wait_ends_at_its_time_and_not_before() {
 }
 
 #[test]
+fn a_wait_that_is_given_no_time_has_a_wrong_value() {
+    for key in
+        ["for: '${{ 5 }}'", "for: '${{ \"soon\" }}'", "until: '${{ \"yesterday\" }}'", "until: '${{ none }}'"]
+    {
+        let plan =
+            plan(&format!("{{version: 1, name: s, type: steps, steps: [{{id: w, type: wait, {key}}}]}}"));
+        let mut run = Run::new(&plan);
+        run.take();
+        assert_eq!(run.state.step(run.node("w")).error.as_ref().unwrap().kind, "schema.input", "{key}");
+    }
+}
+
+#[test]
 fn a_message_repeats_little_of_a_long_value_and_no_event_has_one_without_a_bound() {
     for wait in ["for", "until"] {
         let plan = plan(&format!(
