@@ -310,6 +310,24 @@ fn a_wait_ends_at_its_time_and_not_before() {
 }
 
 #[test]
+fn nobodys_answer_is_the_error_timeout_and_not_a_rejection() {
+    for gate in [
+        "type: approval, timeout: 1h, on_timeout: reject",
+        "type: work, approval: {timeout: 1h, on_timeout: reject}",
+    ] {
+        let plan = plan(&format!(
+            "{{version: 1, name: s, type: steps, steps: [{{id: g, {gate}, on_error: [\
+               {{match: [rejected], action: fail}}, {{match: [timeout], action: continue}}]}}]}}"
+        ));
+        let mut run = Run::new(&plan);
+        run.take();
+        run.pass(Duration::from_secs(3600));
+        assert_eq!(run.state.step(run.node("g")).error.as_ref().unwrap().kind, "timeout");
+        assert_eq!(run.state.status(true), RunStatus::Completed);
+    }
+}
+
+#[test]
 fn a_wait_that_is_given_no_time_has_a_wrong_value() {
     for key in
         ["for: '${{ 5 }}'", "for: '${{ \"soon\" }}'", "until: '${{ \"yesterday\" }}'", "until: '${{ none }}'"]
