@@ -16,7 +16,7 @@ use crate::body::{Body, Called, Capture};
 use crate::decide::IN_FLIGHT_MAX;
 use crate::plan::{ParallelSpec, Part, Role, WorkflowKind};
 use crate::workflow::Document;
-use crate::workflow::expression::{Expression, OwnNames};
+use crate::workflow::expression::{Expression, OwnNames, Source};
 use crate::workflow::schema::member;
 use crate::{Plan, workflow::excerpt};
 
@@ -181,7 +181,8 @@ impl Checker<'_> {
         if plan.is_none() && !is_told && inner.problems.is_empty() {
             self.problem("invalid_definition", pointer, "this body cannot be understood");
         }
-        let captures = self.captures(&inner.reads, pointer, is_list, scope);
+        let own = inner.own.take().map(|own| own.nodes).unwrap_or_default();
+        let captures = self.captures(&inner.reads, pointer, is_list, scope, &own);
         let can_compensate = |plan: &Plan| plan.nodes.iter().any(|node| node.compensation.is_some());
         self.bodies_compensate |= plan.as_ref().is_some_and(can_compensate) || inner.bodies_compensate;
         self.asked_to_compensate = self.asked_to_compensate.take().or_else(|| {
@@ -325,6 +326,7 @@ impl Checker<'_> {
         pointer: &str,
         is_list: bool,
         scope: Scope,
+        own: &BTreeSet<String>,
     ) -> Vec<Capture> {
         let mut captures: Vec<Capture> = Vec::new();
         let mut wanted: BTreeSet<Vec<String>> = BTreeSet::new();
@@ -334,6 +336,12 @@ impl Checker<'_> {
                 outer_pointer(inside, pointer, is_list, &Value::Null).unwrap_or_else(|| inside.to_owned());
             match Expression::compile_with(&read.reference().outside_text(), self.names(scope)) {
                 Ok(expression) => {
+                    // A machine has no nodes, so one of the body's own was meant.
+                    if let (Some(_), Some(node)) = (scope.machine, node_read(&expression)) {
+                        let ids = own.iter().cloned().zip(0..).collect();
+                        self.unknown_node(node, &outer, &ids);
+                        continue;
+                    }
                     self.note_reads(&outer, scope, expression.references());
                     let to: Vec<String> =
                         read.reference().outside_keys().into_iter().map(str::to_owned).collect();
@@ -386,6 +394,13 @@ fn outer_pointer(inside: &str, pointer: &str, is_list: bool, value: &Value) -> O
     Some(match first {
         "version" | "name" | "type" => pointer.to_owned(),
         _ => format!("{pointer}{inside}"),
+    })
+}
+
+fn node_read(expression: &Expression) -> Option<&str> {
+    expression.references().iter().find_map(|reference| match &reference.source {
+        Source::Output { node } | Source::Status { node } | Source::Error { node } => Some(node.as_str()),
+        _ => None,
     })
 }
 

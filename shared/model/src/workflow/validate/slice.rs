@@ -1,5 +1,6 @@
 //! Makes the run that takes some of a map's items: the map once more, as a definition of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -75,7 +76,7 @@ impl Checker<'_> {
         }
         // What is read there is noted where it stands.
         let noted = self.reads.len();
-        let captures = self.captures(&inner.reads, &draft.pointer, false, draft.scope);
+        let captures = self.captures(&inner.reads, &draft.pointer, false, draft.scope, &BTreeSet::new());
         self.reads.truncate(noted);
         Some(Arc::new(Body { plan: Arc::new(plan), spec: document.spec.to_string(), captures }))
     }
