@@ -99,6 +99,32 @@ impl Schema {
         }
     }
 
+    /// The top-level properties whose `default` is not what they take, each with its violations. What properties mean
+    /// for each other is left aside: a run may bring others.
+    pub(crate) fn broken_defaults(&self) -> Vec<(String, Violation)> {
+        let Some(properties) = self.properties() else { return Vec::new() };
+        let defaults: Map<String, Value> = (properties.iter())
+            .filter_map(|(name, property)| Some((name.clone(), property.get("default")?.clone())))
+            .collect();
+        if defaults.is_empty() {
+            return Vec::new();
+        }
+        let parts = ["$schema", "properties", "$defs", "definitions"];
+        let apart = parts.iter().filter_map(|key| Some(((*key).to_owned(), self.source.get(*key)?.clone())));
+        // A reference to something else: the run will tell.
+        let Ok(apart) = Self::compile(Value::Object(apart.collect())) else { return Vec::new() };
+        let names: Vec<String> = defaults.keys().cloned().collect();
+        let violations = apart.check(&Value::Object(defaults));
+        let of = |violation: Violation| {
+            let (name, rest) = names.iter().find_map(|name| {
+                let rest = violation.pointer.strip_prefix(&member("", name))?;
+                (rest.is_empty() || rest.starts_with('/')).then_some((name, rest))
+            })?;
+            Some((name.clone(), Violation { pointer: rest.to_owned(), detail: violation.detail.clone() }))
+        };
+        violations.into_iter().filter_map(of).collect()
+    }
+
     pub(crate) fn properties(&self) -> Option<&Map<String, Value>> {
         self.source.get("properties").and_then(Value::as_object)
     }

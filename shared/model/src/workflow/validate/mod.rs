@@ -452,6 +452,22 @@ impl Checker<'_> {
         if kind.is_some_and(|kind| kind != "object") {
             self.problem("bad_schema", "/inputs/type", "inputs are an object: write `type: object`");
         }
+        for (name, _) in inputs.as_object().into_iter().flatten().filter(|(name, it)| is_no_keyword(name, it))
+        {
+            let detail = format!(
+                "`{}` is no keyword of a JSON Schema and would check nothing: inputs stand under `properties`",
+                excerpt(name)
+            );
+            self.key_problem("bad_schema", &member("/inputs", name), detail);
+        }
+        for (name, violation) in schema.broken_defaults() {
+            let pointer = format!("{}/default{}", member("/inputs/properties", &name), violation.pointer);
+            self.problem(
+                "bad_schema",
+                &pointer,
+                format!("the default breaks its own schema: {}", violation.detail),
+            );
+        }
         Some(schema)
     }
 
@@ -497,4 +513,33 @@ impl Checker<'_> {
             .collect();
         (nodes, groups)
     }
+}
+
+/// Whether a member of a schema looks like a property that somebody meant to declare. JSON Schema passes over what it
+/// does not know, and annotations of others are welcome.
+fn is_no_keyword(name: &str, value: &Value) -> bool {
+    const WITH_SCHEMAS: &[&str] = &[
+        "$defs",
+        "$vocabulary",
+        "additionalProperties",
+        "const",
+        "contains",
+        "contentSchema",
+        "default",
+        "definitions",
+        "dependencies",
+        "dependentRequired",
+        "dependentSchemas",
+        "else",
+        "if",
+        "items",
+        "not",
+        "patternProperties",
+        "properties",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ];
+    value.is_object() && !WITH_SCHEMAS.contains(&name) && !name.starts_with("x-")
 }
