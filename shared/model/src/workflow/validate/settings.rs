@@ -322,6 +322,8 @@ pub(super) fn is_pattern(pattern: &str) -> bool {
     pattern == "*"
         || (pattern.len() <= PATTERN_CHARS_MAX
             && body.starts_with(|first: char| first.is_ascii_lowercase())
+            // No error ends in a dot.
+            && !pattern.ends_with('.')
             && body.bytes().all(|byte| {
                 byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.')
             }))
