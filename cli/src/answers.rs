@@ -304,7 +304,7 @@ impl Answers {
         };
         // What is being undone is ending already, and refuses a cancel.
         let may_cancel = reason != "compensation_failed";
-        let (question, letters) = questions(paused.first().is_some(), may_cancel);
+        let (question, letters) = questions(!paused.is_empty(), may_cancel);
         if paused.is_empty() {
             note(&format!("! the run{whose} is paused: {}", clean(&reason)));
         }

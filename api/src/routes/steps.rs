@@ -251,8 +251,9 @@ impl Queue {
             [one] => format!("run {one} has it"),
             many => format!("{} runs have one", many.len()),
         };
+        let are = if *ahead == 1 { "is" } else { "are" };
         format!(
-            "The run waits for a place in the concurrency group `{group}`: {holders}, and {ahead} are ahead of it."
+            "The run waits for a place in the concurrency group `{group}`: {holders}, and {ahead} {are} ahead of it."
         )
     }
 }

@@ -42,3 +42,16 @@ fn labels_cannot_break_out_of_the_picture() {
     assert_eq!(edge.replace("\\\\", "").replace("\\\"", "").matches('"').count(), 2, "{edge}");
     assert_eq!((mermaid.lines().count(), dot.lines().count()), (4, 7));
 }
+
+#[test]
+fn spans_are_drawn_as_they_are() {
+    let plan = plan_of(json!({
+        "version": 1, "name": "a", "type": "machine", "initial": "a",
+        "states": { "a": { "after": { "500ms": "b", "1500ms": "b", "36h": "b" } }, "b": { "type": "final" } }
+    }))
+    .unwrap();
+    let mermaid = mermaid(&plan);
+    for span in ["after 500ms", "after 1500ms", "after 36h"] {
+        assert!(mermaid.contains(span), "{mermaid}");
+    }
+}

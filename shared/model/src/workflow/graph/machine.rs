@@ -2,6 +2,7 @@
 
 use super::{bodies, dot_bodies, dot_text, mermaid_bodies, mermaid_text, put, text_of};
 use crate::machine::{MachinePlan, StateKind, TransitionIndex};
+use crate::time::show_duration;
 use crate::workflow::expression::Expression;
 use crate::{Plan, StateIndex};
 
@@ -194,7 +195,7 @@ fn labeled(machine: &MachinePlan) -> Vec<(String, TransitionIndex)> {
         add("done", &state.on_done);
         for timer in &state.timers {
             let timer = machine.timer(*timer);
-            add(&format!("after {}", span(timer.delay.as_secs())), &timer.transitions);
+            add(&format!("after {}", show_duration(timer.delay)), &timer.transitions);
         }
         for node in &state.invocations {
             let invocation = machine.invocation(*node);
@@ -207,14 +208,4 @@ fn labeled(machine: &MachinePlan) -> Vec<(String, TransitionIndex)> {
 
 fn guard_text(guard: &Expression) -> String {
     format!(" [{}]", text_of(&guard.text().into()))
-}
-
-/// In the largest unit that says it exactly.
-fn span(seconds: u64) -> String {
-    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-    let found = units.iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
-    match found {
-        Some((length, unit)) => format!("{}{unit}", seconds / length),
-        None => format!("{seconds}s"),
-    }
 }
