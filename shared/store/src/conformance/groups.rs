@@ -178,11 +178,15 @@ pub async fn a_run_that_has_ended_gets_no_place(subject: &Subject) {
     hand.projection.ended_at = Some(subject.clock.now());
     subject.write(&mut hand, vec![completed()]).await;
     queue_second(subject, version).await;
-    let newcomer =
-        Newcomer { run_id: run_id(1), priority: Priority::High, group: group(1, OnConflict::Queue) };
-    let refused = subject.store.admit_runs(TENANT, NAME, Some(newcomer)).await.unwrap();
-    assert!(refused.admitted.is_empty());
-    assert_eq!(admitted(&look(subject).await), [run_id(2)], "it stands in nobody's way");
+    assert_eq!(admitted(&look(subject).await), [run_id(2)]);
+    // An engine that was cut off asks for it at last.
+    for on_conflict in [OnConflict::Queue, OnConflict::CancelRunning] {
+        let newcomer = Newcomer { run_id: run_id(1), priority: Priority::High, group: group(1, on_conflict) };
+        let refused = subject.store.admit_runs(TENANT, NAME, Some(newcomer)).await.unwrap();
+        assert!(refused.admitted.is_empty() && refused.in_the_way.is_empty(), "{refused:?}");
+        assert_eq!(refused.holders, [run_id(2)], "it stands in nobody's way");
+    }
+    assert_eq!(subject.store.list_group(TENANT, NAME, 10).await.unwrap().len(), 1);
 }
 
 pub async fn a_run_that_is_being_stopped_gets_no_place(subject: &Subject) {

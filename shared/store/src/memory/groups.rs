@@ -51,6 +51,10 @@ impl Tables {
 
     /// A run asks for a place in its group.
     pub(super) fn join(&mut self, tenant: TenantId, run_id: RunId, priority: Priority, group: Group) {
+        let has_ended = self.runs.get(&run_id).is_none_or(|run| run.row.status.is_terminal());
+        if has_ended {
+            return;
+        }
         let member = Member { run_id, priority, group, has_place: false };
         self.places.entry(run_id).or_insert(Place { tenant, member, is_freed: false });
     }
