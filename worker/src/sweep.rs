@@ -62,7 +62,7 @@ impl Sweep {
     async fn run_for_ever(&self, mut turns: Interval, engine: &Engine, beats: &Beats) {
         let mut progress = Progress::default();
         let mut turned_at = Instant::now();
-        let mut cleaned_at = Instant::now();
+        let mut clean_up_at = turned_at + CLEAN_UP_EVERY;
         // The first turn is never left out: somebody may have died before we came.
         let mut left_out = TURNS_LEFT_OUT_MAX;
         let mut judges_from = turned_at;
@@ -111,9 +111,10 @@ impl Sweep {
                     warn!(error = %error, "The sweep failed; the next one will try again");
                 }
             }
-            if cleaned_at.elapsed() > CLEAN_UP_EVERY {
-                cleaned_at = Instant::now();
-                if let Err(error) = self.store.clean_up(LEFTOVERS_AGE, CLEAN_UP_PAGE).await {
+            if turned_at >= clean_up_at {
+                let removed = self.store.clean_up(LEFTOVERS_AGE, CLEAN_UP_PAGE).await;
+                clean_up_at = turned_at + rest_after_clean_up(*removed.as_ref().unwrap_or(&0));
+                if let Err(error) = removed {
                     warn!(error = %error, "Leftovers could not be removed");
                 }
             }
@@ -147,6 +148,11 @@ impl Sweep {
         }
         Ok(due.runs)
     }
+}
+
+/// While there is more than one page of leftovers, each turn takes one.
+fn rest_after_clean_up(removed: u64) -> Duration {
+    if removed < u64::from(CLEAN_UP_PAGE) { CLEAN_UP_EVERY } else { Duration::ZERO }
 }
 
 /// Whether this worker does its share: one that takes nothing, while there is room and the same runs wait from
@@ -183,6 +189,13 @@ mod tests {
         };
         let due = |id| DueRun { ring: ring(id), after };
         ids.iter().map(due).collect()
+    }
+
+    #[test]
+    fn leftovers_are_removed_faster_than_they_come() {
+        for (removed, rest) in [(0, CLEAN_UP_EVERY), (999, CLEAN_UP_EVERY), (1_000, Duration::ZERO)] {
+            assert_eq!(rest_after_clean_up(removed), rest, "{removed}");
+        }
     }
 
     #[test]
