@@ -139,7 +139,7 @@ pub async fn run(
         Some(_) => (RELAY_EVERY, relay::DELIVERY_TIMEOUT),
         None => (RELAY_EVERY_WITHOUT_SINK, RELAY_EVERY_WITHOUT_SINK),
     };
-    let relay = relay::Relay { store: store.clone(), sink };
+    let relay = relay::Relay { store: store.clone(), sink, is_refused: Default::default() };
     tasks.spawn(relay.run(turns(every), health.register("relay", beats_within), drained.clone()));
 
     let room = Room::for_runs(options.max_runs);

@@ -1,13 +1,14 @@
 //! The relay: brings what `emit` wrote out of the database, at least once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use windlass_boot::Beat;
 use windlass_model::planted;
 use windlass_store::{OutboxRow, OutboxSettlement, Store, StoreError, point};
@@ -71,6 +72,8 @@ pub(crate) struct Relay {
     pub(crate) store: Arc<dyn Store>,
     /// None: nobody outside is told.
     pub(crate) sink: Option<Arc<dyn Sink>>,
+    /// Whether the last delivery failed.
+    pub(crate) is_refused: AtomicBool,
 }
 
 impl Relay {
@@ -119,7 +122,17 @@ impl Relay {
 
     async fn settle(&self, row: OutboxRow) -> OutboxSettlement {
         let Some(sink) = &self.sink else { return OutboxSettlement::Delivered { id: row.id } };
-        match sink.deliver(&row).await {
+        let delivered = sink.deliver(&row).await;
+        let was_refused = self.is_refused.swap(delivered.is_err(), Ordering::Relaxed);
+        match &delivered {
+            // Once for all that it refuses in a row.
+            Err(error) if !was_refused => {
+                warn!(run.id = %row.run_id, error, "The receiver of emitted events does not take them; trying again");
+            }
+            Ok(()) if was_refused => info!("The receiver of emitted events takes them again"),
+            _ => {}
+        }
+        match delivered {
             Ok(()) => OutboxSettlement::Delivered { id: row.id },
             Err(_) if planted("failed_delivery_forgotten") => OutboxSettlement::Delivered { id: row.id },
             Err(error) if row.attempts + 1 >= ATTEMPTS_MAX => {

@@ -56,6 +56,8 @@ async fn an_emitted_event_is_tried_again_until_it_arrives(mode: Mode) {
     assert_eq!(told[0].key, told[1].key);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(receiver.at("/events").len(), 2, "a delivered event stays delivered");
+    let told_of = house.workers().iter().filter(|it| it.log().contains("does not take them")).count();
+    assert_eq!(told_of, 1, "whoever was refused says so");
     house.close().await;
 }
 

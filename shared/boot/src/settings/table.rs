@@ -115,7 +115,7 @@ pub const SETTINGS: &[Setting] = &[
             "emit_url",
             "",
             "URL",
-            "Where the events of emit nodes are posted; without it they are kept and not sent.",
+            "Where the events of emit nodes are posted; without it they stand in the logs of their runs alone.",
         )
     },
     server(
