@@ -34,6 +34,8 @@ use crate::view::priority;
 
 /// How often a change is tried anew when others change the same schedule at the same moment.
 const TRIES_MAX: usize = 20;
+/// How often a trigger looks whether a worker has seen to a time that came before: three sweeps in all.
+const DUE_LOOK_EVERY: Duration = Duration::from_millis(150);
 /// Times to come that an answer names.
 const NEXT_SHOWN: usize = 5;
 
@@ -307,6 +309,7 @@ pub(crate) async fn pause(State(app): State<Shared>, at: At, query: Query, deed:
     change(&app, &deed, at.get("name"), |new, _, _| {
         new.is_paused = true;
         new.next_at = None;
+        true
     })
     .await
 }
@@ -324,6 +327,7 @@ pub(crate) async fn resume(State(app): State<Shared>, at: At, query: Query, deed
         if std::mem::take(&mut new.is_paused) {
             new.next_at = clock.after(now);
         }
+        true
     })
     .await
 }
@@ -338,19 +342,23 @@ pub(crate) async fn resume(State(app): State<Shared>, at: At, query: Query, deed
 pub(crate) async fn trigger(State(app): State<Shared>, at: At, query: Query, deed: Deed) -> Result<Response> {
     query.finish()?;
     let _: Nothing = deed.json_or_nothing()?;
-    // The time that follows this one is the one that would have come next.
+    // The time that follows this one is the one that would have come next. One that has come, by the clock or by somebody
+    // else's wish, has its run first: else this one would take its place.
     change(&app, &deed, at.get("name"), |new, _, now| {
+        let is_due = new.next_at.is_some_and(|at| at <= now);
         new.is_triggered = true;
         new.next_at = Some(now);
+        !is_due
     })
     .await
 }
 
+/// `how` says whether it can be done now, or has to wait for a worker.
 async fn change(
     app: &Shared,
     deed: &Deed,
     name: &str,
-    how: impl Fn(&mut NewSchedule, &CronClock, Timestamp),
+    how: impl Fn(&mut NewSchedule, &CronClock, Timestamp) -> bool,
 ) -> Result<Response> {
     if let Some(answer) = deed.answered_before(app).await? {
         return Ok(answer);
@@ -369,7 +377,10 @@ async fn change(
             precondition: Precondition::Revision(before.revision),
             remember: None,
         };
-        how(&mut new, &clock, app.now().await?);
+        if !how(&mut new, &clock, app.now().await?) {
+            tokio::time::sleep(DUE_LOOK_EVERY).await;
+            continue;
+        }
         match write_once(app, deed, new, Some(&before)).await {
             Ok(written) => return answer(written),
             Err(WriteError::Moved) => tokio::task::yield_now().await,

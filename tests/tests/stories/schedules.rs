@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 in_every_mode!(
     a_schedule_is_made_read_changed_paused_and_deleted,
     a_trigger_starts_one_run_and_leaves_the_times_to_come,
+    each_trigger_starts_a_run_of_its_own,
     a_paused_schedule_can_be_triggered_and_stays_paused,
     a_time_comes_once_whoever_dies,
     nothing_starts_while_the_run_before_is_under_way,
@@ -116,6 +117,22 @@ async fn a_trigger_starts_one_run_and_leaves_the_times_to_come(mode: Mode) {
     assert_eq!(ended["schedule"], json!({"name": "nightly", "at": after["last_at"]}));
     assert_eq!(ended["output"], format!("day {}", after["last_at"].as_str().unwrap()));
     assert_eq!(house.all_runs().await.len(), 1);
+    house.close().await;
+}
+
+async fn each_trigger_starts_a_run_of_its_own(mode: Mode) {
+    let house = House::open(mode).await;
+    house.push(REPORT).await;
+    set(&house, &nightly(json!({"overlap": "allow"}))).await;
+    // Far sooner than workers look.
+    futures::future::join_all((0..2).map(|_| tell(&house, "nightly", "trigger"))).await;
+    let runs = eventually("as many runs as were asked for", async || {
+        Some(house.all_runs().await).filter(|runs| runs.len() == 2)
+    })
+    .await;
+    for run in runs {
+        house.wait_for(&run, "completed").await;
+    }
     house.close().await;
 }
 
