@@ -68,6 +68,11 @@ fn ended_well(plan: &Plan, log: &[Event]) -> Ended {
                 (id.clone(), (step.status == StepStatus::Succeeded).then(|| step.output.clone()))
             }));
         }
+        let part = event.node.map(|node| plan.node(node).part);
+        if let (Some(Part::Compensation { of }), EventBody::StepStarted(_)) = (part, &event.body) {
+            // Whatever comes of that, what was done is not there any more, or may not be.
+            ended.remove(&plan.node(plan.written_at(of)).id);
+        }
         let Some(node) = event.node.filter(|_| event.item.is_none()) else { continue };
         let id = plan.node(node).id.clone();
         match &event.body {
