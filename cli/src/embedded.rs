@@ -1,5 +1,6 @@
 //! A whole Windlass inside this process: store, worker and HTTP API, as `dev` and `run` need it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -148,7 +149,7 @@ pub fn door_options(settings: &Settings) -> DoorOptions {
     let cursor_key = settings.cursor_key.as_ref().map(|key| CursorKey::from_secret(&key.0));
     DoorOptions {
         cors_origins: settings.cors_origins.clone(),
-        hosts: hosts(settings),
+        hosts: hosts(settings, settings.listen),
         cursor_key: cursor_key.unwrap_or_default(),
         open_runs_max: open_runs_max(settings),
         ..DoorOptions::default()
@@ -156,9 +157,9 @@ pub fn door_options(settings: &Settings) -> DoorOptions {
 }
 
 /// Who listens for this machine alone is reached by no other name, unless something in front of it passes one on.
-fn hosts(settings: &Settings) -> Option<Vec<String>> {
+pub fn hosts(settings: &Settings, listen: SocketAddr) -> Option<Vec<String>> {
     let any = settings.hosts.iter().any(|host| host == "*");
-    let is_open = settings.hosts.is_empty() && !settings.listen.ip().is_loopback();
+    let is_open = settings.hosts.is_empty() && !listen.ip().is_loopback();
     (!any && !is_open).then(|| settings.hosts.clone())
 }
 

@@ -50,7 +50,8 @@ pub async fn worker(args: WorkerArgs) -> Result<Exit> {
     let store = fleet::open_store(&settings, &shutdown).await?;
     let plans = Arc::new(Plans::new(store.clone(), Arc::new(runners.catalog())));
     let health = Health::default();
-    let options = DoorOptions { metrics: Some(metrics), ..DoorOptions::default() };
+    let hosts = embedded::hosts(&settings, settings.health_listen);
+    let options = DoorOptions { hosts, metrics: Some(metrics), ..DoorOptions::default() };
     let door = Door {
         store: store.clone(),
         plans: plans.clone(),
