@@ -65,6 +65,7 @@ impl Sweep {
         let mut clean_up_at = turned_at + CLEAN_UP_EVERY;
         // The first turn is never left out: somebody may have died before we came.
         let mut left_out = TURNS_LEFT_OUT_MAX;
+        let mut answered_at = turned_at;
         let mut judges_from = turned_at;
         let mut is_full = false;
         loop {
@@ -74,14 +75,15 @@ impl Sweep {
                 _ = turns.tick() => false,
                 () = tokio::time::sleep(self.every / HASTE), if is_full => false,
             };
-            let asleep = turned_at.elapsed();
             turned_at = Instant::now();
-            if asleep > self.every + self.session_ttl {
-                // Others may have been asleep, too, and deserve time to renew.
-                info!(
-                    asleep_ms = asleep.as_millis() as u64,
-                    "The sweep was late; judging nobody for one session time"
-                );
+            let silent = turned_at - answered_at;
+            // Others may have been asleep as well, or were not answered either, and deserve time to renew. A session is renewed
+            // twice in its time at the least: what is shorter than half of it ends none.
+            if silent > self.every + self.session_ttl / 4 {
+                if turned_at >= judges_from {
+                    let silent_ms = silent.as_millis() as u64;
+                    info!(silent_ms, "The sweep had no answer for long; judging nobody for one session time");
+                }
                 judges_from = turned_at + self.session_ttl;
             }
             metrics::gauge!("windlass_runs_held").set(engine.held_count() as f64);
@@ -96,6 +98,7 @@ impl Sweep {
             };
             match self.sweep(engine, limit).await {
                 Ok(runs) => {
+                    answered_at = Instant::now();
                     beats.sweep.beat();
                     if progress.is_made(&runs, engine.taken_count(), self.room.free_places()) {
                         beats.progress.beat();
@@ -106,8 +109,6 @@ impl Sweep {
                 }
                 Err(error) => {
                     is_full = false;
-                    // Others could not give a sign of life either, and are not dead for that.
-                    judges_from = Instant::now() + self.session_ttl;
                     warn!(error = %error, "The sweep failed; the next one will try again");
                 }
             }

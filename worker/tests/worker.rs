@@ -128,6 +128,21 @@ async fn a_ring_moves_a_run_and_the_sweep_finds_one_that_nobody_rang_for() {
     house.close().await;
 }
 
+/// Judging nobody is for outages that are longer than this one.
+#[tokio::test]
+async fn a_sweep_that_failed_finds_at_its_next_turn_what_nobody_rang_for() {
+    let house = House::new();
+    let before = house.create(NOOP).await;
+    house.until(before, RunStatus::Completed).await;
+    house.store.faults().fail_next(6);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    house.store.faults().fail_next(0);
+    let forgotten = house.create(NOOP).await;
+    let found = tokio::time::timeout(Duration::from_secs(2), house.until(forgotten, RunStatus::Completed));
+    found.await.expect("sooner than a session ends");
+    house.close().await;
+}
+
 #[tokio::test]
 async fn a_parked_run_wakes_at_its_time() {
     let house = House::new();
