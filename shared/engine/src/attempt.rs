@@ -116,9 +116,6 @@ impl Attempt {
     /// None when the run is ours for long enough to begin an effect. Otherwise another engine may do it, and nobody will
     /// hear from this attempt.
     async fn until_ours(&self, parts: &EngineParts) -> Option<Outcome> {
-        if parts.lease.is_safe() {
-            return None;
-        }
         parts.lease.until_safe().await;
         let touched = patiently(|| parts.store.touch_run(self.step.run_id, self.fence)).await;
         (!matches!(touched, Ok(true))).then_some(Outcome::Canceled)
@@ -145,7 +142,9 @@ impl Attempt {
     /// Lets the runner do it, within the step's time.
     async fn call(self, parts: &EngineParts) -> Ended {
         // Whoever was asked for a turn may have taken long to answer.
-        if let Some(outcome) = Box::pin(self.until_canceled(self.until_ours(parts))).await {
+        if !parts.lease.is_safe()
+            && let Some(outcome) = Box::pin(self.until_canceled(self.until_ours(parts))).await
+        {
             return Ended { work: self.work, outcome, blobs: Vec::new(), child: None };
         }
         let Self { work, runner, step, timeout, .. } = self;
