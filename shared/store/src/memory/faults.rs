@@ -55,39 +55,21 @@ impl Faults {
     }
 
     pub(super) fn before_turn(&self) -> Result<(), StoreError> {
-        let mut planned = self.planned();
-        match planned.turns_to_fail {
-            0 => Ok(()),
-            _ => {
-                planned.turns_to_fail -= 1;
-                Err(taken_away())
-            }
-        }
+        if use_up(&mut self.planned().turns_to_fail) { Err(taken_away()) } else { Ok(()) }
     }
 
     pub(super) fn before_append(&self) -> Result<(), StoreError> {
-        let mut planned = self.planned();
-        match planned.appends_to_refuse {
-            0 => Ok(()),
-            _ => {
-                planned.appends_to_refuse -= 1;
-                Err(StoreError::Refused("a test made it impossible".into()))
-            }
+        if use_up(&mut self.planned().appends_to_refuse) {
+            return Err(StoreError::Refused("a test made it impossible".into()));
         }
+        Ok(())
     }
 
     pub(super) fn before_read(&self) -> Result<(), StoreError> {
         let mut planned = self.planned();
         let before = planned.calls_before_failure;
         planned.calls_before_failure = before.and_then(|calls| calls.checked_sub(1));
-        match planned.calls_to_fail {
-            0 if before == Some(0) => Err(taken_away()),
-            0 => Ok(()),
-            _ => {
-                planned.calls_to_fail -= 1;
-                Err(taken_away())
-            }
-        }
+        if use_up(&mut planned.calls_to_fail) || before == Some(0) { Err(taken_away()) } else { Ok(()) }
     }
 
     pub(super) fn before_write(&self) -> Result<NextWrite, StoreError> {
@@ -102,6 +84,13 @@ impl Faults {
     fn planned(&self) -> std::sync::MutexGuard<'_, Planned> {
         self.0.lock().expect("no panic while holding it")
     }
+}
+
+/// Whether there was one left.
+fn use_up(count: &mut u32) -> bool {
+    let is_left = *count > 0;
+    *count = count.saturating_sub(1);
+    is_left
 }
 
 fn taken_away() -> StoreError {
