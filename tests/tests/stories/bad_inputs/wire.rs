@@ -129,6 +129,10 @@ pub(super) async fn withstand_foreign_hosts(mode: Mode) {
         let read = house.request(Method::GET, path).header("Host", "evil.example");
         house.send(read).await.expect("the house answers").refused(421, "host_not_allowed");
     }
+    for process in house.processes() {
+        let metrics = process.request(Method::GET, "/metrics").header("Host", "evil.example");
+        process.send(metrics).await.expect("the process answers").refused(421, "host_not_allowed");
+    }
     let (status, text) = house
         .exchange(
             b"GET http://evil.example/v1/workflows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
